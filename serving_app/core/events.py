@@ -1,0 +1,129 @@
+"""What has happened, told to the Manager: past facts only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from serving_app.core.errors import Code
+from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, Latest, VersionPolicy
+from serving_app.core.servable import ServableId
+from serving_app.core.signatures import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIntent:
+    """What the manager needs to know of a configured model."""
+
+    name: str
+    version_policy: VersionPolicy = field(default_factory=Latest)
+    aspired_policy: AspiredVersionPolicy = field(default_factory=AvailabilityPreserving)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigApplied:
+    """The models that are wanted from now on; a model that is not listed is wanted no more."""
+
+    models: tuple[ModelIntent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionsListed:
+    """A poll of a model's base path succeeded and found these versions (number to path)."""
+
+    model: str
+    versions: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ListingFailed:
+    """A poll of a model's base path failed; what was known before still holds."""
+
+    model: str
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServableLoaded:
+    """A version is loaded and can answer under this application name."""
+
+    servable: ServableId
+    app: str
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """A version could not be loaded; remains of it may be left until ServableGone."""
+
+    servable: ServableId
+    code: Code
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServableGone:
+    """Nothing of a version is left: after an ordered unload, or because someone else removed it."""
+
+    servable: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAdopted:
+    """A load that an earlier manager ordered was found under way (sent only before the first Tick after a restart)."""
+
+    servable: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class ServableAdopted:
+    """A version that an earlier manager loaded was found serving (sent only before the first Tick after a restart)."""
+
+    servable: ServableId
+    app: str
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderJoined:
+    """Someone (a gateway, a handle client) routes by our tables; it acknowledges nothing yet."""
+
+    reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoutesAcknowledged:
+    """No request of this reader follows a table older than this revision any more, whatever it had in flight."""
+
+    reader: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderLeft:
+    """The reader said good-bye, or its lease lapsed: nothing needs to wait for it."""
+
+    reader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: retries may be due."""
+
+
+Event = (
+    ConfigApplied
+    | VersionsListed
+    | ListingFailed
+    | ServableLoaded
+    | LoadFailed
+    | ServableGone
+    | LoadAdopted
+    | ServableAdopted
+    | ReaderJoined
+    | RoutesAcknowledged
+    | ReaderLeft
+    | Tick
+)

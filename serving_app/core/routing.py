@@ -1,0 +1,91 @@
+"""Which servable answers a request: one immutable, numbered table, and one function over it.
+
+The controller publishes tables; gateways and handle clients hold the newest one they have seen and run the same
+`resolve`. A table names only versions that are ready. It also carries every known version's public status, so that
+a status request needs no call to the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from serving_app.core.errors import Code, InvalidArgument, NotFound
+from serving_app.core.servable import ModelSpec, ServableId
+from serving_app.core.signatures import Signature
+from serving_app.core.states import PublicState
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A ready version and the Serve application that answers for it. Nobody derives that name: it is read here."""
+
+    servable: ServableId
+    app: str
+    signatures: Mapping[str, Signature]
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version as GetModelStatus reports it."""
+
+    version: int
+    state: PublicState
+    code: Code = Code.OK
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    """One model's ready versions, its labels, and the status of every version known of it, newest first."""
+
+    routes: Mapping[int, Route] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    statuses: tuple[VersionStatus, ...] = ()
+
+    @property
+    def latest(self) -> int | None:
+        """The largest ready version."""
+        return max(self.routes, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """Everything a reader needs to route. Revisions only grow; equal revisions mean equal tables."""
+
+    revision: int = 0
+    models: Mapping[str, ModelRoutes] = field(default_factory=dict)
+
+
+def resolve(spec: ModelSpec, table: RouteTable) -> Route:
+    """The route for a request, or the error that TensorFlow Serving gives (server_core.cc, ServableRequestFromModelSpec)."""
+    if not spec.name:
+        raise InvalidArgument("ModelSpec has no name specified.")
+    model = table.models.get(spec.name)
+    version = spec.version
+    if version is None and spec.label is not None:
+        version = model.labels.get(spec.label) if model else None
+        if version is None:
+            raise InvalidArgument(f"Unrecognized servable version label: {spec.label}")
+    if version is None:
+        version = model.latest if model else None
+        if model is None or version is None:
+            raise NotFound(f"Servable not found for request: Latest({spec.name})")
+        return model.routes[version]
+    route = model.routes.get(version) if model else None
+    if route is None:
+        raise NotFound(f"Servable not found for request: Specific({spec.name}, {version})")
+    return route
+
+
+def find_statuses(spec: ModelSpec, table: RouteTable) -> tuple[VersionStatus, ...]:
+    """What GetModelStatus answers: one version if the spec names one, else all; labels are not looked at, as in TFS."""
+    model = table.models.get(spec.name)
+    if model is None or not model.statuses:
+        raise NotFound(f"Could not find any versions of model {spec.name}")
+    if spec.version is None:
+        return model.statuses
+    found = tuple(status for status in model.statuses if status.version == spec.version)
+    if not found:
+        raise NotFound(f"Could not find version {spec.version} of model {spec.name}")
+    return found
