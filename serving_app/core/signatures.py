@@ -39,6 +39,14 @@ class DType(IntEnum):
     UINT64 = 23
     FLOAT8_E5M2 = 24
     FLOAT8_E4M3FN = 25
+    FLOAT8_E4M3FNUZ = 26
+    FLOAT8_E4M3B11FNUZ = 27
+    FLOAT8_E5M2FNUZ = 28
+    INT4 = 29
+    UINT4 = 30
+    INT2 = 31
+    UINT2 = 32
+    FLOAT4_E2M1FN = 33
 
     @property
     def label(self) -> str:
