@@ -1,0 +1,27 @@
+"""What the core's manager needs to know of a configuration."""
+
+from __future__ import annotations
+
+from serving_app.config.model import ModelConfig
+from serving_app.config.serving import ServingConfig
+from serving_app.core.events import ModelIntent
+from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, ResourcePreserving
+
+_ASPIRED_POLICIES: dict[str, AspiredVersionPolicy] = {
+    "availability_preserving": AvailabilityPreserving(),
+    "resource_preserving": ResourcePreserving(),
+}
+
+
+def to_intents(config: ServingConfig) -> tuple[ModelIntent, ...]:
+    """One intent per model, in the order of the configuration."""
+    return tuple(_to_intent(model) for model in config.models)
+
+
+def _to_intent(model: ModelConfig) -> ModelIntent:
+    return ModelIntent(
+        name=model.name,
+        version_policy=model.version_policy,
+        aspired_policy=_ASPIRED_POLICIES[model.aspired_version_policy],
+        labels=dict(model.labels),
+    )

@@ -1,0 +1,174 @@
+"""What can be said about one model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from serving_app.config.batching import BatchingConfig
+from serving_app.config.settings import Form, Settings
+from serving_app.config.sizes import Bytes
+from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
+from serving_app.core.policies import Latest
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
+
+
+def _split_list(value: object) -> object:
+    """The items of a text that separates them by commas, as TensorFlow Serving's flags do."""
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _check_share(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError(f"more than one GPU is counted in whole ones, got {value}; write {int(value)}")
+    return value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split_list), Form("list of text, or text with commas")]
+
+
+class AutoscalingConfig(Settings):
+    """How many replicas each version of a model has, depending on its load."""
+
+    min_replicas: int = Field(default=1, ge=1, description="Replicas that a version has however little it is asked.")
+    max_replicas: int = Field(default=2, ge=1, description="Replicas that a version has at most.")
+    target_ongoing_requests: float = Field(
+        default=2.0,
+        gt=0,
+        description="Calls that each replica should have in hand on average; more lead to more replicas.",
+    )
+
+    @model_validator(mode="after")
+    def _check_order(self) -> AutoscalingConfig:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"max_replicas ({self.max_replicas}) is below min_replicas "
+                f"({self.min_replicas}); raise it or lower min_replicas"
+            )
+        return self
+
+
+class SessionConfig(Settings):
+    """How TensorFlow runs a version inside each of its replicas."""
+
+    intra_op_parallelism: int = Field(
+        default=0,
+        ge=0,
+        description="Threads that one operation may use; 0 lets TensorFlow take one per core of the machine.",
+    )
+    inter_op_parallelism: int = Field(
+        default=0,
+        ge=0,
+        description="Operations that may run at once; 0 lets TensorFlow take one per core of the machine.",
+    )
+    gpu_memory_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Part of a GPU's memory that TensorFlow may take; null derives it from `num_gpus`: a share below "
+        "one GPU gets that share less a tenth, anything else gets all.",
+    )
+    gpu_allow_growth: bool | None = Field(
+        default=None,
+        description="Whether TensorFlow takes GPU memory as it needs it instead of all at the start; null means yes "
+        "only for a replica that reserves no GPU.",
+    )
+
+
+class ModelConfig(Settings):
+    """One model: where its versions lie, which of them are served, and what each replica of a version gets."""
+
+    name: str = Field(default="default", min_length=1, description="The name by which requests ask for the model.")
+    base_path: str = Field(
+        description="The directory that holds one sub-directory per version, named by its number: an absolute path or "
+        "a URI such as s3://bucket/model."
+    )
+    platform: str = Field(
+        default="tensorflow", min_length=1, description="The runtime that loads the model's versions."
+    )
+    version_policy: VersionPolicySetting = Field(
+        default=Latest(), description="Which of the versions found under the base path are served."
+    )
+    aspired_version_policy: Literal["availability_preserving", "resource_preserving"] = Field(
+        default="availability_preserving",
+        description="Whether a new version is loaded before the old one goes (always one that answers), or after "
+        "(never two in memory).",
+    )
+    labels: Mapping[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=0, le=MAX_VERSION)]] = Field(
+        default={}, description="Names for versions, by which requests may ask for them: {stable: 3, canary: 4}."
+    )
+    replicas: int | None = Field(
+        default=None,
+        ge=1,
+        description="Replicas that each version has; null means 1, or what `autoscaling` finds right.",
+    )
+    autoscaling: AutoscalingConfig | None = Field(
+        default=None, description="The range in which the number of replicas follows the load, in place of `replicas`."
+    )
+    num_cpus: float = Field(
+        default=0.1,
+        ge=0,
+        description="CPUs that each replica reserves; small by default, so that many versions fit on a small machine, "
+        "and no limit to what it uses.",
+    )
+    num_gpus: Annotated[float, AfterValidator(_check_share)] = Field(
+        default=0.0, ge=0, description="GPUs that each replica reserves: a fraction of one, or whole ones."
+    )
+    memory: Bytes | None = Field(
+        default=None, description="Main memory that each replica reserves; null reserves none."
+    )
+    max_ongoing_requests: int = Field(
+        default=64,
+        ge=1,
+        description="Calls that one replica has in hand at most; further ones wait where they come from.",
+    )
+    session: SessionConfig = Field(default=SessionConfig(), description="How TensorFlow runs inside each replica.")
+    tags: Texts = Field(
+        default=("serve",),
+        min_length=1,
+        description="The tags of the graph to load, of those that the SavedModel holds.",
+    )
+    custom_op_libraries: Texts = Field(
+        default=(),
+        description="Paths of shared libraries with operations that the model needs, on every node that runs it.",
+    )
+    batching: BatchingConfig | None = Field(
+        default=None, description="How requests are joined into batches; null runs each request by itself."
+    )
+    storage_options: Mapping[str, Any] = Field(
+        default={}, description="What fsspec needs to reach the base path, such as an endpoint or credentials."
+    )
+    load_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that a version may take to come up before its load counts as failed."
+    )
+    drain_timeout_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds that a replica of a version that goes may take to finish what it has in hand.",
+    )
+
+    @field_validator("base_path")
+    @classmethod
+    def _check_base_path(cls, value: str, info: ValidationInfo) -> str:
+        # The first sentence is TensorFlow Serving's (server_core.cc, ValidateModelConfig).
+        if value.startswith("/") or _URI.match(value):
+            return value
+        raise ValueError(
+            f"Expected model {info.data.get('name')} to have an absolute path or URI; got base_path()={value}. "
+            "Write the whole path, such as /models/half_plus_two, or a URI, such as s3://bucket/half_plus_two"
+        )
+
+    @model_validator(mode="after")
+    def _check_one_way_to_scale(self) -> ModelConfig:
+        if self.replicas is not None and self.autoscaling is not None:
+            raise ValueError(
+                f"model {self.name} has both replicas and autoscaling; keep replicas for a fixed number, or "
+                "autoscaling for a range"
+            )
+        return self

@@ -1,0 +1,81 @@
+"""The whole configuration of a serving application."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from serving_app.config.gateway import GatewayConfig
+from serving_app.config.model import ModelConfig
+from serving_app.config.settings import Form, Settings
+
+
+class LoadConfig(Settings):
+    """How versions are brought up."""
+
+    max_concurrent_loads: int = Field(default=4, ge=1, description="Versions that may be loading at the same time.")
+    retry_base_s: float = Field(
+        default=1.0, gt=0, description="Seconds before a failed load is tried again; each further failure doubles them."
+    )
+    retry_max_s: float = Field(default=60.0, gt=0, description="Seconds between two tries of a load at most.")
+
+
+def _list_models(value: object) -> object:
+    """Models as a list, also when they were written as a mapping from name to settings, or from name to base path."""
+    if not isinstance(value, Mapping):
+        return value
+    return [_name_model(name, settings) for name, settings in value.items()]
+
+
+def _name_model(name: object, settings: object) -> object:
+    if isinstance(settings, str):
+        return {"name": name, "base_path": settings}
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"model {name!r} needs its settings or its base path, got {settings!r}")
+    if settings.get("name", name) != name:
+        raise ValueError(f"model {name!r} calls itself {settings['name']!r}; leave `name` away in the mapping form")
+    return {"name": name, **settings}
+
+
+Models = Annotated[
+    tuple[ModelConfig, ...],
+    BeforeValidator(_list_models),
+    Form("list of models, or mapping from name to model or to base path"),
+]
+
+
+class ServingConfig(Settings):
+    """Everything that can be set, with what is in force when nothing is."""
+
+    models: Models = Field(default=(), description="The models to serve.")
+    gateway: GatewayConfig = Field(default=GatewayConfig(), description="The front ends that clients talk to.")
+    load: LoadConfig = Field(default=LoadConfig(), description="How versions are brought up.")
+    poll_interval_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds between two looks for new versions under a base path; 0 looks only once.",
+    )
+    cache_dir: str | None = Field(
+        default=None,
+        description="The directory, on each node, for versions copied from a remote store; null means a directory of "
+        "the user's own below the system's temporary one.",
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        # TensorFlow Serving's text (server_core.cc, ValidateNoModelsAppearMultipleTimes), then the way out.
+        for name, count in Counter(model.name for model in models).items():
+            if count > 1:
+                raise ValueError(f"Illegal to list model {name} multiple times in config list; keep one of the {count}")
+        return models
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _check_cache_dir(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("/"):
+            raise ValueError(f"{value!r} is no absolute path; write the whole path, as each node is to open it")
+        return value

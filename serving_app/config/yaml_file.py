@@ -1,0 +1,56 @@
+"""Configurations in YAML: read one, write back the one in force."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from serving_app.config.errors import ConfigError
+from serving_app.config.parsing import parse
+from serving_app.config.serving import ServingConfig
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's plain types only; a key written twice is an error, where YAML would drop the first in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    "while reading a mapping", node.start_mark, f"{key!r} is written twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(path: str | Path) -> ServingConfig:
+    """The configuration in the file at `path`."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"There is no configuration file {path}; check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:
+    """The configuration in a YAML text; an empty text is a configuration without models."""
+    try:
+        # The loader makes plain types only, as yaml.safe_load does.
+        data = yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is no valid YAML: {error}") from error
+    return parse({} if data is None else data, source)
+
+
+def to_yaml(config: ServingConfig) -> str:
+    """Every setting in force, as a text that reads back as the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
