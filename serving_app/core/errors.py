@@ -3,6 +3,7 @@
     ServingError                 a canonical code and a message for the caller
     ├── InvalidArgument          the request itself is wrong
     ├── NotFound                 no such model, version or file
+    ├── PermissionDenied         not allowed to whoever asks, here mostly ourselves
     ├── FailedPrecondition       right request, wrong state
     ├── DeadlineExceeded         the caller's time is over
     ├── ResourceExhausted        a queue or a limit is full
@@ -70,6 +71,12 @@ class NotFound(ServingError):
     """No such model, version, label target or file."""
 
     code = Code.NOT_FOUND
+
+
+class PermissionDenied(ServingError):
+    """Whoever asks may not do this: mostly the server itself, at a model store."""
+
+    code = Code.PERMISSION_DENIED
 
 
 class FailedPrecondition(ServingError):

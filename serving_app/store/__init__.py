@@ -1,0 +1,10 @@
+"""Where models lie: which versions a base path holds, and how one gets to the node that is to load it.
+
+A base path is a plain path or any URI that fsspec knows. Nothing here decides when to look or what to load, and
+nothing keeps state between two calls: a listing says what is there now.
+"""
+
+from serving_app.store.cache import default_cache_dir, fetch
+from serving_app.store.listing import Listing, list_versions
+
+__all__ = ["Listing", "default_cache_dir", "fetch", "list_versions"]

@@ -1,0 +1,105 @@
+"""fsspec at arm's length: opening a file system, and its many errors as the few of the core.
+
+Every failure below is one of these, so that who polls a store can tell what to do about it:
+
+    NotFound              nothing is at the path (or its parent is not a directory)
+    PermissionDenied      the credentials in use may not read it
+    FailedPrecondition    the path is there and of the wrong kind, or a package for its file system is missing
+    InvalidArgument       the path or its storage options make no sense
+    Unavailable           the store did not answer, or not in time: the same call may succeed later
+    ResourceExhausted     the disk of the node, or a quota on it, is full
+    Internal              anything that the driver of a store invents
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.registry import get_filesystem_class
+from fsspec.utils import get_protocol
+
+from serving_app.core.errors import (
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    ServingError,
+    Unavailable,
+)
+
+FileSystem = fsspec.AbstractFileSystem
+
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "az": "adlfs",
+}
+"""The package that brings a file system, where fsspec's own hint does not name the one to install."""
+
+
+def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[FileSystem, str]:
+    """The file system of a path or URI, and the path on it, without a trailing slash."""
+    with translated_errors(url):
+        _require_package(url)
+        filesystem, path = url_to_fs(url, **(storage_options or {}))
+        return filesystem, path.rstrip("/") or path
+
+
+def is_local(url: str) -> bool:
+    """Whether a path or URI lies on the node itself, so that it can be opened by its path."""
+    return get_protocol(url) in {"file", "local"}
+
+
+def _require_package(url: str) -> None:
+    protocol = get_protocol(url)
+    try:
+        get_filesystem_class(protocol)
+    except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        fix = f"pip install {package}" if package else str(error)
+        raise FailedPrecondition(f"{protocol}:// needs a package that is not installed: {fix}") from error
+    except ValueError as error:
+        raise InvalidArgument(
+            f"{protocol}:// is no file system that fsspec knows; use a plain path, file://, s3://, gs:// or another of "
+            "those that python -c 'import fsspec; print(fsspec.available_protocols())' lists"
+        ) from error
+
+
+@contextmanager
+def translated_errors(path: str) -> Iterator[None]:
+    """Turns whatever a file system raises about `path` into one of the errors above."""
+    try:
+        yield
+    except ServingError:
+        raise
+    except Exception as error:
+        raise translate(error, path) from error
+
+
+def translate(error: Exception, path: str) -> ServingError:
+    """The core's error for what a file system raised about `path`."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError):
+        return NotFound(f"{path} does not exist")
+    if isinstance(error, NotADirectoryError):
+        return FailedPrecondition(f"{path} is a file, or lies below one; a directory is needed")
+    if isinstance(error, PermissionError):
+        return PermissionDenied(f"{path} may not be read with the rights or credentials in use: {text}")
+    if isinstance(error, TypeError | ValueError):
+        return InvalidArgument(f"{path} cannot be opened; check the path and its storage_options: {text}")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return ResourceExhausted(f"{path} does not fit on the node's disk; free some space or move cache_dir: {text}")
+    if isinstance(error, OSError | TimeoutError):
+        return Unavailable(f"{path} cannot be read at the moment: {text}")
+    return Internal(f"{path}: its file system failed with {type(error).__name__}: {text}")
