@@ -1,0 +1,47 @@
+"""Compiles `protos/` into the descriptor set that `messages` reads: `python -m serving_app.protocol.compile_protos`.
+
+For developers, in a checkout, with grpcio-tools installed. The result depends on the .proto files alone: what different
+compilers put differently (options of files, which concern other languages) is left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+
+PROTOS = Path(__file__).parents[2] / "protos"
+DESCRIPTORS = Path(__file__).with_name("descriptors.binpb")
+
+
+def compile_protos(root: Path) -> bytes:
+    """The descriptor set of every .proto file under `root`, dependencies first; SystemExit if one does not compile."""
+    from grpc_tools import protoc
+
+    well_known = resources.files("grpc_tools") / "_proto"
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.proto"))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "set"
+        status = protoc.main(
+            ["protoc", f"-I{root}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}", *files]
+        )
+        if status:
+            raise SystemExit(status)
+        compiled = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
+    for file in compiled.file:
+        file.ClearField("options")
+    encoded: bytes = compiled.SerializeToString(deterministic=True)
+    return encoded
+
+
+def main() -> None:
+    """Writes the set next to this module."""
+    DESCRIPTORS.write_bytes(compile_protos(PROTOS))
+    sys.stdout.write(f"{DESCRIPTORS}: {DESCRIPTORS.stat().st_size} bytes\n")
+
+
+if __name__ == "__main__":
+    main()
