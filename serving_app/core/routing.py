@@ -58,7 +58,7 @@ class RouteTable:
 
 
 def resolve(spec: ModelSpec, table: RouteTable) -> Route:
-    """The route for a request, or the error that TensorFlow Serving gives (server_core.cc, ServableRequestFromModelSpec)."""
+    """The route for a request, or TensorFlow Serving's error (server_core.cc, ServableRequestFromModelSpec)."""
     if not spec.name:
         raise InvalidArgument("ModelSpec has no name specified.")
     model = table.models.get(spec.name)
