@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fsspec import AbstractFileSystem
+
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from serving_app.store.filesystem import FileSystem, is_local, open_path, translated_errors
+from serving_app.store.filesystem import is_local, open_path, translated_errors
 
 _IDENTITY = ("size", "ETag", "etag", "md5Hash", "crc32c", "generation", "LastModified", "updated", "mtime", "created")
 """What stores say about a file that changes with its content; each store offers some of them."""
@@ -65,7 +67,7 @@ def _open_cache(cache_dir: str | None) -> Path:
     return cache
 
 
-def _list_files(filesystem: FileSystem, source: str, path: str) -> dict[str, tuple[str, ...]]:
+def _list_files(filesystem: AbstractFileSystem, source: str, path: str) -> dict[str, tuple[str, ...]]:
     """Each file of a version by its path below it, with what identifies its content."""
     with translated_errors(path):
         filesystem.invalidate_cache(source)
@@ -113,7 +115,9 @@ def _exclusive(copy: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _copy(filesystem: FileSystem, source: str, path: str, files: Mapping[str, tuple[str, ...]], copy: Path) -> None:
+def _copy(
+    filesystem: AbstractFileSystem, source: str, path: str, files: Mapping[str, tuple[str, ...]], copy: Path
+) -> None:
     """Copies the files beside `copy`, makes sure that they are still what they were, and moves them in."""
     part = copy.with_name(copy.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of a process that died; the lock is ours

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.registry import get_filesystem_class
 from fsspec.utils import get_protocol
@@ -34,8 +34,6 @@ from serving_app.core.errors import (
     Unavailable,
 )
 
-FileSystem = fsspec.AbstractFileSystem
-
 _PACKAGES = {
     "s3": "s3fs",
     "s3a": "s3fs",
@@ -48,7 +46,7 @@ _PACKAGES = {
 """The package that brings a file system, where fsspec's own hint does not name the one to install."""
 
 
-def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[FileSystem, str]:
+def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system of a path or URI, and the path on it, without a trailing slash."""
     with translated_errors(url):
         _require_package(url)

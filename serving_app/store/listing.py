@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fsspec import AbstractFileSystem
+
 from serving_app.core.errors import FailedPrecondition, ServingError
-from serving_app.store.filesystem import FileSystem, is_local, open_path, translated_errors
+from serving_app.store.filesystem import is_local, open_path, translated_errors
 
 MAX_VERSION = 2**63 - 1
 """Version numbers are int64 on the wire."""
@@ -45,7 +47,8 @@ def list_versions(base_path: str, storage_options: Mapping[str, Any] | None = No
     except ServingError as error:
         # TensorFlow Serving's text (file_system_storage_path_source.cc, PollFileSystemForServable).
         raise type(error)(
-            f"Could not find base path {base_path} for servable {servable} with error {error.code.name}: {error.message}"
+            f"Could not find base path {base_path} for servable {servable} with error {error.code.name}: "
+            f"{error.message}"
         ) from error
     chosen, warnings = choose_versions(names)
     if not chosen:
@@ -91,7 +94,7 @@ def parse_version(name: str) -> int | None:
     return version if -MAX_VERSION - 1 <= version <= MAX_VERSION else None
 
 
-def _child_names(filesystem: FileSystem, base: str, base_path: str) -> set[str]:
+def _child_names(filesystem: AbstractFileSystem, base: str, base_path: str) -> set[str]:
     """The names of the immediate children of a directory, read anew."""
     with translated_errors(base_path):
         # Drivers of object stores keep listings, some for ever; a poll must see what is there.
@@ -106,13 +109,13 @@ def _child_names(filesystem: FileSystem, base: str, base_path: str) -> set[str]:
 
 
 def _is_file_at(entry: Mapping[str, Any], path: str) -> bool:
-    return entry["type"] == "file" and entry["name"] == path
+    return bool(entry["name"] == path and entry["type"] != "directory")
 
 
 def _path_of(entry: Mapping[str, Any]) -> str:
     return str(entry["name"])
 
 
-def _join(filesystem: FileSystem, base: str, name: str, local: bool) -> str:
+def _join(filesystem: AbstractFileSystem, base: str, name: str, local: bool) -> str:
     path = f"{base.rstrip('/')}/{name}"
     return path if local else str(filesystem.unstrip_protocol(path))

@@ -1,0 +1,173 @@
+"""Copies of remote versions on a node."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
+from serving_app.store import cache, fetch
+
+
+@pytest.fixture
+def memory() -> MemoryFileSystem:
+    return fsspec.filesystem("memory")
+
+
+@pytest.fixture
+def version() -> str:
+    return f"memory:///{uuid.uuid4().hex}/m/1"
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.suffix != ".lock")
+
+
+def test_copies_once(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """A version that did not change is copied at the first fetch only, and its copy says whose it is."""
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    copy = Path(fetch(version, str(tmp_path)))
+    (copy / "mark").touch()
+    assert Path(fetch(version, str(tmp_path))) == copy
+    assert (copy / "mark").exists()
+    assert copy.name.startswith("m-1-")
+
+
+def test_copies_a_replaced_version_anew(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """Files that were replaced under the same version number are another copy; the earlier one stays whole."""
+    memory.pipe(f"{version}/saved_model.pb", b"old!")
+    old = Path(fetch(version, str(tmp_path)))
+    memory.pipe(f"{version}/saved_model.pb", b"new!")
+    new = Path(fetch(version, str(tmp_path)))
+    assert [(path / "saved_model.pb").read_bytes() for path in (old, new)] == [b"old!", b"new!"]
+
+
+def test_threads_take_turns(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """Threads that fetch one version at once get one and the same whole copy, and leave nothing else behind."""
+    for number in range(20):
+        memory.pipe(f"{version}/variables/{number}", os.urandom(1000))
+    with ThreadPoolExecutor(8) as pool:
+        copies = set(pool.map(lambda _: fetch(version, str(tmp_path)), range(16)))
+    assert entries(tmp_path) == [Path(copy).name for copy in copies]
+    assert len(entries(Path(copies.pop()) / "variables")) == 20
+
+
+class SharedFileSystem(DirFileSystem):
+    """A directory of this machine that passes for a remote store, so that several processes see it."""
+
+    protocol = "shared"
+
+    def __init__(self, root: str, **_: object) -> None:
+        super().__init__(path=root, fs=fsspec.filesystem("file"))
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return path.removeprefix("shared://")
+
+    def unstrip_protocol(self, name: str) -> str:
+        return "shared://" + name
+
+
+def _fetch_shared(root: str, cache_dir: str) -> str:
+    fsspec.register_implementation("shared", SharedFileSystem, clobber=True)
+    return fetch("shared://m/1", cache_dir, {"root": root})
+
+
+def test_processes_take_turns(tmp_path: Path) -> None:
+    """Processes that fetch one version at once get one and the same whole copy."""
+    files = tmp_path / "store" / "m" / "1"
+    files.mkdir(parents=True)
+    for number in range(50):
+        (files / str(number)).write_bytes(os.urandom(1000))
+    jobs = [(str(tmp_path / "store"), str(tmp_path / "cache"))] * 4
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        copies = set(pool.starmap(_fetch_shared, jobs))
+    assert entries(tmp_path / "cache") == [Path(copy).name for copy in copies]
+    assert len(entries(Path(copies.pop()))) == 50
+
+
+def test_starts_over_after_a_process_that_died(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """What a copy that was cut short left behind does not get into the copy made after it."""
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    copy = Path(fetch(version, str(tmp_path)))
+    copy.rename(copy.with_name(copy.name + ".part"))
+    (copy.with_name(copy.name + ".part") / "half").touch()
+    assert Path(fetch(version, str(tmp_path))) == copy
+    assert entries(copy) == ["saved_model.pb"]
+    assert entries(tmp_path) == [copy.name]
+
+
+class UploadingFileSystem(MemoryFileSystem):
+    """Gets another file of a version while the first is read."""
+
+    protocol = "uploading"
+
+    def get_file(self, rpath: str, lpath: str, **kwargs: object) -> None:
+        super().get_file(rpath, lpath, **kwargs)
+        late = rpath.replace("saved_model.pb", "variables")
+        if not self.exists(late):
+            self.pipe_file(late, b"more")
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return MemoryFileSystem._strip_protocol(path.replace("uploading://", "memory://", 1))
+
+
+def test_refuses_a_version_that_changes_under_the_copy(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """A version that is being uploaded is no copy yet: the fetch says to try again and leaves nothing."""
+    fsspec.register_implementation("uploading", UploadingFileSystem, clobber=True)
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    path = version.replace("memory://", "uploading://")
+    with pytest.raises(Unavailable, match=r"changed while it was copied"):
+        fetch(path, str(tmp_path))
+    assert entries(tmp_path) == []
+    assert entries(Path(fetch(path, str(tmp_path)))) == ["saved_model.pb", "variables"]
+
+
+def test_refuses_names_that_lead_out(tmp_path: Path) -> None:
+    """A key of the store that would be written outside the copy is refused, and nothing is written."""
+    with pytest.raises(InvalidArgument, match=r"leads out of its directory"):
+        cache._relative("/m/1/../../../etc/passwd", "/m/1")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("/2", NotFound), ("/1/saved_model.pb", FailedPrecondition)], ids=["missing", "file"]
+)
+def test_refuses_what_is_no_version(
+    memory: MemoryFileSystem, version: str, tmp_path: Path, name: str, expected: type
+) -> None:
+    """A version that is gone, or is a file, has its own error, which names it."""
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    path = version.removesuffix("/1") + name
+    with pytest.raises(expected, match=f"^{path} "):
+        fetch(path, str(tmp_path))
+
+
+def test_refuses_a_cache_that_cannot_be_made(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """A cache directory that cannot be made is named, with the setting to change."""
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedPrecondition, match=r"cannot be made: .*; set another cache_dir"):
+        fetch(version, str(tmp_path / "file" / "cache"))
+
+
+def test_refuses_a_default_cache_of_another_user(
+    memory: MemoryFileSystem, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default cache directory lies in public: one that somebody else made there is not used."""
+    memory.pipe(f"{version}/saved_model.pb", b"graph")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert Path(fetch(version)).parent == Path(cache.default_cache_dir())
+    somebody_else = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody_else)
+    Path(cache.default_cache_dir()).mkdir()
+    with pytest.raises(PermissionDenied, match=r"belongs to another user"):
+        fetch(version)
