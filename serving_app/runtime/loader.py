@@ -28,8 +28,8 @@ class LoadOptions:
     """
 
     tags: tuple[str, ...] = ("serve",)
-    intra_op_parallelism: int | None = None  # threads inside one operation; 0 lets TensorFlow choose
-    inter_op_parallelism: int | None = None  # operations at a time; 0 lets TensorFlow choose, -1 uses the caller's thread
+    intra_op_parallelism: int | None = None  # threads inside one operation; 0 means one per core
+    inter_op_parallelism: int | None = None  # operations at a time; 0 means one per core, -1 the caller's thread alone
     gpu_memory_fraction: float | None = None  # share of each GPU's memory taken at start
     gpu_allow_growth: bool | None = None  # take GPU memory as it is needed
     allow_soft_placement: bool | None = True  # run on the CPU what a model pinned to a device that is not here
@@ -90,12 +90,18 @@ _platforms: dict[str, _Platform] = {
 
 
 def register_platform(name: str, target: str, install_hint: str) -> None:
-    """Make a platform known by name. `target` is `package.module:Loader`, `install_hint` tells how to get what it imports."""
+    """Make a platform known by name.
+
+    `target` is `package.module:Class`, called without arguments; `install_hint` tells how to get what it imports.
+    """
     _platforms[name] = _Platform(target, install_hint)
 
 
 def loader_for(platform: str) -> Loader:
-    """The loader of a platform: a registered name, or `package.module:Loader` of your own. Imported when first asked for."""
+    """The loader of a platform: a registered name, or a loader of your own as `package.module:Class`.
+
+    Its module is imported now, and its framework with it, so a process that will load something later can ask early.
+    """
     known = _platforms.get(platform)
     if known is None and ":" not in platform:
         raise InvalidArgument(
@@ -106,7 +112,7 @@ def loader_for(platform: str) -> Loader:
     module_name, _, attribute = target.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
+        loader: Loader = factory()
     except (ImportError, AttributeError) as error:
-        raise FailedPrecondition(f"Platform {platform!r} needs {target}, which fails with {error!r}: {hint}.") from error
-    loader: Loader = factory()
+        raise FailedPrecondition(f"Platform {platform!r} cannot be used ({error}): {hint}.") from error
     return loader

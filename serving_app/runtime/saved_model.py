@@ -1,0 +1,196 @@
+"""The platform `tensorflow`: SavedModels, served by TensorFlow's C API without its Python package.
+
+A call is prepared once per signature and set of outputs (a plan) and then costs little more than the run itself.
+Nothing is cast and no shape is checked here: as in TensorFlow Serving, a tensor goes to the model as the caller sent
+it, and what the model says about it goes back to the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from serving_app.core.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    RuntimeFailure,
+    ServingError,
+    Unimplemented,
+)
+from serving_app.core.signatures import Signature, TensorSpec
+from serving_app.protocol import messages
+from serving_app.protocol.dtypes import to_numpy
+from serving_app.protocol.signature_proto import signatures_from_meta_graph
+from serving_app.runtime.loader import Array, LoadOptions
+from serving_app.runtime.tensorflow_c.library import Library, Output, library
+from serving_app.runtime.tensorflow_c.session import Session, load_session
+from serving_app.runtime.tensorflow_c.tensor import from_proto, to_array, to_tensor
+
+
+class SavedModelLoader:
+    """Loads SavedModels. Making one opens TensorFlow's library, if this process has not done so yet."""
+
+    def __init__(self) -> None:
+        library()
+
+    def load(self, path: str, options: LoadOptions) -> SavedModel:
+        """Load the SavedModel in this local directory, ready to answer."""
+        _check_files(Path(path))
+        session = load_session(path, options)
+        try:
+            return SavedModel(session, signatures_from_meta_graph(session.meta_graph))
+        except BaseException:
+            session.close()
+            raise
+
+
+class _Plan(NamedTuple):
+    """Everything about a call that does not change from call to call."""
+
+    inputs: tuple[str, ...]
+    names: frozenset[str]  # of the inputs
+    feeds: Any  # array of Output, in the order of `inputs`
+    outputs: tuple[tuple[str, np.dtype[Any]], ...]
+    fetches: Any  # array of Output, in the order of `outputs`
+
+
+class SavedModel:
+    """A loaded SavedModel: a Servable."""
+
+    def __init__(self, session: Session, signatures: Mapping[str, Signature]) -> None:
+        self._session = session
+        self._lib = library()
+        self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
+        self.signatures = signatures
+
+    def run(
+        self,
+        signature_name: str,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Array]:
+        """Answer one request; see Servable.run."""
+        key = (signature_name, tuple(sorted(outputs)) if outputs else ())
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._prepare(*key)
+        # TensorFlow reads a timeout of 0 as "no limit", so time that is up must not get there.
+        if timeout is not None and timeout <= 0:
+            raise DeadlineExceeded("The time for this request was over before the model was run.")
+        timeout_ms = None if timeout is None else math.ceil(timeout * 1000)
+        if inputs.keys() != plan.names:
+            inputs = _complete(self._lib, self.signatures[signature_name], inputs)
+        lib = self._lib
+        tensors: list[int] = []
+        try:
+            # One by one, so that what was made before a failure is freed.
+            for name in plan.inputs:
+                tensors.append(_tensor(lib, name, inputs[name]))
+            results = iter(self._session.run(plan.feeds, tensors, plan.fetches, timeout_ms))
+        finally:
+            for tensor in tensors:
+                lib.TF_DeleteTensor(tensor)
+        try:
+            # Each array takes its tensor over; if one cannot be made, those after it are still ours.
+            return {name: to_array(lib, next(results), form) for name, form in plan.outputs}
+        finally:
+            for tensor in results:
+                lib.TF_DeleteTensor(tensor)
+
+    def close(self) -> None:
+        """Release everything; see Servable.close."""
+        self._session.close()
+
+    def _prepare(self, signature_name: str, wanted: tuple[str, ...]) -> _Plan:
+        signature = self.signatures.get(signature_name)
+        if signature is None:
+            raise FailedPrecondition(f'Serving signature key "{signature_name}" not found.')
+        _check_outputs(signature, wanted)
+        inputs = tuple(signature.inputs)
+        feeds = [self._port(signature_name, "input", name, signature.inputs[name])[0] for name in inputs]
+        fetches, outputs = [], []
+        for name in wanted or signature.outputs:
+            output, dtype = self._port(signature_name, "output", name, signature.outputs[name])
+            fetches.append(output)
+            outputs.append((name, to_numpy(dtype)))
+        return _Plan(
+            inputs,
+            frozenset(inputs),
+            (Output * len(feeds))(*feeds),
+            tuple(outputs),
+            (Output * len(fetches))(*fetches),
+        )
+
+    def _port(self, signature_name: str, role: str, name: str, spec: TensorSpec) -> tuple[Output, int]:
+        if not spec.tensor:
+            way = (
+                "ask for other outputs by an output filter"
+                if role == "output"
+                else "export a signature that takes its parts as plain tensors"
+            )
+            raise Unimplemented(
+                f'The {role} "{name}" of signature "{signature_name}" is no plain tensor (it is sparse, ragged or of '
+                f"another composite type), which cannot be sent: {way}."
+            )
+        return self._session.find(spec.tensor)
+
+
+def _check_files(path: Path) -> None:
+    """Errors of TensorFlow Serving for a directory that holds no SavedModel; the rest is for TensorFlow to say."""
+    if (path / "saved_model.pb").exists() or (path / "saved_model.pbtxt").exists():
+        return
+    if (path / "export.meta").exists():
+        raise Unimplemented("Session Bundle is deprecated and removed.")
+    raise NotFound(
+        "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+        f"`saved_model.pb`)\nSpecified file path: {path}"
+    )
+
+
+def _check_outputs(signature: Signature, wanted: Sequence[str]) -> None:
+    for position, name in enumerate(wanted):
+        if name not in signature.outputs:
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {name} "
+                f"Outputs expected to be in the set {_listed(signature.outputs)}."
+            )
+        if name in wanted[:position]:
+            raise InvalidArgument(f"duplicate output tensor alias: {name}")
+
+
+def _complete(lib: Library, signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Inputs with what the signature gives as default; the error of TensorFlow Serving if they do not fit it."""
+    missing = signature.inputs.keys() - inputs.keys()
+    extra = inputs.keys() - signature.inputs.keys()
+    defaults = messages.SignatureDef.FromString(signature.encoded).defaults if missing and not extra else {}
+    if extra or not missing <= defaults.keys():
+        raise InvalidArgument(
+            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
+            f"len({_listed(inputs)}) != len({_listed(signature.inputs)}). "
+            f"Sent extra: {_listed(extra)}. Missing but required: {_listed(missing - defaults.keys())}."
+        )
+    complete = dict(inputs)
+    for name in missing:
+        form = to_numpy(defaults[name].dtype)
+        complete[name] = to_array(lib, from_proto(lib, defaults[name].SerializeToString()), form)
+    return complete
+
+
+def _tensor(lib: Library, name: str, array: Array) -> int:
+    try:
+        return to_tensor(lib, array)
+    except RuntimeFailure:
+        raise
+    except ServingError as error:
+        raise InvalidArgument(f'Input "{name}": {error}') from error
+
+
+def _listed(names: Collection[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
