@@ -74,7 +74,7 @@ def from_args(args: Mapping[str, Any]) -> ServingConfig:
         if earlier != name:
             raise ConfigError(f"{earlier} and {name} set the same thing; keep one of them")
         groups[argument.group][argument.setting] = argument.turn(_read_text(name, value))
-    return parse(_join(groups, given_as), "The arguments of the application")
+    return parse(_join(groups, given_as), "The application's configuration")
 
 
 def _find_argument(name: str) -> ShortArgument:
@@ -85,7 +85,7 @@ def _find_argument(name: str) -> ShortArgument:
     if name in _MODEL_SETTINGS:
         return ShortArgument("model", name)
     known = [*SHORT_ARGUMENTS, *ServingConfig.model_fields, *_MODEL_SETTINGS]
-    raise ConfigError(f"The arguments of the application have a problem:\n  {name}: {unknown_setting(name, known)}")
+    raise ConfigError(f"The application's configuration has 1 problem:\n  {name}: {unknown_setting(name, known)}")
 
 
 _MODEL_SETTINGS = [name for name in ModelConfig.model_fields if name not in {"name", "base_path"}]

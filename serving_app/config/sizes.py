@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -24,7 +25,7 @@ def parse_bytes(value: object) -> object:
     match = _SIZE.fullmatch(value)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError(f"{value!r} is no amount of memory; write bytes, or a number with a unit: 500MB, 2GiB")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return int(Decimal(match[1]) * _UNITS[match[2].lower()])
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1), Form("bytes, or text such as `2GiB`")]

@@ -31,7 +31,8 @@ def parse_version_policy(value: object) -> VersionPolicy:
         return value
     name, argument = _split(value)
     if name == "latest":
-        return Latest(1 if argument is None else _parse_number(_unwrap(argument, "num_versions"), "latest"))
+        number = _unwrap(argument, "num_versions")
+        return Latest(1 if number is None else _parse_number(number, "latest"))
     if name == "all":
         if argument not in (None, True, {}):
             raise ValueError(f"`all` takes no argument, but {argument!r} was given; {_FORMS}")
@@ -75,8 +76,6 @@ def _parse_versions(argument: object) -> tuple[int, ...]:
 
 
 def _parse_number(value: object, policy: str) -> int:
-    if value is None:
-        return 1
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit()) or int(text) > MAX_VERSION:
         raise ValueError(f"`{policy}` needs whole numbers from 0 to 2^63 - 1, got {value!r}")

@@ -1,0 +1,157 @@
+"""What a user is told about a configuration that cannot be used."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving_app.config import ConfigError, from_args, load_yaml, parse
+from serving_app.core.errors import Code, InvalidArgument
+
+
+def model(**settings: Any) -> dict:
+    return {"models": {"m": {"base_path": "/m", **settings}}}
+
+
+@pytest.mark.parametrize(
+    ("data", "place", "words"),
+    [
+        ({"models": {"m": "models/m"}}, "models[0].base_path", "Expected model m to have an absolute path or URI"),
+        ({"models": {"m": "models/m"}}, "models[0].base_path", "got base_path()=models/m. Write the whole path"),
+        ({"models": {"m": ""}}, "models[0].base_path", "got base_path()=."),
+        ({"models": {"m": "~/m"}}, "models[0].base_path", "absolute path or URI"),
+        ({"models": {"m": "s3://"}}, "models[0].base_path", "absolute path or URI"),
+        ({"models": [{"name": "m"}]}, "models[0].base_path", "this has no default and must be given"),
+        ({"models": {"m": 7}}, "models", "model 'm' needs its settings or its base path, got 7"),
+        ({"models": {"m": {"name": "n", "base_path": "/m"}}}, "models", "calls itself 'n'"),
+        ({"models": "/m"}, "models", "got '/m'"),
+        ({"models": [{"name": "m", "base_path": "/a"}] * 2}, "models", "Illegal to list model m multiple times"),
+        ({"modles": []}, "modles", "did you mean models? The settings here are: models, gateway,"),
+        ({"gateway": {"rest_prt": 1}}, "gateway.rest_prt", "did you mean rest_port? The settings here are: replicas,"),
+        ({"gateway": {"zzz": 1}}, "gateway.zzz", "there is no such setting; The settings here are: replicas,"),
+        (model(batching={"max_batch": 1}), "models[0].batching.max_batch", "did you mean max_batch_size?"),
+        (model(session={"threads": 1}), "models[0].session.threads", "The settings here are: intra_op_parallelism,"),
+        (model(replicas=2, autoscaling={}), "models[0]", "model m has both replicas and autoscaling; keep"),
+        (model(replicas=0), "models[0].replicas", "greater than or equal to 1; got 0"),
+        (model(autoscaling={"min_replicas": 3}), "models[0].autoscaling", "max_replicas (2) is below min_replicas (3)"),
+        (model(num_gpus=1.5), "models[0].num_gpus", "more than one GPU is counted in whole ones, got 1.5"),
+        (model(num_gpus=-1), "models[0].num_gpus", "greater than or equal to 0; got -1"),
+        (model(num_cpus=float("nan")), "models[0].num_cpus", "finite number; got nan"),
+        (model(memory="2 gigs"), "models[0].memory", "'2 gigs' is no amount of memory; write bytes, or a number"),
+        (model(memory=0), "models[0].memory", "greater than or equal to 1; got 0"),
+        (model(version_policy="newest"), "models[0].version_policy", "'newest' is no version policy; write `latest`"),
+        (model(version_policy={"latest": 1, "all": 1}), "models[0].version_policy", "is no version policy; write"),
+        (model(version_policy={"latest": -1}), "models[0].version_policy", "`latest` needs whole numbers from 0"),
+        (
+            model(version_policy={"specific": 3}),
+            "models[0].version_policy",
+            "`specific` needs a list of versions, got 3",
+        ),
+        (model(version_policy={"specific": [None]}), "models[0].version_policy", "`specific` needs whole numbers"),
+        (model(version_policy={"specific": [2**63]}), "models[0].version_policy", "from 0 to 2^63 - 1"),
+        (model(version_policy={"all": 3}), "models[0].version_policy", "`all` takes no argument, but 3 was given"),
+        (model(aspired_version_policy="x"), "models[0].aspired_version_policy", "'availability_preserving' or"),
+        (model(labels={"stable": "new"}), "models[0].labels.stable", "valid integer"),
+        (model(labels={"": 1}), "models[0].labels", "at least 1 character"),
+        (model(tags=[]), "models[0].tags", "at least 1 item"),
+        (model(batching={"allowed_batch_sizes": [4, 2]}), "models[0].batching", "must be monotonically increasing"),
+        (
+            model(batching={"allowed_batch_sizes": [2, 4]}),
+            "models[0].batching",
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 1000",
+        ),
+        (
+            model(batching={"max_execution_batch_size": 2000, "enable_large_batch_splitting": True}),
+            "models[0].batching",
+            "max_execution_batch_size (2000) is above max_batch_size (1000)",
+        ),
+        (model(load_timeout_s=0), "models[0].load_timeout_s", "greater than 0; got 0"),
+        ({"gateway": {"rest_port": 70000}}, "gateway.rest_port", "less than or equal to 65535; got 70000"),
+        ({"gateway": {"rest_port": True}}, "gateway.rest_port", "a port is a number, 0 for any free one"),
+        ({"gateway": {"rest_port": 9, "grpc_port": 9}}, "gateway", "rest_port and grpc_port are both 9"),
+        ({"gateway": {"max_request_bytes": "4GiB"}}, "gateway.max_request_bytes", "less than or equal to 2147483647"),
+        ({"gateway": 3}, "gateway", "got 3"),
+        ({"poll_interval_s": -1}, "poll_interval_s", "greater than or equal to 0; got -1"),
+        ({"cache_dir": "cache"}, "cache_dir", "'cache' is no absolute path; write the whole path"),
+    ],
+)
+def test_names_the_place_and_the_fix(data: dict, place: str, words: str) -> None:
+    """Each problem stands on a line of its own that begins with its place and says what to write."""
+    with pytest.raises(ConfigError) as caught:
+        parse(data)
+    lines = [line for line in str(caught.value).splitlines()[1:] if line.startswith(f"  {place}")]
+    assert any(words in line for line in lines), str(caught.value)
+
+
+def test_tells_all_problems_at_once() -> None:
+    """One block lists every problem, so that none has to be found by the next attempt."""
+    with pytest.raises(ConfigError) as caught:
+        parse({"models": [{"name": "a", "base_path": "x", "nam": 1}], "gateway": {"replicas": 0}}, "models.yaml")
+    first, *lines = str(caught.value).splitlines()
+    assert first == "models.yaml has 3 problems:"
+    assert [line.split(":")[0] for line in lines] == ["  models[0].base_path", "  models[0].nam", "  gateway.replicas"]
+
+
+def test_is_an_invalid_argument_that_travels() -> None:
+    """A ConfigError is an InvalidArgument of the core and survives the way between processes."""
+    error = pickle.loads(pickle.dumps(ConfigError("no")))
+    assert isinstance(error, InvalidArgument)
+    assert (error.code, error.message) == (Code.INVALID_ARGUMENT, "no")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"model_base_pth": "/m"}, "did you mean model_base_path? The settings here are: model_name, model_base_path,"),
+        ({"zzz": "1"}, "zzz: there is no such setting; The settings here are: model_name,"),
+        ({"model_name": "m"}, "model_name needs a model to apply to; add model_base_path="),
+        ({"replicas": "2"}, "replicas needs a model to apply to"),
+        ({"models": {"m": "/m"}, "model_base_path": "/m"}, "describes a single model, and models lists several"),
+        ({"rest_port": "1", "rest_api_port": "2"}, "rest_port and rest_api_port set the same thing; keep one"),
+        ({"rest_port": "1", "gateway": {"rest_port": 2}}, "rest_port and gateway.rest_port set the same thing"),
+        ({"rest_port": "1", "gateway": 2}, "gateway: expected a mapping of settings, got 2"),
+        ({"rest_port": "http"}, "gateway.rest_port: Input should be a valid integer"),
+        ({"rest_api_timeout_in_ms": "soon"}, "rest_api_timeout_in_ms: 'soon' is no number of milliseconds"),
+        ({"model_base_path": "/m", "labels": "{a: "}, "labels: '{a: ' is neither a list nor a mapping in YAML"),
+        ({"model_base_path": "m"}, "The application's configuration has 1 problem:"),
+    ],
+)
+def test_explains_arguments(args: dict, words: str) -> None:
+    """Arguments that are unknown, contradict each other or cannot be read are told by name."""
+    with pytest.raises(ConfigError) as caught:
+        from_args(args)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"models: [", "is no valid YAML: "),
+        (b"models: {a: /a, a: /b}", "'a' is written twice"),
+        (b"- a", "must be a mapping of settings such as `models:`, got ['a']"),
+        (b"text", "must be a mapping of settings"),
+        (b"\xff\xfe\xfa", "cannot be read: "),
+        (b"models: !!python/object:os.system {}", "is no valid YAML: "),
+        (b"? {a: 1}\n: 2", "is no valid YAML: "),
+        (b"gateway: {replicas: 0}", "has 1 problem:\n  gateway.replicas: "),
+    ],
+)
+def test_explains_files(tmp_path: Path, content: bytes, words: str) -> None:
+    """A file that is no configuration is told by its path and by what is wrong inside."""
+    path = tmp_path / "models.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_yaml(path)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_explains_files_that_are_not_there(tmp_path: Path) -> None:
+    """A missing file and a directory in its place are told by their path."""
+    with pytest.raises(ConfigError, match=r"There is no configuration file .*x\.yaml; check the path"):
+        load_yaml(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match=r"cannot be read"):
+        load_yaml(tmp_path)
