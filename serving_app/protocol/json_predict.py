@@ -1,0 +1,261 @@
+"""The JSON bodies of `:predict`: requests into arrays, arrays into answers.
+
+A request is read in steps, because TensorFlow Serving looks the servable up between them: bad JSON sent to an unknown
+model is a syntax error, a bad shape sent to it is "not found".
+
+    body = parse_predict(text)
+    …the route of the servable…
+    signature = find_signature(body, route.signatures)
+    inputs = decode_inputs(body, signature)
+    …the call…
+    answer = encode_outputs(body, outputs)
+
+A request has one of two formats, and its answer has the same. In the *row* format, `instances` lists the examples, and
+each input is the stack of what its examples say; in the *columnar* format, `inputs` holds whole tensors. In both, names
+may be left out if there is only one input, and are left out of the answer if there is only one output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from serving_app.core.errors import InvalidArgument, ServingError
+from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
+from serving_app.protocol import json_document, json_tensor, json_text
+from serving_app.protocol.json_document import JsonValue
+from serving_app.protocol.json_excerpt import excerpt
+from serving_app.protocol.json_tensor import Array, Elements, is_base64
+
+_INSTANCES = "instances"
+_INPUTS = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictBody:
+    """A request whose text was understood, but not yet its tensors."""
+
+    signature_name: str  # as the client wrote it; empty if it did not
+    members: dict[str, Any] = field(repr=False)  # those of the top level
+
+    @property
+    def is_row(self) -> bool:
+        """True for the row format, in requests that `decode_inputs` accepts."""
+        return _INSTANCES in self.members
+
+
+def parse_predict(text: bytes) -> PredictBody:
+    """The first step: JSON syntax, an object, a signature name. InvalidArgument if one of them is missing."""
+    document = json_document.parse(text)
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"JSON Value: {excerpt(document)} Is not object")
+    signature_name = document.get("signature_name", "")
+    if not isinstance(signature_name, str):
+        raise InvalidArgument(
+            f"JSON Value: {excerpt(signature_name)} not formatted correctly."
+            " 'signature_name' key must be a string value."
+        )
+    return PredictBody(signature_name, document)
+
+
+def find_signature(body: PredictBody, signatures: Mapping[str, Signature]) -> Signature:
+    """The signature that a request means; InvalidArgument if the servable has none of that name."""
+    name = body.signature_name or DEFAULT_SIGNATURE
+    signature = signatures.get(name)
+    if signature is None:
+        raise InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
+    return signature
+
+
+def decode_inputs(body: PredictBody, signature: Signature) -> dict[str, Array]:
+    """The tensors of a request, by the names that the signature gives its inputs.
+
+    Shapes are not compared with the signature, as in TensorFlow Serving: the model knows better what it can take.
+    """
+    inputs = signature.inputs
+    if not inputs:
+        raise InvalidArgument(f"Failed to get input map for signature: {body.signature_name or 'DEFAULT'}")
+    if _INSTANCES in body.members and _INPUTS in body.members:
+        raise InvalidArgument(
+            f"JSON Value: {excerpt(body.members)} Not formatted correctly expecting only one of"
+            " 'inputs' or 'instances' keys to exist "
+        )
+    if _INSTANCES in body.members:
+        return _decode_rows(body.members[_INSTANCES], inputs)
+    if _INPUTS in body.members:
+        return _decode_columns(body.members[_INPUTS], inputs)
+    raise InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+# --- columnar --------------------------------------------------------------------------------------------------------
+
+
+def _decode_columns(value: JsonValue, inputs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if isinstance(value, dict) and not is_base64(value):
+        for name in inputs:
+            if name not in value:
+                raise InvalidArgument(f"Missing named input: {name} in 'inputs' object.")
+        return {name: json_tensor.decode(value[name], spec.dtype) for name, spec in inputs.items()}
+    if len(inputs) > 1:
+        raise InvalidArgument(
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required"
+            " as per tensorinfo_map"
+        )
+    return {name: json_tensor.decode(value, spec.dtype) for name, spec in inputs.items()}
+
+
+# --- row -------------------------------------------------------------------------------------------------------------
+
+
+def _decode_rows(instances: JsonValue, inputs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if not isinstance(instances, list):
+        raise InvalidArgument(f"JSON Value: {excerpt(instances)} Expecting 'instances' to be an list/array")
+    if not instances:
+        raise InvalidArgument(f"JSON Value: {excerpt(instances)} No values in 'instances' array")
+    decoded = decode_rows_quickly(instances, inputs)
+    return decode_rows_exactly(instances, inputs) if decoded is None else decoded
+
+
+def decode_rows_quickly(instances: list[Any], inputs: Mapping[str, TensorSpec]) -> dict[str, Array] | None:
+    """What `decode_rows_exactly` gives, or None if that needs a closer look."""
+    decoded = {}
+    is_named = _is_named(instances[0])
+    if is_named and not all(_is_named(row) and row.keys() == inputs.keys() for row in instances):
+        return None
+    if not is_named and len(inputs) > 1:
+        return None
+    for name, spec in inputs.items():
+        column = [row[name] for row in instances] if is_named else instances
+        array = json_tensor.read_quickly(column, spec.dtype)
+        if array is None:
+            return None
+        decoded[name] = array
+    return decoded
+
+
+def decode_rows_exactly(instances: list[Any], inputs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    """The tensors of a list of examples, read one example after the other; or the error for the first mistake."""
+    is_named = _is_named(instances[0])
+    if not isinstance(instances[0], dict) and len(inputs) > 1:
+        raise InvalidArgument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required"
+            " as per tensorinfo_map"
+        )
+    columns: dict[str, Elements] = {}
+    # If the first example is a base64 object, several inputs get here: one is filled, and their number will not do.
+    only_input = next(iter(inputs))
+    for index, row in enumerate(instances):
+        where = f"Failed to process element: {index}"
+        if is_named:
+            if not _is_named(row):
+                raise InvalidArgument(f"Expecting object but got list at item {index} of input list")
+            for name, value in row.items():
+                try:
+                    _append(columns, name, value, inputs)
+                except ServingError as error:
+                    raise _wrap(f"{where} key: {name}", error) from error
+            if row.keys() != inputs.keys():
+                names = ",".join(sorted(inputs))
+                raise InvalidArgument(
+                    f"{where} of 'instances' list. JSON object: {excerpt(row)} keys must be equal to: {names}"
+                )
+        else:
+            if _is_named(row):
+                raise InvalidArgument(f"Expecting value/list but got object at item {index} of input list")
+            try:
+                _append(columns, only_input, row, inputs)
+            except ServingError as error:
+                raise _wrap(where, error) from error
+    return {
+        name: json_tensor.to_array(columns[name].values, (len(instances), *columns[name].shape), spec.dtype)
+        for name, spec in inputs.items()
+        if name in columns
+    }
+
+
+def _is_named(row: JsonValue) -> bool:
+    """True for an example that gives its inputs by name."""
+    return type(row) is dict and not is_base64(row)
+
+
+def _append(columns: dict[str, Elements], name: str, value: JsonValue, inputs: Mapping[str, TensorSpec]) -> None:
+    """Adds one example's value of one input to those before it, which it must resemble."""
+    if name not in inputs:
+        raise InvalidArgument(f"JSON object: does not have named input: {name}")
+    elements = json_tensor.read(value, inputs[name].dtype)
+    column = columns.get(name)
+    if column is None:
+        columns[name] = elements
+        return
+    size = prod(column.shape)
+    if len(elements.values) != size:
+        raise InvalidArgument(f"Expecting tensor size: {size} but got: {len(elements.values)}")
+    if elements.shape != column.shape:
+        raise InvalidArgument(f"Expecting shape {_shape_text(column.shape)} but got: {_shape_text(elements.shape)}")
+    column.values.extend(elements.values)
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _wrap(where: str, error: ServingError) -> InvalidArgument:
+    return InvalidArgument(f"{where} of 'instances' list. Error: {error.code.name}: {error.message}")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def encode_outputs(body: PredictBody, outputs: Mapping[str, Array]) -> bytes:
+    """The answer to a request, in its format. `outputs` are all outputs of the signature."""
+    if not outputs:
+        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+    if body.is_row:
+        return b'{"predictions":' + _rows_text(outputs) + b"}"
+    return b'{"outputs":' + _columns_text(outputs) + b"}"
+
+
+def _rows_text(outputs: Mapping[str, Array]) -> bytes:
+    _check_rows(outputs)
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return json_text.tensor_text(array, base64=_is_binary(name))
+    names = [_name_text(name) for name in outputs]
+    columns = [json_text.row_texts(array, base64=_is_binary(name)) for name, array in outputs.items()]
+    rows = (
+        b"{" + b",".join([name + text for name, text in zip(names, texts, strict=True)]) + b"}"
+        for texts in zip(*columns, strict=True)
+    )
+    return b"[" + b",".join(rows) + b"]"
+
+
+def _check_rows(outputs: Mapping[str, Array]) -> None:
+    """Every output must have as many rows as the first."""
+    batch_size: int | None = None
+    for name, array in outputs.items():
+        if array.ndim == 0:
+            raise InvalidArgument(f"Tensor name: {name} has no shape information ")
+        if batch_size is None:
+            batch_size = array.shape[0]
+        if array.shape[0] != batch_size:
+            raise InvalidArgument(
+                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {batch_size}"
+            )
+
+
+def _columns_text(outputs: Mapping[str, Array]) -> bytes:
+    texts = {name: json_text.tensor_text(array, base64=_is_binary(name)) for name, array in outputs.items()}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return b"{" + b",".join([_name_text(name) + text for name, text in texts.items()]) + b"}"
+
+
+def _is_binary(name: str) -> bool:
+    """By this suffix a model says that its strings are not text."""
+    return name.endswith("_bytes")
+
+
+def _name_text(name: str) -> bytes:
+    return json_text.string_text(name.encode()) + b":"

@@ -1,0 +1,107 @@
+"""The grammar of REST URLs: a method and a raw target in, what is asked of which model out.
+
+    POST /v1/models/NAME[/versions/VERSION | /labels/LABEL]:classify | :regress | :predict
+    GET  /v1/models[/NAME][/versions/VERSION | /labels/LABEL][/metadata]
+
+The grammar is matched against the raw target, query string included, before anything is percent-decoded; that is how
+an encoded slash or colon can be part of a name. So a query string is never ignored: a POST with one is malformed, and
+a GET takes it as part of the name before it. Letters match in any case, but the verb after the colon must then be in
+lower case, and so must `metadata`: `/METADATA` asks for the status. Clients can see each of these quirks, and all are
+TensorFlow Serving's (http_rest_api_handler.cc).
+
+NAME and LABEL are decoded as curl does it: `+` stays, and so does a `%` that no two hex digits follow. Bytes that are
+not UTF-8 become surrogate escapes; no model has such a name, so the lookup that follows answers "not found".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from urllib.parse import unquote
+
+from serving_app.core.errors import InvalidArgument
+from serving_app.core.servable import ModelSpec
+
+
+class RestAction(Enum):
+    """What a request asks for."""
+
+    PREDICT = "predict"
+    CLASSIFY = "classify"
+    REGRESS = "regress"
+    STATUS = "status"
+    METADATA = "metadata"
+
+
+@dataclass(frozen=True, slots=True)
+class RestCall:
+    """A request line that was understood."""
+
+    action: RestAction
+    spec: ModelSpec
+
+
+class UnreadableVersion(InvalidArgument):
+    """The URL has the right form, but its version is beyond int64; answered with an empty body, as in TFS."""
+
+
+# ASCII, because otherwise `ſ` would match `s`, and digits of other scripts \d.
+_FLAGS = re.IGNORECASE | re.ASCII | re.DOTALL
+_API = re.compile(r"/v1/.*", _FLAGS)
+_VERSION_OR_LABEL = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>classify|regress|predict)", _FLAGS)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION_OR_LABEL}(?:/(?P<verb>metadata))?", _FLAGS)
+
+_PATTERNS = {"POST": _POST, "GET": _GET}
+_INFERENCE = {action.value: action for action in (RestAction.PREDICT, RestAction.CLASSIFY, RestAction.REGRESS)}
+_MAX_VERSION = 2**63 - 1
+
+
+def is_api_target(target: str) -> bool:
+    """True if `parse` is responsible for this target. Any other is unknown to the REST API: an HTTP 404."""
+    return _API.fullmatch(target) is not None
+
+
+@lru_cache(maxsize=1024)  # servers see few different targets, many times each
+def parse(method: str, target: str) -> RestCall:
+    """What a request line asks for; InvalidArgument if it is malformed.
+
+    `target` is the raw path and query. Bytes that are not ASCII are expected as surrogate escapes, or as the
+    characters that they encode.
+    """
+    pattern = _PATTERNS.get(method)
+    match = pattern.fullmatch(target) if pattern else None
+    action = _action(method, match["verb"]) if match else None
+    if match is None or action is None:
+        raise InvalidArgument(f"Malformed request: {method} {target}")
+    if not match["name"]:
+        raise InvalidArgument("Missing model name in request.")
+    version, label = match["version"], match["label"]
+    return RestCall(
+        action,
+        ModelSpec(
+            name=_decode(match["name"]),
+            version=None if version is None else _read_version(version),
+            label=None if label is None else _decode(label),
+        ),
+    )
+
+
+def _action(method: str, verb: str | None) -> RestAction | None:
+    if method == "POST":
+        return _INFERENCE.get(verb or "")
+    return RestAction.METADATA if verb == "metadata" else RestAction.STATUS
+
+
+def _decode(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _read_version(digits: str) -> int:
+    # The length is looked at first: int() refuses to convert more than some thousands of digits.
+    significant = digits.lstrip("0") or "0"
+    if len(significant) > len(str(_MAX_VERSION)) or int(significant) > _MAX_VERSION:
+        raise UnreadableVersion(f"Failed to convert version: {digits} to numeric.")
+    return int(significant)
