@@ -1,0 +1,548 @@
+"""The manager against a world that does what it likes.
+
+Hypothesis plays the world: stores whose versions come and go, loads that succeed, fail or take their time, readers
+that join, lag and leave, servables that vanish, configurations that change, reports that are late or repeated, and
+controllers that start again and find what is running. What must always hold is asserted at every action and after
+every step; at the end of every history the world calms down, and everything has to come right.
+
+The quick profile replays the same histories in every run, so that a change is judged by its own merits. To search for
+new ones: HYPOTHESIS_PROFILE=deep pytest tests/core/test_manager_model.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.errors import Code
+from serving_app.core.events import (
+    ConfigApplied,
+    Event,
+    ListingFailed,
+    LoadAdopted,
+    LoadFailed,
+    ModelIntent,
+    ReaderJoined,
+    ReaderLeft,
+    RoutesAcknowledged,
+    ServableAdopted,
+    ServableGone,
+    ServableLoaded,
+    Tick,
+    VersionsListed,
+)
+from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.policies import (
+    All,
+    AvailabilityPreserving,
+    Latest,
+    ResourcePreserving,
+    Specific,
+    aspired_versions,
+)
+from serving_app.core.routing import RouteTable
+from serving_app.core.servable import ServableId
+from serving_app.core.states import PublicState, State, public_state
+
+MODELS = ("a", "b", "c")
+NUMBERS = (1, 2, 3, 4)
+OPTIONS = ManagerOptions(
+    max_concurrent_loads=2,
+    retry_base_s=1.0,
+    retry_max_s=8.0,
+    story_length=6,
+    ended_versions_kept=2,
+    dropped_models_kept=1,
+)
+CALM_ROUNDS = 40
+
+names = st.sampled_from(MODELS)
+numbers = st.sampled_from(NUMBERS)
+servables = st.builds(ServableId, names, numbers)
+version_policies = st.one_of(
+    st.builds(Latest, st.integers(0, 2)),
+    st.just(All()),
+    st.builds(Specific, st.lists(numbers, max_size=2, unique=True).map(tuple)),
+)
+intents = st.builds(
+    ModelIntent,
+    name=names,
+    version_policy=version_policies,
+    aspired_policy=st.sampled_from([AvailabilityPreserving(), AvailabilityPreserving(), ResourcePreserving()]),
+    labels=st.dictionaries(st.sampled_from(["stable", "canary"]), numbers, max_size=2),
+)
+configs = st.lists(intents, max_size=3, unique_by=lambda intent: intent.name).map(tuple)
+
+
+class Life(Enum):
+    """What the world knows of a servable; one that it does not know is absent."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    REMAINS = "what a failed load left"
+    REMOVING = "being removed"
+
+
+@dataclass
+class Thing:
+    """A servable as it is in the world."""
+
+    life: Life
+    app: str
+
+
+@dataclass
+class Reader:
+    """Someone who routes. Requests may be under way by each of `tables`; the last one is for new requests."""
+
+    tables: list[RouteTable]
+    acknowledgements: deque[int] = field(default_factory=deque)
+
+
+def routed(table: RouteTable) -> dict[ServableId, str]:
+    """What a table names, and the application that it names for it."""
+    return {route.servable: route.app for model in table.models.values() for route in model.routes.values()}
+
+
+class World(RuleBasedStateMachine):
+    """The world, the shell's bookkeeping, and the claims about the manager."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.births = 0
+        self.stores: dict[str, dict[int, str] | None] = {name: {} for name in MODELS}  # None: the path is missing
+        self.config: dict[str, ModelIntent] = {}
+        self.listed: dict[str, dict[int, str]] = {}  # the last good listing since the model is configured
+        self.bad: set[ServableId] = set()
+        self.things: dict[ServableId, Thing] = {}
+        self.waiting: dict[ServableId, deque[Action]] = defaultdict(deque)  # orders about one version go one by one
+        self.mail: dict[ServableId, deque[Event]] = defaultdict(deque)  # reports on their way
+        self.open_loads: set[ServableId] = set()
+        self.open_unloads: set[ServableId] = set()
+        self.readers: dict[str, Reader] = {}
+        self.departed: list[str] = []  # gone, and the shell has not noticed
+        self.published = RouteTable()
+        self.manager = Manager(OPTIONS)
+        self.is_first_table = True
+        self.handle(Tick())
+
+    # The shell.
+
+    def handle(self, *events: Event) -> None:
+        """Hand events over and perform what comes back; each claim about an action is checked when it is its turn."""
+        for event in events:
+            self.note(event)
+        for action in self.manager.handle(*events, now=self.now):
+            match action:
+                case PublishRoutes():
+                    self.check_publication(action.table, events)
+                    self.published = action.table
+                case StartLoad():
+                    self.check_load(action)
+                    self.open_loads.add(action.servable)
+                    self.order(action)
+                case StartUnload():
+                    self.check_unload(action)
+                    self.open_loads.discard(action.servable)
+                    self.open_unloads.add(action.servable)
+                    self.order(action)
+        assert self.manager.table is self.published
+        assert self.manager.handle(Tick(), now=self.now) == [], "a second look at the same facts found more to do"
+
+    def note(self, event: Event) -> None:
+        match event:
+            case ConfigApplied():
+                self.config = {intent.name: intent for intent in event.models}
+                self.listed = {name: listing for name, listing in self.listed.items() if name in self.config}
+            case VersionsListed() if event.model in self.config:
+                self.listed[event.model] = dict(event.versions)
+            case ServableLoaded() | LoadFailed():
+                self.open_loads.discard(event.servable)
+            case ServableGone():
+                self.open_unloads.discard(event.servable)
+            case _:
+                pass
+
+    def order(self, action: StartLoad | StartUnload) -> None:
+        self.waiting[action.servable].append(action)
+        self.work(action.servable)
+
+    def work(self, servable: ServableId) -> None:
+        """Begin what is ordered, but nothing while a removal is under way."""
+        while self.waiting[servable] and not self.is_in(servable, Life.REMOVING):
+            action = self.waiting[servable].popleft()
+            thing = self.things.get(servable)
+            if isinstance(action, StartLoad):
+                assert thing is None, f"{servable} was to be loaded over {thing}"
+                self.births += 1
+                self.things[servable] = Thing(Life.LOADING, f"{servable}#{self.births}")
+            elif thing is None:
+                self.mail[servable].append(ServableGone(servable))
+            else:
+                thing.life = Life.REMOVING
+
+    def is_in(self, servable: ServableId, life: Life) -> bool:
+        thing = self.things.get(servable)
+        return thing is not None and thing.life is life
+
+    # Claims about actions.
+
+    def check_publication(self, table: RouteTable, events: tuple[Event, ...]) -> None:
+        assert table.revision > self.published.revision, "revisions only grow"
+        if not self.is_first_table:
+            assert table.models != self.published.models, "equal content is not published again"
+        self.is_first_table = False
+        gone = {event.servable for event in events if isinstance(event, ServableGone)}
+        for name, intent in self.config.items():
+            kept = {each for each in routed(self.published) if each.name == name} - gone
+            preserving = isinstance(intent.aspired_policy, AvailabilityPreserving)
+            if preserving and kept and self.find_aspired(name) != frozenset():
+                assert table.models[name].routes, f"{name} had {kept} to answer for it, and has nothing now"
+
+    def check_load(self, action: StartLoad) -> None:
+        servable = action.servable
+        assert servable not in self.open_loads, f"{servable} is ordered to load twice"
+        assert servable not in self.open_unloads, f"{servable} is ordered to load before it is removed"
+        assert len(self.open_loads) < OPTIONS.max_concurrent_loads, "more loads than allowed"
+        assert action.path == self.listed[servable.name][servable.version]
+        assert servable.version in (self.find_aspired(servable.name) or ())
+
+    def check_unload(self, action: StartUnload) -> None:
+        servable = action.servable
+        assert servable not in self.open_unloads, f"{servable} is ordered to unload twice"
+        assert servable not in routed(self.published)
+        if not self.is_in(servable, Life.SERVING):
+            return
+        for name, reader in self.readers.items():
+            for table in reader.tables:
+                assert servable not in routed(table), f"{servable} is unloaded, but {name} routes by {table.revision}"
+
+    def find_aspired(self, name: str) -> frozenset[int] | None:
+        """An oracle of its own: None when nobody can know."""
+        if name not in self.config:
+            return frozenset()
+        if name not in self.listed:
+            return None
+        return aspired_versions(self.config[name].version_policy, self.listed[name])
+
+    # Claims about every state.
+
+    @invariant()
+    def routes_lead_to_ready_versions(self) -> None:
+        for servable, app in routed(self.published).items():
+            has_vanished = ServableGone(servable) in self.mail[servable]
+            thing = self.things.get(servable)
+            assert has_vanished or thing == Thing(Life.SERVING, app), f"{servable} is routed to {app}, but is {thing}"
+
+    @invariant()
+    def table_tells_what_the_manager_knows(self) -> None:
+        models = self.manager.snapshot().models
+        assert set(models) == set(self.published.models)
+        for name, model in models.items():
+            routes = self.published.models[name]
+            assert dict(routes.labels) == (dict(self.config[name].labels) if name in self.config else {})
+            assert [(each.version, each.state) for each in routes.statuses] == [
+                (each.servable.version, public_state(each.state)) for each in model.versions
+            ]
+            ready = {each.servable.version for each in model.versions if each.state is State.READY}
+            assert set(routes.routes) == ready
+            for status in routes.statuses:
+                assert status.code is Code.OK or status.state is PublicState.END
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        models = self.manager.snapshot().models.values()
+        for model in models:
+            assert sum(each.state is State.ENDED for each in model.versions) <= OPTIONS.ended_versions_kept
+            assert all(len(each.story) <= OPTIONS.story_length for each in model.versions)
+        dropped = [m for m in models if not m.configured and all(v.state is State.ENDED for v in m.versions)]
+        assert len(dropped) <= OPTIONS.dropped_models_kept
+
+    @invariant()
+    def a_wakeup_lies_ahead(self) -> None:
+        wakeup = self.manager.next_wakeup()
+        assert wakeup is None or wakeup > self.now
+
+    # What the world does: stores and configuration.
+
+    @rule(servable=servables, elsewhere=st.booleans())
+    def add_version(self, servable: ServableId, elsewhere: bool) -> None:
+        store = self.stores[servable.name]
+        if store is not None:
+            store[servable.version] = f"/{'other' if elsewhere else 'models'}/{servable.name}/{servable.version}"
+
+    @rule(servable=servables)
+    def remove_version(self, servable: ServableId) -> None:
+        store = self.stores[servable.name]
+        if store is not None:
+            store.pop(servable.version, None)
+
+    @rule(name=names, is_there=st.booleans())
+    def lose_or_find_path(self, name: str, is_there: bool) -> None:
+        if not is_there:
+            self.stores[name] = None
+        elif self.stores[name] is None:
+            self.stores[name] = {}
+
+    @rule(name=names)
+    def poll(self, name: str) -> None:
+        """Also polls models that are not configured: such a poll began before its model was dropped."""
+        self.handle(self.look(name))
+
+    def look(self, name: str) -> Event:
+        store = self.stores[name]
+        if store is None:
+            return ListingFailed(name, Code.NOT_FOUND, f"Could not find base path /models/{name}")
+        return VersionsListed(name, dict(store))
+
+    @rule(config=configs)
+    def configure(self, config: tuple[ModelIntent, ...]) -> None:
+        self.handle(ConfigApplied(config))
+
+    @rule(config=configs)
+    def reconfigure_through_nothing(self, config: tuple[ModelIntent, ...]) -> None:
+        """Drops every model and takes some back in one breath."""
+        self.handle(ConfigApplied(()), ConfigApplied(config), *(self.look(name) for name in MODELS))
+
+    @rule()
+    def tell_again(self) -> None:
+        """Nothing that is known already leads to any action."""
+        before = self.published
+        listings = [VersionsListed(name, listing) for name, listing in self.listed.items()]
+        self.handle(ConfigApplied(tuple(self.config.values())), *listings, *map(ReaderJoined, self.readers))
+        assert self.published is before
+
+    # Loads and unloads.
+
+    @rule(servable=servables)
+    def turn_bad_or_good(self, servable: ServableId) -> None:
+        self.bad ^= {servable}
+
+    def pick(self, life: Life, choice: int) -> ServableId:
+        candidates = sorted(each for each, thing in self.things.items() if thing.life is life)
+        return candidates[choice % len(candidates)]
+
+    def has(self, life: Life) -> bool:
+        return any(thing.life is life for thing in self.things.values())
+
+    @precondition(lambda self: self.has(Life.LOADING))
+    @rule(choice=st.integers(0, 7))
+    def finish_load(self, choice: int) -> None:
+        self.end_load(self.pick(Life.LOADING, choice))
+
+    def end_load(self, servable: ServableId) -> None:
+        thing = self.things[servable]
+        if servable in self.bad:
+            thing.life = Life.REMAINS
+            self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "a shard is missing"))
+        else:
+            thing.life = Life.SERVING
+            self.mail[servable].append(ServableLoaded(servable, thing.app, {}))
+
+    @precondition(lambda self: self.has(Life.REMOVING))
+    @rule(choice=st.integers(0, 7))
+    def finish_unload(self, choice: int) -> None:
+        self.end_unload(self.pick(Life.REMOVING, choice))
+
+    def end_unload(self, servable: ServableId) -> None:
+        del self.things[servable]
+        self.mail[servable].append(ServableGone(servable))
+        self.work(servable)
+
+    @precondition(lambda self: self.has(Life.SERVING))
+    @rule(choice=st.integers(0, 7))
+    def vanish(self, choice: int) -> None:
+        servable = self.pick(Life.SERVING, choice)
+        del self.things[servable]
+        self.mail[servable].append(ServableGone(servable))
+
+    @precondition(lambda self: self.has(Life.LOADING))
+    @rule(choice=st.integers(0, 7))
+    def vanish_while_loading(self, choice: int) -> None:
+        servable = self.pick(Life.LOADING, choice)
+        del self.things[servable]
+        self.mail[servable].append(LoadFailed(servable, Code.UNAVAILABLE, "its process died"))
+
+    # Reports.
+
+    def addressees(self) -> list[ServableId]:
+        return sorted(servable for servable, reports in self.mail.items() if reports)
+
+    @precondition(lambda self: self.addressees())
+    @rule(choice=st.integers(0, 11), will_repeat=st.booleans())
+    def deliver(self, choice: int, will_repeat: bool) -> None:
+        """Hands over the oldest report about one version; one that stays in the box will come again."""
+        candidates = self.addressees()
+        reports = self.mail[candidates[choice % len(candidates)]]
+        self.handle(reports[0] if will_repeat else reports.popleft())
+
+    @rule(polls=st.booleans())
+    def deliver_everything_at_once(self, polls: bool) -> None:
+        reports = [event for servable in self.addressees() for event in self.mail[servable]]
+        self.mail.clear()
+        self.handle(*reports, *(self.look(name) for name in MODELS if polls), Tick())
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 100.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.handle(Tick())
+
+    # Readers.
+
+    @precondition(lambda self: len(self.readers) < 3)
+    @rule()
+    def join(self) -> None:
+        self.births += 1
+        name = f"reader{self.births}"
+        self.handle(ReaderJoined(name))
+        self.readers[name] = Reader([self.published])
+
+    def pick_reader(self, choice: int) -> str:
+        return sorted(self.readers)[choice % len(self.readers)]
+
+    @precondition(lambda self: self.readers)
+    @rule(choice=st.integers(0, 2))
+    def fetch(self, choice: int) -> None:
+        reader = self.readers[self.pick_reader(choice)]
+        if reader.tables[-1] is not self.published:
+            reader.tables.append(self.published)
+
+    @precondition(lambda self: self.readers)
+    @rule(choice=st.integers(0, 2))
+    def finish_requests(self, choice: int) -> None:
+        self.settle_reader(self.pick_reader(choice))
+
+    def settle_reader(self, name: str) -> None:
+        reader = self.readers[name]
+        del reader.tables[:-1]
+        reader.acknowledgements.append(reader.tables[0].revision)
+
+    @precondition(lambda self: self.readers)
+    @rule(choice=st.integers(0, 2), will_repeat=st.booleans())
+    def acknowledge(self, choice: int, will_repeat: bool) -> None:
+        name = self.pick_reader(choice)
+        acknowledgements = self.readers[name].acknowledgements
+        if acknowledgements:
+            revision = acknowledgements[0] if will_repeat else acknowledgements.popleft()
+            self.handle(RoutesAcknowledged(name, revision))
+
+    @precondition(lambda self: self.readers)
+    @rule(choice=st.integers(0, 2))
+    def leave(self, choice: int) -> None:
+        name = self.pick_reader(choice)
+        del self.readers[name]
+        self.departed.append(name)
+
+    @precondition(lambda self: self.departed)
+    @rule(has_last_words=st.booleans())
+    def notice_departure(self, has_last_words: bool) -> None:
+        name = self.departed.pop()
+        self.handle(ReaderLeft(name))
+        if has_last_words:
+            self.handle(RoutesAcknowledged(name, self.published.revision))
+
+    # The controller.
+
+    @rule(gap=st.integers(0, 5))
+    def restart(self, gap: int) -> None:
+        """A new controller knows the configuration, and finds readers and servables; reports on their way are lost."""
+        self.manager = Manager(OPTIONS, revision=self.published.revision + gap)
+        self.is_first_table = True
+        self.listed.clear()
+        self.waiting.clear()
+        self.mail.clear()
+        self.departed.clear()
+        self.open_unloads.clear()
+        self.open_loads = {each for each, thing in self.things.items() if thing.life in (Life.LOADING, Life.REMAINS)}
+        for reader in self.readers.values():
+            reader.acknowledgements.clear()
+        events: list[Event] = [ConfigApplied(tuple(self.config.values())), *map(ReaderJoined, self.readers)]
+        for servable, thing in self.things.items():
+            if thing.life is Life.SERVING:
+                events.append(ServableAdopted(servable, thing.app, {}))
+            elif thing.life is not Life.REMOVING:
+                events.append(LoadAdopted(servable))
+            if thing.life is Life.REMAINS:
+                self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "found in ruins"))
+        for event in events:
+            assert self.manager.handle(event, now=self.now) == [], "the first tick says that all is told"
+        self.handle(Tick())
+
+    # In the end all is well.
+
+    def calm_down(self) -> None:
+        """Everything that was begun comes to its end, everyone does what is expected, and time passes."""
+        for servable in [each for each, thing in self.things.items() if thing.life is Life.LOADING]:
+            self.end_load(servable)
+        for servable in [each for each, thing in self.things.items() if thing.life is Life.REMOVING]:
+            self.end_unload(servable)
+        for name in self.departed:
+            self.handle(ReaderLeft(name))
+        self.departed.clear()
+        for servable in self.addressees():
+            while self.mail[servable]:
+                self.handle(self.mail[servable].popleft())
+        for name in MODELS:
+            self.handle(self.look(name))
+        for name, reader in self.readers.items():
+            reader.tables.append(self.published)
+            self.settle_reader(name)
+            self.handle(RoutesAcknowledged(name, self.published.revision))
+            reader.acknowledgements.clear()
+        self.now += 10.0
+        self.handle(Tick())
+        self.routes_lead_to_ready_versions()
+        self.table_tells_what_the_manager_knows()
+
+    def find_shortcomings(self) -> list[str]:
+        """Where the world differs from what is wanted."""
+        found = []
+        for name in MODELS:
+            aspired = self.find_aspired(name)
+            if aspired is None:
+                continue
+            loaded = {each.version: thing.life for each, thing in self.things.items() if each.name == name}
+            serving = {number for number, life in loaded.items() if life is Life.SERVING}
+            good = {number for number in aspired if ServableId(name, number) not in self.bad}
+            unwanted = set(loaded) - aspired
+            preserving = name in self.config and self.config[name].aspired_policy == AvailabilityPreserving()
+            spared = 1 if preserving and aspired and not serving & aspired else 0
+            if not good <= serving:
+                found.append(f"{name}: {good - serving} should serve")
+            if len(unwanted) > spared or not unwanted <= serving:
+                found.append(f"{name}: {unwanted} should be gone")
+            if {each.version for each in routed(self.published) if each.name == name} != serving:
+                found.append(f"{name}: {serving} serve, but others are routed to")
+        return found
+
+    def teardown(self) -> None:
+        for _ in range(CALM_ROUNDS):
+            self.calm_down()
+            if not self.find_shortcomings():
+                break
+        assert not self.find_shortcomings()
+        for _ in range(3):
+            self.calm_down()
+            assert not self.find_shortcomings()
+
+
+TestManagerInAnyWorld = World.TestCase
+TestManagerInAnyWorld.settings = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    stateful_step_count=50,
+    max_examples=150,
+    derandomize=True,
+)
+if os.environ.get("HYPOTHESIS_PROFILE") == "deep":
+    TestManagerInAnyWorld.settings = settings(
+        TestManagerInAnyWorld.settings, stateful_step_count=100, max_examples=5000, derandomize=False
+    )
