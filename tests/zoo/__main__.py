@@ -1,0 +1,10 @@
+"""`python -m tests.zoo DEST [NAME...]` makes models; without names, all of them."""
+
+import sys
+from pathlib import Path
+
+from tests.zoo.build import make
+
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
+make(Path(sys.argv[1]), sys.argv[2:])
