@@ -1,0 +1,1 @@
+"""What `make serve` shows: two small models, and how they come about."""
