@@ -1,3 +1,28 @@
-"""TensorFlow Serving as a distributed application on Ray Serve."""
+"""TensorFlow Serving as a distributed application on Ray Serve.
+
+    from serving_app import connect
+    connect().model("half_plus_two").predict(x=[1.0, 2.0, 5.0])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from serving_app.client.connection import connect
+    from serving_app.serve.builder import app
+
+__all__ = ["app", "connect"]
+
+_HOMES = {"app": "serving_app.serve.builder", "connect": "serving_app.client.connection"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import Ray only for those who ask for something that needs it."""
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,34 @@
+"""The `serving-app` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from serving_app import __version__
+from serving_app.cli import demo, up
+from serving_app.core.errors import ServingError
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, one sub-command per module."""
+    parser = argparse.ArgumentParser(
+        prog="serving-app", description="TensorFlow Serving as a distributed application on Ray Serve."
+    )
+    parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (up, demo):
+        command.add_to(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ServingError as error:
+        print(f"serving-app: {error}", file=sys.stderr)
+        return 1
+    return code

@@ -1,0 +1,236 @@
+"""`serving-app up`: serve models from a terminal, with progress, until Ctrl-C.
+
+Joins the Ray cluster that is there, or starts one on this machine for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
+from serving_app.core.errors import Code, FailedPrecondition
+from serving_app.core.routing import RouteTable, VersionStatus
+from serving_app.core.states import PublicState
+
+_FIRST_STATUS_S = 60.0
+_GONE_S = 60.0
+
+Announce = Callable[[Mapping[str, str]], None]
+"""Called once, with the gateway's addresses by protocol, when every model has answered or failed for the first time."""
+
+
+def add_to(commands: Any) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser("up", help="serve models until Ctrl-C", description=__doc__)
+    parser.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a configuration file (docs/configuration.md)")
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="NAME=BASE_PATH", help="serve this model; may be repeated"
+    )
+    add_listening(parser)
+    parser.set_defaults(run=run)
+
+
+def add_listening(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where to run and to listen."""
+    parser.add_argument("--host", help="address to listen on (default: the configuration's, 127.0.0.1)")
+    parser.add_argument("--rest-port", metavar="PORT", help="port for REST (default: the configuration's, 8501)")
+    parser.add_argument("--grpc-port", metavar="PORT", help="port for gRPC (default: the configuration's, 8500)")
+    parser.add_argument(
+        "--http-port", type=int, default=8000, metavar="PORT",
+        help="port of Ray Serve's own HTTP door, which answers REST too; 0 leaves it closed (default: 8000)",
+    )
+    parser.add_argument("--name", default="default", help="name of the serving app on the cluster (default: default)")
+    parser.add_argument("--address", help="the Ray cluster to join (default: one that Ray finds, or a new local one)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    return serve_until_stopped(read_config(options), options, _announce)
+
+
+def read_config(options: argparse.Namespace) -> ServingConfig:
+    """The configuration of the file, with the models and the listeners of the command line."""
+    base = load_yaml(options.config) if options.config else ServingConfig()
+    settings = base.model_dump(exclude_unset=True)
+    named = [_read_model(text) for text in options.model]
+    settings["models"] = [*settings.get("models", ()), *named]
+    if not settings["models"]:
+        raise ConfigError("nothing to serve: give a CONFIG.yaml, or --model NAME=/path/of/the/model")
+    given = {"host": options.host, "rest_port": options.rest_port, "grpc_port": options.grpc_port}
+    gateway = {**settings.get("gateway", {}), **{name: value for name, value in given.items() if value is not None}}
+    return parse({**settings, "gateway": gateway}, "The command line")
+
+
+def _read_model(text: str) -> dict[str, str]:
+    name, equals, base_path = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--model {text}: write it as NAME=BASE_PATH, such as half_plus_two=/models/half_plus_two")
+    if "://" not in base_path:
+        base_path = os.path.abspath(base_path)
+    return {"name": name, "base_path": base_path}
+
+
+def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, announce: Announce) -> int:
+    """Serve, tell what happens, and clean up at Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    started_ray = _join_or_start_ray(options.address)
+    try:
+        _start_serve(options.http_port)
+        try:
+            _deploy(config, options.name)
+            _watch(config, options.name, stop, announce)
+        finally:
+            _say("stopping ...")
+            _remove(options.name)
+    finally:
+        _leave_ray(started_ray)
+    _say("stopped")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _join_or_start_ray(address: str | None) -> bool:
+    """Whether a Ray of our own was started."""
+    import ray
+
+    quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    try:
+        ray.init(address=address or "auto", **quiet)
+    except (ConnectionError, RuntimeError) as error:
+        if address:
+            raise FailedPrecondition(f"no Ray cluster at {address}: {error}") from error
+    else:
+        _say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+        return False
+    _say("starting Ray on this machine ...")
+    ray.init(address="local", include_dashboard=False, **quiet)
+    return True
+
+
+def _leave_ray(started_here: bool) -> None:
+    import ray
+
+    if started_here:
+        _say("stopping Ray ...")
+    ray.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def _start_serve(http_port: int) -> None:
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    _say("starting Ray Serve ...")
+    if http_port:
+        serve.start(http_options=HTTPOptions(port=http_port))
+    else:
+        serve.start(proxy_location=ProxyLocation.Disabled)
+
+
+def _deploy(config: ServingConfig, name: str) -> None:
+    from ray import serve
+
+    from serving_app.serve.builder import build
+
+    _say("starting the gateway ...")
+    try:
+        serve.run(build(config), name=name, route_prefix="/")
+    except RuntimeError as error:
+        raise FailedPrecondition(f"the gateway did not start: {_last_words(name) or error}") from None
+
+
+def _last_words(name: str) -> str:
+    """Why the gateway's replicas failed: the last line of what they raised."""
+    from ray import serve
+
+    app = serve.status().applications.get(name)
+    messages = [deployment.message for deployment in app.deployments.values()] if app else []
+    lines = [line for message in messages for line in message.splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "PortTaken" in line or "Error" in line), "").strip()
+
+
+def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: Announce) -> None:
+    """Print every change of a version's state; announce once everything has had its first chance."""
+    import ray
+
+    from serving_app.serve.controller import find_controller
+
+    controller = find_controller(name)
+    started = time.monotonic()
+    told: dict[tuple[str, int], VersionStatus] = {}
+    announced = False
+    while not stop.wait(0.2):
+        try:
+            status = ray.get(controller.status.remote(), timeout=10.0)
+        except ray.exceptions.RayError:
+            continue  # the controller restarts; the gateway serves on
+        table: RouteTable | None = status["table"]
+        if table is None:
+            continue
+        for line in news(table, told):
+            _say(line)
+        if not announced and (_is_settled(config, table) or time.monotonic() - started > _FIRST_STATUS_S):
+            announced = True
+            addresses: Mapping[str, str] = next(iter(status["gateways"].values()), {})
+            announce(addresses)
+
+
+def news(table: RouteTable, told: dict[tuple[str, int], VersionStatus]) -> list[str]:
+    """A line for each version whose status differs from what was told; remembers what is told now."""
+    lines = []
+    for name, model in table.models.items():
+        for status in reversed(model.statuses):
+            if told.get((name, status.version)) != status:
+                told[name, status.version] = status
+                reason = f": {status.code.name}: {status.message}" if status.code is not Code.OK else ""
+                lines.append(f"  {name} version {status.version}: {status.state.name}{reason}")
+    return lines
+
+
+def _is_settled(config: ServingConfig, table: RouteTable) -> bool:
+    """Whether each configured model has a version that answers, or one that failed."""
+    settled = (PublicState.AVAILABLE, PublicState.END)
+    return all(
+        model.name in table.models and any(status.state in settled for status in table.models[model.name].statuses)
+        for model in config.models
+    )
+
+
+def _announce(addresses: Mapping[str, str]) -> None:
+    listening = ", ".join(f"{protocol} at {address}" for protocol, address in addresses.items())
+    _say(f"serving: {listening}. Ctrl-C stops.")
+
+
+def _remove(name: str) -> None:
+    """Delete the application, wait until its controller has removed every version, and shut an empty Serve down."""
+    from ray import serve
+
+    from serving_app.serve.controller import find_controller
+
+    try:
+        serve.delete(name)
+    except Exception as error:
+        _say(f"deleting the application failed: {error}")
+    deadline = time.monotonic() + _GONE_S
+    while time.monotonic() < deadline:
+        try:
+            find_controller(name)
+        except ValueError:
+            break
+        time.sleep(0.1)
+    if not serve.status().applications:
+        serve.shutdown()
+
+

@@ -1,0 +1,105 @@
+"""Holds the newest route table, and tells the controller which older ones are out of use.
+
+A request takes a lease on the table it was routed by. The follower acknowledges a revision only when no request that
+was routed by an older table is left, so the controller can remove a version knowing that nobody is on the way to it.
+The controller may be away for a while: the last table stays in force.
+
+Everything here runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serving_app.core.routing import RouteTable
+
+logger = logging.getLogger(__name__)
+
+_RECONNECT_S = 0.2
+
+OnTable = Callable[[RouteTable], None]
+"""Called with each new table, before any request is routed by it."""
+
+
+class RouteFollower:
+    """Follows the tables of one controller under a name of its own."""
+
+    def __init__(self, name: str, connect: Callable[[], Awaitable[Any]], on_table: OnTable) -> None:
+        """`connect` finds the controller (an actor handle) and is called again whenever that was lost."""
+        self.name = name
+        self._connect = connect
+        self._on_table = on_table
+        self._controller: Any = None
+        self._in_use: dict[int, int] = {}
+        self._told = 0
+        self._task: asyncio.Task[None] | None = None
+        self.table = RouteTable()
+
+    async def start(self) -> None:
+        """Returns with the first table in hand. Raises what `connect` raises if there is no controller at all."""
+        self._controller = await self._connect()
+        while self.table.revision == 0:
+            await self._poll()
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Follow no more, and say so."""
+        if self._task is not None:
+            self._task.cancel()
+        try:
+            await self._controller.leave.remote(self.name)
+        except Exception as error:  # the controller is away; the lease lapses by itself
+            logger.debug("no good-bye to the controller: %r", error)
+
+    @contextmanager
+    def lease(self) -> Iterator[RouteTable]:
+        """The table to route one request by, for as long as that request takes."""
+        table = self.table
+        revision = table.revision
+        self._in_use[revision] = self._in_use.get(revision, 0) + 1
+        try:
+            yield table
+        finally:
+            left = self._in_use[revision] - 1
+            if left:
+                self._in_use[revision] = left
+            else:
+                del self._in_use[revision]
+                if revision < self.table.revision:
+                    self._tell()
+
+    @property
+    def _acknowledged(self) -> int:
+        return min(self._in_use, default=self.table.revision)
+
+    def _tell(self) -> None:
+        """Say at once that an older table went out of use; the poll that is under way cannot."""
+        if self._acknowledged > self._told:
+            self._told = self._acknowledged
+            self._controller.acknowledge.remote(self.name, self._told)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._poll()
+            except Exception as error:
+                logger.debug("the controller does not answer (%r); routing by revision %d", error, self.table.revision)
+                await asyncio.sleep(_RECONNECT_S)
+                await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        try:
+            self._controller = await self._connect()
+        except Exception as error:
+            logger.debug("the controller was not found: %r", error)
+
+    async def _poll(self) -> None:
+        self._told = self._acknowledged
+        table = await self._controller.poll_routes.remote(self.name, self.table.revision, self._told)
+        if table is not None and table.revision > self.table.revision:
+            self._on_table(table)
+            self.table = table

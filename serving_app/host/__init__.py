@@ -1,0 +1,10 @@
+"""The Host: loaded servables, wherever they live. It knows nothing of Ray.
+
+A dedicated replica holds one version in a Host; other placements put the same object into other processes.
+"""
+
+from serving_app.host.assignment import Assignment
+from serving_app.host.batching import Batching
+from serving_app.host.host import Host
+
+__all__ = ["Assignment", "Batching", "Host"]

@@ -1,0 +1,24 @@
+"""What a Host is told to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serving_app.core.servable import ServableId
+from serving_app.host.batching import Batching
+from serving_app.runtime.loader import LoadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One version, where its files are, and how to load and run it."""
+
+    servable: ServableId
+    path: str
+    platform: str = "tensorflow"
+    load: LoadOptions = field(default_factory=LoadOptions)
+    batching: Batching | None = None
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
+    cache_dir: str | None = None

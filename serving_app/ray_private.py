@@ -1,0 +1,127 @@
+"""Every use of Ray that Ray does not promise to keep, in one place.
+
+Each function says what it relies on; `tests/serve/test_ray_private.py` fails loudly when a new Ray changes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+INLINE_LIMIT_BYTES = 1 << 20
+"""Up to here a call travels inside the request (gRPC between replicas); above it by reference through the object
+store, which is faster from about this size on and has no message limit."""
+
+GATEWAY_ENV = {
+    # Serve's own switch for replicas that do their own threading: user code, router and request handling share one
+    # event loop, so that a request crosses no thread between socket and handle.
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Requests above INLINE_LIMIT_BYTES go by reference, but what a model answers is not known in advance: the
+    # receiving end of the gateway's channels must take replies of any size.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str((1 << 31) - 1),
+}
+"""Environment of gateway replicas; read by Ray Serve when it is imported there."""
+
+
+def raise_reply_limit() -> None:
+    """Let replies of any size through this process's handles; must run before the first call of a handle.
+
+    Relies on the module constant that Ray reads when it opens a channel to a replica.
+    """
+    from ray.serve._private.request_router import replica_wrapper
+
+    replica_wrapper.RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH = (1 << 31) - 1
+
+
+async def open_handle(app: str) -> DeploymentHandle[Any]:
+    """A handle to an application's ingress deployment whose router runs on the calling event loop.
+
+    No request crosses a thread on its way out. Must be called, and the handle used, on one running loop. Relies on
+    `_init`.
+    """
+    # Looking an application up asks Serve's controller and blocks, which no loop may.
+    handle = await asyncio.to_thread(serve.get_app_handle, app)
+    if not handle.is_initialized:
+        handle._init(_run_router_in_separate_loop=False)  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return handle
+
+
+def inline(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
+    """The handle's method with arguments inside the request. Relies on `_by_reference`."""
+    return handle.options(
+        method_name=method, _by_reference=False, request_serialization="pickle", response_serialization="pickle"
+    )
+
+
+def by_reference(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
+    """The handle's method with arguments through the object store."""
+    return handle.options(method_name=method, _by_reference=True)
+
+
+def serve_is_running() -> bool | None:
+    """Whether a Serve instance exists on this cluster; None when that cannot be told now.
+
+    Relies on the name and namespace of Serve's controller actor.
+    """
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    except ray.exceptions.RayError:
+        return None
+    return True
+
+
+def deploy(targets: Sequence[serve.RunTarget]) -> None:
+    """Deploy applications without waiting for them, and never start a Serve instance that is not there.
+
+    `serve.run_many` starts Serve if there is none, which would bring back what a user has just shut down. Relies on
+    the global client.
+    """
+    from ray.serve.context import _get_global_client
+
+    _get_global_client(raise_if_no_controller_running=True)
+    serve.run_many(
+        targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
+
+
+def delete_app(app: str) -> None:
+    """Order the removal of an application without waiting. Relies on the `_blocking` argument."""
+    serve.delete(app, _blocking=False)
+
+
+def cluster_identity() -> str:
+    """A name of this cluster that no other cluster on the host has. Relies on the session name of the node."""
+    node = ray._private.worker.global_worker.node
+    return str(node.session_name) if node is not None else os.environ.get("RAY_SESSION_NAME", "unknown")
+
+
+def put_state(key: str, value: bytes) -> None:
+    """Keep bytes in the cluster's own key-value store: they outlive any actor and end with the cluster."""
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(key.encode(), value, overwrite=True, namespace=b"serving_app")
+
+
+def get_state(key: str) -> bytes | None:
+    """What `put_state` kept, or None."""
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    value: Any = _internal_kv_get(key.encode(), namespace=b"serving_app")
+    return None if value is None else bytes(value)
+
+
+def delete_state(key: str) -> None:
+    """Forget what `put_state` kept."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    _internal_kv_del(key.encode(), namespace=b"serving_app")

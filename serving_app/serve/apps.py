@@ -1,0 +1,123 @@
+"""Servable versions as Serve applications: deploying, deleting and observing them.
+
+Everything here blocks; the controller calls it from threads, one order at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus
+
+from serving_app import ray_private
+from serving_app.config import ModelConfig
+from serving_app.core.names import SERVABLE_DEPLOYMENT, parse_servable_app
+from serving_app.core.servable import ServableId
+from serving_app.core.signatures import Signature
+from serving_app.serve.replica import Servable
+
+
+class AppState(Enum):
+    """What Serve says of an application, as far as it matters here."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    BROKEN = "broken"
+    DELETING = "deleting"
+
+
+@dataclass(frozen=True, slots=True)
+class AppSeen:
+    """One application as Serve reports it."""
+
+    state: AppState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What exists now. `serve_running` False means that the whole Serve instance is gone."""
+
+    serve_running: bool
+    owner: AppSeen | None
+    servables: Mapping[ServableId, AppSeen]
+
+
+_STATES = {
+    ApplicationStatus.NOT_STARTED: AppState.STARTING,
+    ApplicationStatus.DEPLOYING: AppState.STARTING,
+    ApplicationStatus.RUNNING: AppState.RUNNING,
+    ApplicationStatus.UNHEALTHY: AppState.BROKEN,
+    ApplicationStatus.DEPLOY_FAILED: AppState.BROKEN,
+    ApplicationStatus.DELETING: AppState.DELETING,
+}
+
+
+def observe(owner: str) -> Observation | None:
+    """Look at Serve's applications; None when Serve cannot be asked right now (its controller restarts, say)."""
+    running = ray_private.serve_is_running()
+    if not running:
+        return None if running is None else Observation(False, None, {})
+    try:
+        applications = serve.status().applications
+    except (ray.exceptions.RayError, serve.exceptions.RayServeException):
+        return None
+    seen = {name: AppSeen(_STATES[app.status], app.message) for name, app in applications.items()}
+    servables = {
+        servable: app for name, app in seen.items() if (servable := parse_servable_app(owner, name)) is not None
+    }
+    return Observation(True, seen.get(owner), servables)
+
+
+def deploy(controller: str, targets: Sequence[tuple[str, ModelConfig]]) -> None:
+    """Order one application per (name, model); returns before they run."""
+    ray_private.deploy(
+        [
+            serve.RunTarget(target=_deployment(model).bind(controller, app), name=app, route_prefix=None)
+            for app, model in targets
+        ]
+    )
+
+
+def _deployment(model: ModelConfig) -> serve.Deployment:
+    options: dict[str, Any] = {
+        "name": SERVABLE_DEPLOYMENT,
+        "max_ongoing_requests": model.max_ongoing_requests,
+        "ray_actor_options": actor_options(model),
+        # Requests are drained before an unload is ordered; what is left for Serve is to notice that.
+        "graceful_shutdown_wait_loop_s": 0.1,
+        "graceful_shutdown_timeout_s": model.drain_timeout_s,
+        # A load that failed is retried by the controller, with backoff and a reason; Serve must not do it as well.
+        "max_constructor_retry_count": 1,
+    }
+    if model.autoscaling is None:
+        options["num_replicas"] = model.replicas or 1
+    else:
+        options["autoscaling_config"] = model.autoscaling.model_dump(exclude_none=True)
+    return Servable.options(**options)
+
+
+def actor_options(model: ModelConfig) -> dict[str, Any]:
+    """What a replica of this model asks of the cluster."""
+    options: dict[str, Any] = {"num_cpus": model.num_cpus}
+    if model.num_gpus:
+        options["num_gpus"] = model.num_gpus
+    if model.memory is not None:
+        options["memory"] = model.memory
+    return options
+
+
+def signatures_of(app: str) -> Mapping[str, Signature]:
+    """Ask a running version for its signatures."""
+    signatures: Mapping[str, Signature] = serve.get_app_handle(app).describe.remote().result(timeout_s=10.0)
+    return signatures
+
+
+def delete(app: str) -> None:
+    """Order the removal of an application."""
+    ray_private.delete_app(app)

@@ -1,0 +1,32 @@
+"""From a model's configuration to what a replica of it is told to hold."""
+
+from __future__ import annotations
+
+from serving_app.config import ModelConfig, gpu_memory
+from serving_app.core.servable import ServableId
+from serving_app.host import Assignment, Batching
+from serving_app.runtime.loader import LoadOptions
+
+
+def assignment_for(servable: ServableId, path: str, model: ModelConfig, cache_dir: str | None) -> Assignment:
+    """Everything a Host needs to load and run this version."""
+    gpu = gpu_memory(model.num_gpus, model.session)
+    batching = None if model.batching is None else Batching(
+        max_batch_size=model.batching.max_batch_size, batch_timeout_micros=model.batching.batch_timeout_micros
+    )
+    return Assignment(
+        servable=servable,
+        path=path,
+        platform=model.platform,
+        load=LoadOptions(
+            tags=model.tags,
+            intra_op_parallelism=model.session.intra_op_parallelism,
+            inter_op_parallelism=model.session.inter_op_parallelism,
+            gpu_memory_fraction=gpu.fraction,
+            gpu_allow_growth=gpu.allow_growth,
+            custom_op_libraries=model.custom_op_libraries,
+        ),
+        batching=batching,
+        storage_options=dict(model.storage_options),
+        cache_dir=cache_dir,
+    )

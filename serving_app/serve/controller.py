@@ -1,0 +1,446 @@
+"""The controller actor: Source and Manager of one serving app.
+
+A loop that gathers events, hands them to `core.Manager`, and performs the actions that come back. Four tasks feed it:
+one poll per model, the reports of replicas and followers (actor calls), an observer of Serve's applications, and one
+worker that carries out orders to Serve strictly in order.
+
+The actor is detached and restarts by itself within a second (`max_restarts=-1`), so gateways hardly notice that it
+was gone: they serve on with their last table. It lives as long as the Serve application that owns it, which it watches:
+when that is deleted, or Serve is shut down, it removes every version it has deployed and then itself. What was
+applied last is kept in the cluster's key-value store; running versions are adopted, not reloaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from serving_app import ray_private
+from serving_app.config import ModelConfig, ServingConfig, to_intents
+from serving_app.core import events
+from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.errors import Code, Internal, NotFound, ServingError, Unavailable
+from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app, servable_app
+from serving_app.core.routing import RouteTable
+from serving_app.core.servable import ServableId
+from serving_app.core.signatures import Signature
+from serving_app.host import Assignment
+from serving_app.serve import apps
+from serving_app.serve.apps import AppState, Observation
+from serving_app.serve.assignments import assignment_for
+from serving_app.serve.followers import Followers
+from serving_app.serve.polling import Polling
+
+logger = logging.getLogger("serving_app.controller")
+
+_BUSY_OBSERVE_S = 0.05
+_IDLE_OBSERVE_S = 1.0
+_TEARDOWN_S = 120.0
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A configuration and when its application was built: the newest one wins."""
+
+    generation: int
+    config: ServingConfig
+
+
+class Controller:
+    """One per serving app. All public methods are called by other processes; none of them blocks."""
+
+    def __init__(self, app: str, applied: Applied) -> None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        self._app = app
+        self._state_key = f"applied:{app}"
+        self._applied = self._newest(applied)
+        # Readers compare revisions across restarts of the controller, so a new one starts above all earlier ones.
+        self._manager = Manager(_manager_options(self._applied.config), revision=time.time_ns() // 1_000_000)
+        self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._followers = Followers(self._inbox.put_nowait)
+        self._polling = Polling(self._inbox.put_nowait)
+        self._orders: asyncio.Queue[list[StartLoad] | StartUnload] = asyncio.Queue()
+        self._serve_thread = ThreadPoolExecutor(1, thread_name_prefix="serve")
+        self._paths: dict[ServableId, str] = {}
+        self._reported: dict[ServableId, Mapping[str, Signature]] = {}
+        self._loading: dict[ServableId, float] = {}  # and when each load counts as failed
+        self._unloading: set[ServableId] = set()
+        self._serving: set[ServableId] = set()
+        self._gateways: dict[str, dict[str, str]] = {}
+        self._closing = False
+        self._look = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Adopt what runs already and begin; called once, by whoever created the actor, and harmless again."""
+        if self._tasks:
+            return
+        self._spawn(self._run())
+
+    # Calls of gateways and handle clients.
+
+    async def register(self, applied: Applied) -> None:
+        """A gateway starts and brings the configuration it was built with."""
+        self._refuse_when_closing()
+        if applied.generation > self._applied.generation:
+            self._applied = applied
+            self._keep_applied()
+            self._apply()
+            logger.info("configuration applied: %d models", len(applied.config.models))
+
+    async def poll_routes(self, follower: str, have: int, acknowledged: int) -> RouteTable | None:
+        """Long poll: a table newer than revision `have`, or None when there is none for a while."""
+        self._refuse_when_closing()
+        return await self._followers.poll(follower, have, acknowledged)
+
+    async def acknowledge(self, follower: str, revision: int) -> None:
+        """The follower follows no table older than `revision` any more."""
+        self._followers.acknowledge(follower, revision)
+
+    async def leave(self, follower: str) -> None:
+        """The follower is going away."""
+        self._gateways.pop(follower, None)
+        self._followers.leave(follower)
+
+    async def gateway_listening(self, follower: str, addresses: dict[str, str]) -> None:
+        """A gateway has opened its listeners."""
+        self._gateways[follower] = addresses
+
+    # Calls of replicas.
+
+    async def assignment(self, app: str) -> Assignment:
+        """What the replica of this application is to hold. Waits while a restarted controller still looks around."""
+        servable = self._servable_of(app)
+        deadline = time.monotonic() + 30.0
+        while (path := self._paths.get(servable)) is None:
+            if time.monotonic() > deadline:
+                raise NotFound(f"nothing is known of {servable} that {app} should hold")
+            await asyncio.sleep(0.1)
+        return assignment_for(servable, path, self._model(servable.name), self._applied.config.cache_dir)
+
+    async def replica_loaded(self, app: str, signatures: Mapping[str, Signature]) -> None:
+        """A replica has loaded its version; it is ready once Serve routes to it."""
+        self._reported[self._servable_of(app)] = signatures
+        self._look.set()
+
+    async def replica_failed(self, app: str, code: Code, message: str) -> None:
+        """A replica could not load its version. Matters while the version is loading, not while others serve it."""
+        servable = self._servable_of(app)
+        logger.warning("%s: a replica could not load it: %s: %s", servable, Code(code).name, message)
+        if servable in self._loading:
+            self._loading.pop(servable, None)
+            self._inbox.put_nowait(events.LoadFailed(servable, Code(code), message))
+
+    # Calls of people and tools.
+
+    async def status(self) -> dict[str, Any]:
+        """What is in force and where things stand."""
+        return {
+            "app": self._app,
+            "config": self._applied.config,
+            "table": self._followers.table,
+            "gateways": dict(self._gateways),
+            "models": self._manager.snapshot(),
+        }
+
+    # The loop.
+
+    async def _run(self) -> None:
+        await self._adopt()
+        self._apply()
+        self._spawn(self._carry_out_orders())
+        self._spawn(self._observe())
+        pending: list[events.Event] = [events.Tick()]
+        while not self._closing:
+            now = time.time()
+            for event in pending:
+                self._remember(event)
+            for action in _grouped(self._manager.handle(*pending, now=now)):
+                self._perform(action)
+            pending = await self._next_events(now)
+
+    async def _next_events(self, now: float) -> list[events.Event]:
+        wakeup = self._manager.next_wakeup()
+        timeout = None if wakeup is None else max(0.0, wakeup - now)
+        try:
+            gathered = [await asyncio.wait_for(self._inbox.get(), timeout)]
+        except TimeoutError:
+            return [events.Tick()]
+        while not self._inbox.empty():
+            gathered.append(self._inbox.get_nowait())
+        return gathered
+
+    def _remember(self, event: events.Event) -> None:
+        """Keep what carrying out orders needs of an event: paths by version."""
+        if isinstance(event, events.VersionsListed):
+            for version, path in event.versions.items():
+                self._paths[ServableId(event.model, version)] = path
+
+    def _perform(self, action: list[StartLoad] | PublishRoutes | StartUnload) -> None:
+        if isinstance(action, PublishRoutes):
+            self._followers.publish(action.table)
+            return
+        if isinstance(action, StartUnload):
+            logger.info("%s: unloading", action.servable)
+        else:
+            for load in action:
+                self._paths[load.servable] = load.path
+                logger.info("%s: loading from %s (attempt %d)", load.servable, load.path, load.attempt)
+        self._orders.put_nowait(action)
+
+    # Orders to Serve.
+
+    async def _carry_out_orders(self) -> None:
+        while True:
+            order = await self._orders.get()
+            if isinstance(order, StartUnload):
+                await self._unload(order.servable)
+            else:
+                await self._load(order)
+            self._look.set()
+
+    async def _load(self, loads: list[StartLoad]) -> None:
+        wanted = [load.servable for load in loads]
+        self._loading.update((servable, self._load_deadline(servable)) for servable in wanted)
+        for servable in wanted:
+            self._reported.pop(servable, None)
+        try:
+            targets = [(servable_app(self._app, servable), self._model(servable.name)) for servable in wanted]
+            await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
+        except Exception as error:  # one order failed; the versions it was about hear of it, nobody else
+            logger.exception("deploying %s failed", ", ".join(map(str, wanted)))
+            for servable in wanted:
+                self._loading.pop(servable, None)
+                self._inbox.put_nowait(_failed(servable, error))
+
+    async def _unload(self, servable: ServableId) -> None:
+        self._loading.pop(servable, None)
+        self._serving.discard(servable)
+        try:
+            await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
+        except Exception:  # the observer sees whether it is gone, and orders the removal again if not
+            logger.exception("%s: ordering its removal failed", servable)
+        self._unloading.add(servable)
+
+    async def _on_serve_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._serve_thread, function, *args)
+
+    # What Serve does.
+
+    async def _observe(self) -> None:
+        absences = 0
+        while not self._closing:
+            self._followers.expire()
+            seen = await asyncio.to_thread(apps.observe, self._app)
+            if seen is not None:
+                await self._compare(seen)
+                absences = absences + 1 if seen.owner is None else 0
+                if (seen.owner and seen.owner.state is AppState.DELETING) or absences > 1 or not seen.serve_running:
+                    await self._close(seen.serve_running)
+                    return
+            busy = self._loading or self._unloading or absences
+            self._look.clear()
+            try:
+                await asyncio.wait_for(self._look.wait(), _BUSY_OBSERVE_S if busy else _IDLE_OBSERVE_S)
+            except TimeoutError:
+                continue
+
+    async def _compare(self, seen: Observation) -> None:
+        """Turn what Serve reports into events about the versions that something is expected of."""
+        for servable in list(self._loading):
+            app = seen.servables.get(servable)
+            if app is None or app.state is AppState.STARTING:
+                self._give_up_if_late(servable, app.message if app else "")
+            elif app.state is AppState.RUNNING:
+                await self._has_loaded(servable)
+            else:
+                self._loading.pop(servable, None)
+                self._inbox.put_nowait(events.LoadFailed(servable, Code.UNAVAILABLE, app.message or "deleted"))
+        for servable in list(self._unloading):
+            app = seen.servables.get(servable)
+            if app is None:
+                self._unloading.discard(servable)
+                logger.info("%s: gone", servable)
+                self._inbox.put_nowait(events.ServableGone(servable))
+            elif app.state is not AppState.DELETING:
+                self._orders.put_nowait(StartUnload(servable))
+        for servable in list(self._serving):
+            if servable not in seen.servables:
+                self._serving.discard(servable)
+                logger.warning("%s: its application has vanished", servable)
+                self._inbox.put_nowait(events.ServableGone(servable))
+
+    def _give_up_if_late(self, servable: ServableId, message: str) -> None:
+        if time.monotonic() > self._loading[servable]:
+            del self._loading[servable]
+            reason = f"not loaded within load_timeout_s; {message}".rstrip("; ")
+            self._inbox.put_nowait(events.LoadFailed(servable, Code.DEADLINE_EXCEEDED, reason))
+
+    async def _has_loaded(self, servable: ServableId) -> None:
+        app = servable_app(self._app, servable)
+        signatures = self._reported.get(servable)
+        if signatures is None:
+            try:
+                signatures = await asyncio.to_thread(apps.signatures_of, app)
+            except Exception as error:  # asked again at the next look
+                logger.warning("%s runs but does not tell its signatures yet: %s", servable, error)
+                return
+        self._loading.pop(servable, None)
+        self._serving.add(servable)
+        logger.info("%s: ready", servable)
+        self._inbox.put_nowait(events.ServableLoaded(servable, app, signatures))
+
+    # Beginning and end.
+
+    async def _adopt(self) -> None:
+        """Take over the versions that an earlier life of this actor deployed."""
+        seen = None
+        while seen is None:
+            await asyncio.sleep(_BUSY_OBSERVE_S)
+            seen = await asyncio.to_thread(apps.observe, self._app)
+        if seen.servables:
+            logger.info("adopting %d running versions", len(seen.servables))
+            # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
+            self._followers.acknowledge("followers-before-restart", 0)
+        for servable, app in seen.servables.items():
+            name = servable_app(self._app, servable)
+            if app.state is AppState.DELETING:
+                # Modelled as an abandoned load: the manager orders its removal, or loads it again once it is gone.
+                self._loading[servable] = self._load_deadline(servable)
+                self._inbox.put_nowait(events.LoadAdopted(servable))
+                continue
+            try:
+                if app.state is not AppState.RUNNING:
+                    raise Unavailable("not running yet")
+                signatures = await asyncio.to_thread(apps.signatures_of, name)
+            except Exception:
+                self._loading[servable] = self._load_deadline(servable)
+                self._inbox.put_nowait(events.LoadAdopted(servable))
+            else:
+                self._serving.add(servable)
+                self._inbox.put_nowait(events.ServableAdopted(servable, name, signatures))
+        while not self._inbox.empty():
+            self._manager.handle(self._inbox.get_nowait(), now=time.time())
+
+    async def _close(self, serve_running: bool) -> None:
+        """The owner is gone: remove every version, then this actor. Gateways that still drain are waited for."""
+        self._closing = True
+        self._polling.stop()
+        logger.info("the application %s is being deleted; removing its versions", self._app)
+        deadline = time.monotonic() + _TEARDOWN_S
+        while serve_running and time.monotonic() < deadline:
+            self._followers.expire()
+            seen = await asyncio.to_thread(apps.observe, self._app)
+            if seen is not None:
+                if not seen.serve_running or (seen.owner is None and not seen.servables):
+                    break
+                if seen.owner is None or not self._gateways:
+                    for servable, app in seen.servables.items():
+                        if app.state is not AppState.DELETING:
+                            await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
+            await asyncio.sleep(0.1)
+        ray_private.delete_state(self._state_key)
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    # Small things.
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_stop_process_on_failure)
+        self._tasks.append(task)
+
+    def _newest(self, applied: Applied) -> Applied:
+        """What was applied last, also if that was in an earlier life of this actor."""
+        kept = ray_private.get_state(self._state_key)
+        earlier: Applied | None = pickle.loads(kept) if kept else None
+        return earlier if earlier and earlier.generation > applied.generation else applied
+
+    def _keep_applied(self) -> None:
+        ray_private.put_state(self._state_key, pickle.dumps(self._applied))
+
+    def _apply(self) -> None:
+        config = self._applied.config
+        self._keep_applied()
+        self._inbox.put_nowait(events.ConfigApplied(to_intents(config)))
+        self._polling.watch(config)
+
+    def _model(self, name: str) -> ModelConfig:
+        for model in self._applied.config.models:
+            if model.name == name:
+                return model
+        raise NotFound(f"the model {name} is not configured any more")
+
+    def _load_deadline(self, servable: ServableId) -> float:
+        try:
+            return time.monotonic() + self._model(servable.name).load_timeout_s
+        except NotFound:  # dropped from the configuration meanwhile; its removal is about to be ordered
+            return time.monotonic()
+
+    def _servable_of(self, app: str) -> ServableId:
+        servable = parse_servable_app(self._app, app)
+        if servable is None:
+            raise Internal(f"{app} is no application of {self._app}")
+        return servable
+
+    def _refuse_when_closing(self) -> None:
+        if self._closing:
+            raise Unavailable(f"the serving app {self._app} is being deleted")
+
+
+def _manager_options(config: ServingConfig) -> ManagerOptions:
+    load = config.load
+    return ManagerOptions(
+        max_concurrent_loads=load.max_concurrent_loads, retry_base_s=load.retry_base_s, retry_max_s=load.retry_max_s
+    )
+
+
+def _grouped(actions: list[Action]) -> list[list[StartLoad] | PublishRoutes | StartUnload]:
+    """The same orders, with neighbouring loads as one: Serve deploys many applications in one go."""
+    grouped: list[list[StartLoad] | PublishRoutes | StartUnload] = []
+    for action in actions:
+        if not isinstance(action, StartLoad):
+            grouped.append(action)
+        elif grouped and isinstance(grouped[-1], list):
+            grouped[-1].append(action)
+        else:
+            grouped.append([action])
+    return grouped
+
+
+def _failed(servable: ServableId, error: Exception) -> events.LoadFailed:
+    if isinstance(error, ServingError):
+        return events.LoadFailed(servable, error.code, error.message)
+    return events.LoadFailed(servable, Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _stop_process_on_failure(task: asyncio.Task[None]) -> None:
+    """A task that dies of a fault of ours takes the process along; Ray starts a new one, which adopts what runs."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the controller failed and restarts", exc_info=error)
+        logging.shutdown()
+        os._exit(1)
+
+
+ControllerActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Controller)
+
+
+def open_controller(app: str, applied: Applied) -> Any:
+    """The controller actor of a serving app; made if there is none yet."""
+    return ControllerActor.options(
+        name=controller_name(app), namespace=NAMESPACE, lifetime="detached", get_if_exists=True, max_concurrency=10_000
+    ).remote(app, applied)
+
+
+def find_controller(app: str) -> Any:
+    """The controller actor of a serving app that runs. Raises ValueError if there is none."""
+    return ray.get_actor(controller_name(app), namespace=NAMESPACE)

@@ -1,0 +1,56 @@
+"""What REST and gRPC have in common: find the servable, run the call, guard its time.
+
+    with plane.route(spec) as route:                  # lookup
+        inputs = ... decode by route.signatures ...   # the front end's codec
+        outputs = await plane.run(route, call)        # call
+        ... encode ...
+
+The front ends are twins over this: they differ in the codec before and after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving_app.client.handle_calls import HandleCallers
+from serving_app.client.route_follower import RouteFollower
+from serving_app.core.errors import DeadlineExceeded
+from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
+from serving_app.core.servable import ModelSpec
+from serving_app.protocol.calls import Call, Outputs
+
+
+class DataPlane:
+    """Routes by the newest table and calls the version that it names."""
+
+    def __init__(self, follower: RouteFollower, callers: HandleCallers) -> None:
+        self._follower = follower
+        self._callers = callers
+
+    @property
+    def table(self) -> RouteTable:
+        """The table in force."""
+        return self._follower.table
+
+    @contextmanager
+    def route(self, spec: ModelSpec) -> Iterator[Route]:
+        """The route for one request; the version stays loaded while it is held."""
+        with self._follower.lease() as table:
+            yield resolve(spec, table)
+
+    def statuses(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
+        """The status of one version, or of all versions of a model."""
+        return find_statuses(spec, self._follower.table)
+
+    async def run(self, route: Route, call: Call) -> Outputs:
+        """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
+        reply = self._callers.find(route.app).call(call)
+        if call.timeout is None:
+            return await reply
+        try:
+            async with asyncio.timeout(call.timeout):
+                return await reply
+        except TimeoutError:
+            raise DeadlineExceeded(f"{route.servable} gave no answer within {call.timeout:.3f} s") from None

@@ -1,0 +1,90 @@
+"""Who follows the route table, and what each has acknowledged.
+
+A follower (a gateway, a handle client) long-polls for tables newer than its own. Its lease lasts as long as it keeps
+polling; when it stops without a good-bye, the lease lapses and nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serving_app.core.events import Event, ReaderJoined, ReaderLeft, RoutesAcknowledged
+from serving_app.core.routing import RouteTable
+
+LEASE_S = 10.0
+"""How long after its last sign of life a follower counts as there."""
+
+POLL_S = 5.0
+"""How long a poll waits for news before it is answered with none; well below the lease."""
+
+
+@dataclass
+class _Follower:
+    acknowledged: int = 0
+    polls: int = 0
+    last_seen: float = field(default_factory=time.monotonic)
+
+
+class Followers:
+    """The published table and those who follow it. Lives on one event loop; events go to `emit`."""
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
+        self._followers: dict[str, _Follower] = {}
+        self._news = asyncio.Event()
+        self.table: RouteTable | None = None
+
+    def __len__(self) -> int:
+        return len(self._followers)
+
+    def publish(self, table: RouteTable) -> None:
+        """Make this the newest table and wake everyone who waits for one."""
+        self.table = table
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def poll(self, name: str, have: int, acknowledged: int) -> RouteTable | None:
+        """The newest table if it is newer than `have`, else None after a while."""
+        self.acknowledge(name, acknowledged)
+        follower = self._followers[name]
+        follower.polls += 1
+        try:
+            deadline = time.monotonic() + POLL_S
+            while self.table is None or self.table.revision <= have:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return None
+                try:
+                    await asyncio.wait_for(self._news.wait(), remaining)
+                except TimeoutError:
+                    return None
+            return self.table
+        finally:
+            follower.polls -= 1
+            follower.last_seen = time.monotonic()
+
+    def acknowledge(self, name: str, revision: int) -> None:
+        """The follower is alive and follows no table older than `revision`."""
+        follower = self._followers.get(name)
+        if follower is None:
+            follower = self._followers[name] = _Follower()
+            self._emit(ReaderJoined(name))
+        follower.last_seen = time.monotonic()
+        if revision > follower.acknowledged:
+            follower.acknowledged = revision
+            self._emit(RoutesAcknowledged(name, revision))
+
+    def leave(self, name: str) -> None:
+        """The follower says good-bye."""
+        if self._followers.pop(name, None) is not None:
+            self._emit(ReaderLeft(name))
+
+    def expire(self) -> None:
+        """Drop those whose lease has lapsed."""
+        horizon = time.monotonic() - LEASE_S
+        for name, follower in list(self._followers.items()):
+            if not follower.polls and follower.last_seen < horizon:
+                self.leave(name)

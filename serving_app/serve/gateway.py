@@ -1,0 +1,115 @@
+"""The gateway: the only Serve application with a route, and the process that clients talk to.
+
+Each replica opens listeners of its own for REST and gRPC; the same REST app stands behind Serve's HTTP door. A replica
+takes traffic only when it has a route table, so one that replaces another knows what the other knew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+
+from serving_app import ray_private
+from serving_app.client.handle_calls import HandleCallers
+from serving_app.client.route_follower import RouteFollower
+from serving_app.config import GatewayConfig
+from serving_app.core.errors import Unavailable
+from serving_app.serve.controller import Applied, open_controller
+from serving_app.serve.data_plane import DataPlane
+from serving_app.serve.grpc_app import GrpcApp
+from serving_app.serve.listeners import (
+    GrpcListener,
+    RestListener,
+    ask_grpc,
+    ask_rest,
+    check_neighbours,
+    claim,
+)
+from serving_app.serve.rest_app import RestApp
+
+logger = logging.getLogger("ray.serve")
+
+_CONTROLLER_WAIT_S = 30.0
+
+
+class GatewayReplica:
+    """One gateway process."""
+
+    async def __init__(self, applied: Applied) -> None:  # type: ignore[misc]  # Serve awaits it
+        context = serve.get_replica_context()
+        self._app = context.app_name
+        self._applied = applied
+        config = applied.config.gateway
+        self._drain_timeout_s = config.drain_timeout_s
+        self._callers = HandleCallers()
+        self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.follow)
+        identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
+        plane = DataPlane(self._follower, self._callers)
+        self._rest = RestApp(
+            plane,
+            identity=identity,
+            models=tuple(model.name for model in applied.config.models),
+            timeout=config.request_timeout_s,
+            max_request_bytes=config.max_request_bytes,
+        )
+        self._grpc = GrpcApp(plane, timeout=config.request_timeout_s)
+        self._rest_listener: RestListener | None = None
+        self._grpc_listener: GrpcListener | None = None
+        await self._follower.start()
+        addresses = await self._listen(config, identity)
+        controller = await self._connect()
+        await controller.gateway_listening.remote(self._follower.name, addresses)
+        for protocol, address in addresses.items():
+            logger.info("listening for %s at %s", protocol, address)
+
+    def __serve_build_asgi_app__(self) -> RestApp:
+        """What stands behind Serve's HTTP door."""
+        return self._rest
+
+    def check_health(self) -> None:
+        """Asked by Serve: a listener that died takes the replica with it."""
+        if self._rest_listener is not None and not self._rest_listener.is_alive:
+            raise RuntimeError("the REST listener has stopped")
+
+    async def __del__(self) -> None:
+        """The replica is replaced or removed: finish what is under way, then say good-bye."""
+        drains = [
+            listener.drain(self._drain_timeout_s)
+            for listener in (self._rest_listener, self._grpc_listener)
+            if listener is not None
+        ]
+        await asyncio.gather(*drains)
+        await self._follower.stop()
+
+    async def _connect(self) -> Any:
+        """The controller, made if there is none; one that is on its way out is waited for."""
+        deadline = asyncio.get_running_loop().time() + _CONTROLLER_WAIT_S
+        while True:
+            try:
+                controller = open_controller(self._app, self._applied)
+                await controller.start.remote()
+                await controller.register.remote(self._applied)
+                return controller
+            except Exception as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise Unavailable(f"the controller of {self._app} does not answer: {error}") from error
+                await asyncio.sleep(0.2)
+
+    async def _listen(self, config: GatewayConfig, identity: Mapping[str, str]) -> dict[str, str]:
+        addresses = {}
+        if config.rest_port is not None:
+            await asyncio.to_thread(check_neighbours, "REST", config.host, config.rest_port, identity, ask_rest)
+            self._rest_listener = RestListener(self._rest, claim(config.host, config.rest_port))
+            addresses["REST"] = await self._rest_listener.start()
+        if config.grpc_port is not None:
+            await asyncio.to_thread(check_neighbours, "gRPC", config.host, config.grpc_port, identity, ask_grpc)
+            self._grpc_listener = GrpcListener(self._grpc.handlers(), identity, config.max_request_bytes)
+            addresses["gRPC"] = await self._grpc_listener.start(config.host, config.grpc_port)
+        return addresses
+
+
+Gateway: serve.Deployment = serve.deployment()(serve.ingress()(GatewayReplica))

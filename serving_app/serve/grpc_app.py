@@ -1,0 +1,96 @@
+"""The gRPC front end: the same data plane as REST, behind TensorFlow Serving's services.
+
+Methods are served as generic handlers over bytes: the codecs use the private message classes, and nothing of grpc's
+generated code is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from serving_app.core.errors import Internal, ServingError
+from serving_app.core.signatures import DEFAULT_SIGNATURE
+from serving_app.protocol import grpc_methods, predict_checks, predict_proto, status_proto
+from serving_app.protocol.calls import Call
+from serving_app.serve.data_plane import DataPlane
+
+logger = logging.getLogger("ray.serve")
+
+_STATUS = {code.value[0]: code for code in grpc.StatusCode}
+
+Answer = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+
+
+class GrpcApp:
+    """Answers gRPC calls from the data plane."""
+
+    def __init__(self, plane: DataPlane, *, timeout: float | None) -> None:
+        self._plane = plane
+        self._timeout = timeout
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Handlers for a grpc.aio server."""
+        answers: dict[str, Answer] = {
+            grpc_methods.PREDICT: self._predict,
+            grpc_methods.GET_MODEL_METADATA: self._get_model_metadata,
+            grpc_methods.GET_MODEL_STATUS: self._get_model_status,
+        }
+        return [_Methods({path: _guard(path, answer) for path, answer in answers.items()})]
+
+    async def _predict(self, request: bytes, context: Any) -> bytes:
+        query = predict_proto.decode_predict(request)
+        with self._plane.route(query.spec) as route:
+            signature = predict_checks.find_signature(route.signatures, query.signature_name)
+            predict_checks.check_inputs(signature, query.inputs)
+            inputs = predict_proto.decode_inputs(query)
+            wanted = predict_checks.select_outputs(signature, query.output_filter)
+            call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
+            outputs = await self._plane.run(route, call)
+            return predict_proto.encode_predict(
+                route.servable.name, route.servable.version, call.signature_name, outputs
+            )
+
+    async def _get_model_metadata(self, request: bytes, _context: Any) -> bytes:
+        spec = status_proto.decode_metadata_request(request)
+        with self._plane.route(spec) as route:
+            return status_proto.encode_metadata(route.servable.name, route.servable.version, route.signatures)
+
+    async def _get_model_status(self, request: bytes, _context: Any) -> bytes:
+        return status_proto.encode_statuses(self._plane.statuses(status_proto.decode_status_request(request)))
+
+    def _time_left(self, context: Any) -> float | None:
+        left: float | None = context.time_remaining()
+        return self._timeout if left is None else left
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc carries no types
+    """Finds the handler of a method by its path."""
+
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler, or None: gRPC then answers UNIMPLEMENTED."""
+        return self._handlers.get(handler_call_details.method)
+
+
+def _guard(path: str, answer: Answer) -> grpc.RpcMethodHandler:
+    """An answer whose errors reach the client as a status, and never as a stack trace."""
+
+    async def answer_or_abort(request: bytes, context: Any) -> bytes:
+        try:
+            return await answer(request, context)
+        except ServingError as error:
+            failure = error
+        except Exception as error:
+            logger.exception("%s failed", path)
+            failure = Internal(f"{type(error).__name__}: {error}")
+        await context.abort(_STATUS[failure.code], grpc_methods.truncate(failure.message))
+        raise AssertionError("abort does not return")
+
+    return grpc.unary_unary_rpc_method_handler(answer_or_abort)

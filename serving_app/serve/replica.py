@@ -1,0 +1,124 @@
+"""A dedicated replica: one Host that holds one version, behind a Serve deployment.
+
+It learns what to hold from the controller, so a restarted replica comes up like a new one. Loads and runs happen on
+threads; the event loop only waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray import serve
+
+from serving_app.core.errors import Internal, ServingError
+from serving_app.core.names import NAMESPACE
+from serving_app.core.signatures import Signature
+from serving_app.host import Assignment, Host
+from serving_app.host.batching import Piece, cut
+from serving_app.protocol.calls import Call, Reply
+
+logger = logging.getLogger("ray.serve")
+
+_SPREAD_ABOVE_S = 200e-6
+"""Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""
+
+
+class ServableReplica:
+    """Answers `predict_many` for one version."""
+
+    async def __init__(self, controller: str, app: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._app = app
+        self._host = Host()
+        self._threads = max(2, os.cpu_count() or 2)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
+        self._seconds_per_call = 1.0  # until measured
+        actor = ray.get_actor(controller, namespace=NAMESPACE)
+        self._assignment: Assignment = await actor.assignment.remote(app)
+        started = time.monotonic()
+        try:
+            self._signatures: Mapping[str, Signature] = await asyncio.to_thread(self._host.load, self._assignment)
+        except Exception as error:
+            failure = error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
+            await actor.replica_failed.remote(app, failure.code, failure.message)
+            raise
+        if self._assignment.batching is not None:
+            self._configure_batching(self._assignment)
+        logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path,
+                    time.monotonic() - started)
+        await actor.replica_loaded.remote(app, self._signatures)
+
+    def describe(self) -> Mapping[str, Signature]:
+        """The signatures of the version held here, for a controller that was restarted."""
+        return self._signatures
+
+    async def predict_many(self, calls: Sequence[Call]) -> list[Reply]:
+        """One reply per call, in order: outputs, or the error of that call alone."""
+        if self._assignment.batching is not None:
+            return await self._run_joined(calls, self._assignment.batching.max_batch_size)
+        return await self._run_apart(calls)
+
+    async def _run_apart(self, calls: Sequence[Call]) -> list[Reply]:
+        """Each call by itself: in one thread when they are quick, in several when they are not."""
+        loop = asyncio.get_running_loop()
+        lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
+        if lanes == 1:
+            return await loop.run_in_executor(self._pool, self._run_in_turn, calls)
+        parts = [loop.run_in_executor(self._pool, self._run_in_turn, calls[lane::lanes]) for lane in range(lanes)]
+        replies: list[Any] = [None] * len(calls)
+        for lane, part in enumerate(parts):
+            replies[lane::lanes] = await part
+        return replies
+
+    def _run_in_turn(self, calls: Sequence[Call]) -> list[Reply]:
+        started = time.perf_counter()
+        replies = [self._host.run(self._assignment.servable, call) for call in calls]
+        taken = (time.perf_counter() - started) / len(calls)
+        # Threads may overwrite one another's measure; any of them will do.
+        self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
+        return replies
+
+    async def _run_joined(self, calls: Sequence[Call], max_rows: int) -> list[Reply]:
+        pieces = cut(calls, max_rows)
+        replies = await asyncio.gather(*(self._batched(piece) for piece in pieces))
+        return [reply for part in replies for reply in part]
+
+    @serve.batch(
+        max_batch_size=1000,
+        batch_wait_timeout_s=0.0,
+        max_concurrent_batches=os.cpu_count() or 1,
+        batch_size_fn=lambda pieces: sum(piece.rows for piece in pieces),
+    )
+    async def _batched(self, pieces: list[Piece]) -> list[list[Reply]]:
+        """Calls of several hops in as few runs as possible. Every piece gets exactly one answer, whatever happens."""
+        calls = [call for piece in pieces for call in piece.calls]
+        loop = asyncio.get_running_loop()
+        try:
+            replies = await loop.run_in_executor(
+                self._pool, self._host.run_joined, self._assignment.servable, calls
+            )
+        except Exception as error:
+            logger.exception("a batch of %d calls of %s failed", len(calls), self._assignment.servable)
+            replies = [Internal(f"{type(error).__name__}: {error}")] * len(calls)
+        remaining = iter(replies)
+        return [[next(remaining) for _ in piece.calls] for piece in pieces]
+
+    def _configure_batching(self, assignment: Assignment) -> None:
+        batching = assignment.batching
+        assert batching is not None
+        queue: Any = self._batched  # the decorator hangs its setters on the method, unknown to its type
+        queue.set_max_batch_size(batching.max_batch_size)
+        queue.set_batch_wait_timeout_s(batching.batch_timeout_micros / 1e6)
+
+    async def __del__(self) -> None:
+        await asyncio.to_thread(self._host.unload, self._assignment.servable)
+        self._pool.shutdown(wait=False)
+
+
+Servable: serve.Deployment = serve.deployment()(ServableReplica)
