@@ -6,9 +6,9 @@ compilers put differently (options of files, which concern other languages) is l
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -19,17 +19,15 @@ DESCRIPTORS = Path(__file__).with_name("descriptors.binpb")
 
 def compile_protos(root: Path) -> bytes:
     """The descriptor set of every .proto file under `root`, dependencies first; SystemExit if one does not compile."""
-    from grpc_tools import protoc
-
-    well_known = resources.files("grpc_tools") / "_proto"
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
-        status = protoc.main(
-            ["protoc", f"-I{root}", f"-I{well_known}", "--include_imports", f"--descriptor_set_out={out}", *files]
-        )
-        if status:
-            raise SystemExit(status)
+        # In a process of its own: the compiler crashes in one that has loaded TensorFlow, as that of the tests may have.
+        # As a module it finds google/protobuf/*.proto by itself.
+        options = [f"-I{root}", "--include_imports", f"--descriptor_set_out={out}"]
+        done = subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *files], check=False)
+        if done.returncode:
+            raise SystemExit(done.returncode)
         compiled = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
     for file in compiled.file:
         file.ClearField("options")
