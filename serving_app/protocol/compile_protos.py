@@ -22,7 +22,7 @@ def compile_protos(root: Path) -> bytes:
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
-        # In a process of its own: the compiler crashes in one that has loaded TensorFlow, as that of the tests may have.
+        # In a process of its own: the compiler crashes in one that has loaded TensorFlow, as the tests have.
         # As a module it finds google/protobuf/*.proto by itself.
         options = [f"-I{root}", "--include_imports", f"--descriptor_set_out={out}"]
         done = subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, *files], check=False)
