@@ -11,16 +11,19 @@ It is JSON with these differences, which are those of the parser in TensorFlow S
 - Of several members with one name, the first counts.
 - Nesting has no limit.
 
-Two parsers read it and must agree on every text that both accept. orjson is fast and knows none of the above, so
-whatever it refuses goes to the second one, which follows the rules letter by letter and knows the error for each
-place. The only text that orjson accepts and reads differently is one with duplicate names.
+`parse_exactly` follows these rules letter by letter and knows the error for each place. It is slow, so two parsers come
+before it, on texts that they cannot read differently. orjson knows none of the above and refuses most of it; the only
+text that it accepts and reads in another way is one with duplicate names. Python's json takes `NaN` and `Infinity`,
+which is how Python clients send missing values; texts with what it is lenient about are kept from it.
 
 Strings are `str`; bytes that are not UTF-8 are surrogate escapes in it, so `encode(value)` gives them back.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from math import isinf
 from typing import Any, TypeAlias
 
 import orjson
@@ -32,16 +35,40 @@ JsonValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | N
 
 def parse(text: bytes) -> JsonValue:
     """The value that the text begins with; InvalidArgument if it is none."""
+    value: JsonValue
     try:
-        value: JsonValue = orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return parse_exactly(text)
-    return parse_exactly(text) if _has_duplicate_names(text, value) else value
+        is_read, value = _parse_with_tokens(text)
+    else:
+        is_read = not _has_duplicate_names(text, value)
+    return value if is_read else parse_exactly(text)
 
 
 def encode(string: str) -> bytes:
     """The bytes of a parsed string, as they were in the text (escape sequences apart)."""
     return string.encode("utf-8", "surrogateescape")
+
+
+# Where Python's json is lenient: integers of any size, floats that become infinite, halves of surrogate pairs.
+_LENIENCY = re.compile(rb"[0-9]{19}|[eE][+]?[0-9]{3}|\\u")
+
+
+def _parse_with_tokens(text: bytes) -> tuple[bool, JsonValue]:
+    """Whether Python's json can be trusted with this text, and the value that it reads."""
+    if not (b"NaN" in text or b"Infinity" in text) or _LENIENCY.search(text):
+        return False, None
+    try:
+        return True, json.loads(text.decode(), object_pairs_hook=_keep_first)
+    except (ValueError, RecursionError):
+        return False, None
+
+
+def _keep_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        members.setdefault(name, value)
+    return members
 
 
 _STRING_OR_COLON = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(:)', re.DOTALL)
@@ -77,11 +104,16 @@ def _count_members(value: JsonValue) -> int:
 
 # --- the exact parser ------------------------------------------------------------------------------------------------
 
-_BLANK = re.compile(rb"[ \t\r\n]*")
+_BLANKS = re.compile(rb"[ \t\r\n]+")
+_BLANK_BYTES = frozenset((b" ", b"\t", b"\r", b"\n"))
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(rb"-?(?:NaN|Inf(?:inity)?)")
 _TOKEN_VALUES = {b"NaN": float("nan"), b"Inf": float("inf"), b"Infinity": float("inf")}
-_WORDS: tuple[tuple[bytes, JsonValue], ...] = ((b"true", True), (b"false", False), (b"null", None))
+_WORDS: dict[int, tuple[bytes, JsonValue]] = {
+    ord("t"): (b"true", True),
+    ord("f"): (b"false", False),
+    ord("n"): (b"null", None),
+}
 _STRING_PART = re.compile(rb'[^"\\\x00-\x1f]*')
 _HEX4 = re.compile(rb"[0-9a-fA-F]{4}")
 _UNESCAPED = {
@@ -179,8 +211,10 @@ def _parse_value(text: bytes, at: int) -> JsonValue:
 
 
 def _skip_blanks(text: bytes, at: int) -> int:
-    match = _BLANK.match(text, at)
-    assert match is not None  # the pattern also matches nothing
+    if text[at : at + 1] not in _BLANK_BYTES:
+        return at
+    match = _BLANKS.match(text, at)
+    assert match is not None
     return match.end()
 
 
@@ -208,9 +242,9 @@ def _parse_name(text: bytes, at: int) -> tuple[str, int]:
 def _parse_scalar(text: bytes, at: int) -> tuple[JsonValue, int]:
     if text[at] == ord('"'):
         return _parse_string(text, at)
-    for word, value in _WORDS:
-        if text[at] == word[0]:
-            return value, _match_word(text, at, word)
+    if text[at] in _WORDS:
+        word, value = _WORDS[text[at]]
+        return value, _match_word(text, at, word)
     return _parse_number(text, at)
 
 
@@ -227,20 +261,20 @@ def _parse_number(text: bytes, at: int) -> tuple[int | float, int]:
     match = _NUMBER.match(text, at)
     if match is None:
         return _parse_token(text, at)
-    end = match.end()
-    literal, is_float = match[0], match[1] or match[2]
+    literal, end = match[0], match.end()
+    is_float = match.lastindex is not None
     following = text[end : end + 1]
     if following == b"." and not is_float:
         raise _error("Miss fraction part in number.", end + 1)
     if following in (b"e", b"E") and not match[2]:
-        sign = text[end + 1 : end + 2] in (b"+", b"-")
-        raise _error("Miss exponent in number.", end + 1 + sign)
+        has_sign = text[end + 1 : end + 2] in (b"+", b"-")
+        raise _error("Miss exponent in number.", end + 1 + has_sign)
     if not is_float and len(literal) <= _LONGEST_INTEGER:
         integer = int(literal)
         if -(2**63) <= integer < 2**64:
             return integer, end
     number = float(literal)
-    if number in (float("inf"), float("-inf")):
+    if isinf(number):
         raise _error("Number too big to be stored in double.", at)
     return number, end
 

@@ -99,10 +99,7 @@ def read_quickly(value: JsonValue, dtype: int) -> Array | None:
 
 def to_array(values: list[Any], shape: tuple[int, ...], dtype: int) -> Array:
     """An array of checked elements."""
-    if len(shape) > _MAX_RANK:
-        raise InvalidArgument(
-            f"JSON Value nests lists {len(shape)} deep; send a tensor of at most {_MAX_RANK} dimensions."
-        )
+    _check_rank(shape)
     if dtype == DType.FLOAT:
         # What float cannot hold becomes infinite, silently, as in TensorFlow Serving.
         with np.errstate(over="ignore"):
@@ -123,9 +120,9 @@ def read(value: JsonValue, dtype: int) -> Elements:
     """The elements that a value says, each checked; or the error for the first mistake."""
     convert = _converter(dtype)
     shape = _first_shape(value)
+    _check_rank(shape)
     rank = len(shape)
     values: list[Any] = []
-    # The call stack is not used, since nesting has no limit.
     levels: list[Iterator[JsonValue]] = [iter((value,))]
     while levels:
         level = len(levels) - 1
@@ -149,6 +146,13 @@ def read(value: JsonValue, dtype: int) -> Elements:
         else:
             levels.pop()
     return Elements(shape, values)
+
+
+def _check_rank(shape: tuple[int, ...]) -> None:
+    if len(shape) > _MAX_RANK:
+        raise InvalidArgument(
+            f"JSON Value nests lists {len(shape)} deep; send a tensor of at most {_MAX_RANK} dimensions."
+        )
 
 
 def _first_shape(value: JsonValue) -> tuple[int, ...]:
