@@ -166,21 +166,32 @@ def _check_outputs(signature: Signature, wanted: Sequence[str]) -> None:
 
 
 def _complete(lib: Library, signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """Inputs with what the signature gives as default; the error of TensorFlow Serving if they do not fit it."""
-    missing = signature.inputs.keys() - inputs.keys()
-    extra = inputs.keys() - signature.inputs.keys()
-    defaults = messages.SignatureDef.FromString(signature.encoded).defaults if missing and not extra else {}
-    if extra or not missing <= defaults.keys():
+    """Inputs with the signature's defaults for what is missing; TensorFlow Serving's errors if they do not fit it."""
+    names = signature.inputs.keys()
+    defaults = messages.SignatureDef.FromString(signature.encoded).defaults
+    missing, extra = names - inputs.keys(), inputs.keys() - names
+    if len(inputs) > len(names) or (len(inputs) < len(names) and not defaults):
         raise InvalidArgument(
-            f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
-            f"len({_listed(inputs)}) != len({_listed(signature.inputs)}). "
-            f"Sent extra: {_listed(extra)}. Missing but required: {_listed(missing - defaults.keys())}."
+            f"input size does not match signature: {len(inputs)}!={len(names)} "
+            f"len({_listed(inputs)}) != len({_listed(names)}). "
+            f"Sent extra: {_listed(extra)}. Missing but required: {_listed(missing)}."
         )
-    complete = dict(inputs)
-    for name in missing:
-        form = to_numpy(defaults[name].dtype)
-        complete[name] = to_array(lib, from_proto(lib, defaults[name].SerializeToString()), form)
-    return complete
+    for name in sorted(missing - defaults.keys()):
+        raise InvalidArgument(
+            f"Signature input alias: {name}(feed name: {signature.inputs[name].tensor}) not found in request and no "
+            f"default value provided. Inputs expected to be in the request {_listed(names)}, or default input alias "
+            f"set: {_listed(defaults)}"
+        )
+    if extra:
+        raise InvalidArgument(
+            f"Inputs contains invalid name. Used request inputs: {_listed(inputs.keys() & names)}, "
+            f"request input: {_listed(inputs)}"
+        )
+    filled = {
+        name: to_array(lib, from_proto(lib, defaults[name].SerializeToString()), to_numpy(defaults[name].dtype))
+        for name in missing
+    }
+    return {**inputs, **filled}
 
 
 def _tensor(lib: Library, name: str, array: Array) -> int:

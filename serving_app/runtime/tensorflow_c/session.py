@@ -28,6 +28,7 @@ from serving_app.runtime.tensorflow_c.library import (
     library,
     load_operations,
     raise_for,
+    trim_memory,
 )
 
 
@@ -172,3 +173,4 @@ def _free(lib: Library, session: int, graph: int) -> None:
     lib.TF_DeleteSession(session, status)
     lib.TF_DeleteStatus(status)
     lib.TF_DeleteGraph(graph)
+    trim_memory()
