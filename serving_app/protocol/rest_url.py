@@ -64,13 +64,16 @@ def is_api_target(target: str) -> bool:
     return _API.fullmatch(target) is not None
 
 
-@lru_cache(maxsize=1024)  # servers see few different targets, many times each
 def parse(method: str, target: str) -> RestCall:
     """What a request line asks for; InvalidArgument if it is malformed.
 
     `target` is the raw path and query. Bytes that are not ASCII are expected as surrogate escapes, or as the
     characters that they encode.
     """
+    return (_parse_again if len(target) <= _LONGEST_REMEMBERED else _parse)(method, target)
+
+
+def _parse(method: str, target: str) -> RestCall:
     pattern = _PATTERNS.get(method)
     match = pattern.fullmatch(target) if pattern else None
     action = _action(method, match["verb"]) if match else None
@@ -87,6 +90,11 @@ def parse(method: str, target: str) -> RestCall:
             label=None if label is None else _decode(label),
         ),
     )
+
+
+# Servers see few different targets, many times each. Long ones are not kept, so that nobody can fill the memory.
+_parse_again = lru_cache(maxsize=1024)(_parse)
+_LONGEST_REMEMBERED = 256
 
 
 def _action(method: str, verb: str | None) -> RestAction | None:
