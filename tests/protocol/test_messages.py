@@ -60,6 +60,19 @@ def test_needs_neither() -> None:
     assert default_pool == "absent"
 
 
+def test_the_whole_package_stays_light() -> None:
+    """No module of serving_app.protocol imports TensorFlow, Ray or gRPC."""
+    out = run_python(
+        "import importlib, pkgutil, sys, serving_app.protocol as package",
+        "for module in pkgutil.iter_modules(package.__path__, 'serving_app.protocol.'):",
+        "    importlib.import_module(module.name)",
+        "print(*sys.modules)",
+    )
+    modules = set(out.split())
+    assert "serving_app.protocol.predict_proto" in modules
+    assert not {"tensorflow", "tensorflow_serving", "ray", "grpc"} & modules
+
+
 def test_committed_set_is_what_protos_compile_to() -> None:
     """descriptors.binpb is up to date, and compiling is deterministic; if not, run the module compile_protos."""
     assert compile_protos.compile_protos(compile_protos.PROTOS) == compile_protos.DESCRIPTORS.read_bytes()
