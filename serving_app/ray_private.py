@@ -19,9 +19,11 @@ INLINE_LIMIT_BYTES = 1 << 20
 store, which is faster from about this size on and has no message limit."""
 
 GATEWAY_ENV = {
-    # Serve's own switch for replicas that do their own threading: user code, router and request handling share one
-    # event loop, so that a request crosses no thread between socket and handle.
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # User code, router and Serve's own work share one event loop, so that a request crosses no thread between socket
+    # and handle. (RAY_SERVE_THROUGHPUT_OPTIMIZED would do that too, but it also turns on direct ingress, with which
+    # every replica that goes away lingers for half a minute.)
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     # Requests above INLINE_LIMIT_BYTES go by reference, but what a model answers is not known in advance: the
     # receiving end of the gateway's channels must take replies of any size.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str((1 << 31) - 1),
@@ -37,6 +39,14 @@ def raise_reply_limit() -> None:
     from ray.serve._private.request_router import replica_wrapper
 
     replica_wrapper.RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH = (1 << 31) - 1
+
+
+def blocking_handle(app: str) -> DeploymentHandle[Any]:
+    """A handle to an application's ingress deployment that works from any thread. Relies on `_init`."""
+    handle = serve.get_app_handle(app)
+    if not handle.is_initialized:
+        handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return handle
 
 
 async def open_handle(app: str) -> DeploymentHandle[Any]:
@@ -62,6 +72,25 @@ def inline(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
 def by_reference(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
     """The handle's method with arguments through the object store."""
     return handle.options(method_name=method, _by_reference=True)
+
+
+def servable_runtime_env() -> dict[str, Any]:
+    """The runtime environment for replicas of servable versions: this process's, without what is for gateways alone.
+
+    Processes inherit environment variables from whoever creates their actor, the controller its from a gateway.
+    Version replicas must not: with any variable of their own they fit no prestarted worker and come up a second later.
+    Where Serve runs with direct ingress, its replicas would linger for half a minute when they are deleted, so that
+    load balancers notice; nothing balances load to version replicas, and the variable is worth that second there.
+    """
+    from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
+
+    environment = dict(ray.get_runtime_context().runtime_env)
+    variables = {
+        name: value for name, value in environment.pop("env_vars", {}).items() if name not in GATEWAY_ENV
+    }
+    if RAY_SERVE_ENABLE_DIRECT_INGRESS:
+        variables["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "0"
+    return {**environment, "env_vars": variables} if variables else environment
 
 
 def serve_is_running() -> bool | None:

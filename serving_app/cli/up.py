@@ -80,9 +80,10 @@ def _read_model(text: str) -> dict[str, str]:
 def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, announce: Announce) -> int:
     """Serve, tell what happens, and clean up at Ctrl-C or SIGTERM."""
     stop = threading.Event()
+    started_ray = _join_or_start_ray(options.address)
+    # Only now: Ray sets handlers of its own when it is initialised.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    started_ray = _join_or_start_ray(options.address)
     try:
         _start_serve(options.http_port)
         try:

@@ -19,6 +19,7 @@ import threading
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -58,6 +59,17 @@ def connect(app: str = "default", *, address: str | None = None) -> Connection:
     return Connection(app)
 
 
+@lru_cache(maxsize=1)
+def _background_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of all connections of this process, in a thread of its own.
+
+    It runs as long as the process: Serve's routers are bound to the loop on which a handle was first used.
+    """
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
+    return loop
+
+
 class Connection:
     """A follower of one serving app's routes. Closed by `close`, at the end of a `with` block, or with the process."""
 
@@ -70,14 +82,8 @@ class Connection:
         self._app = app
         self._callers = HandleCallers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._callers.follow)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"serving-app-{app}", daemon=True)
-        self._thread.start()
-        try:
-            self._on_loop(self._follower.start()).result()
-        except BaseException:
-            self._stop_loop()
-            raise
+        self._closed = False
+        self._on_loop(self._follower.start()).result()
         atexit.register(self.close)
 
     def model(self, name: str, *, version: int | None = None, label: str | None = None) -> Model:
@@ -88,9 +94,9 @@ class Connection:
 
     def close(self) -> None:
         """Follow no more. Calls that are under way fail; closing again does nothing."""
-        if self._thread.is_alive():
+        if not self._closed:
             self._on_loop(self._follower.stop()).result()
-            self._stop_loop()
+            self._closed = True
         atexit.unregister(self.close)
 
     def __enter__(self) -> Connection:
@@ -100,15 +106,10 @@ class Connection:
         self.close()
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if not self._thread.is_alive():
+        if self._closed:
             work.close()
             raise Unavailable("this connection is closed; connect again")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _stop_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        return asyncio.run_coroutine_threadsafe(work, _background_loop())
 
     async def _find_controller(self) -> Any:
         import ray

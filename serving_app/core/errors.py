@@ -7,6 +7,7 @@
     ├── FailedPrecondition       right request, wrong state
     ├── DeadlineExceeded         the caller's time is over
     ├── ResourceExhausted        a queue or a limit is full
+    ├── Cancelled                the caller went away
     ├── Unavailable              nobody can answer now; try again
     ├── Unimplemented            not offered
     ├── DataLoss                 the model's files are damaged
@@ -95,6 +96,12 @@ class ResourceExhausted(ServingError):
     """A queue, a memory budget or another limit is full."""
 
     code = Code.RESOURCE_EXHAUSTED
+
+
+class Cancelled(ServingError):
+    """The caller went away before there was an answer."""
+
+    code = Code.CANCELLED
 
 
 class Unavailable(ServingError):

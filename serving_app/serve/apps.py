@@ -104,7 +104,7 @@ def _deployment(model: ModelConfig) -> serve.Deployment:
 
 def actor_options(model: ModelConfig) -> dict[str, Any]:
     """What a replica of this model asks of the cluster."""
-    options: dict[str, Any] = {"num_cpus": model.num_cpus}
+    options: dict[str, Any] = {"num_cpus": model.num_cpus, "runtime_env": ray_private.servable_runtime_env()}
     if model.num_gpus:
         options["num_gpus"] = model.num_gpus
     if model.memory is not None:
@@ -114,7 +114,7 @@ def actor_options(model: ModelConfig) -> dict[str, Any]:
 
 def signatures_of(app: str) -> Mapping[str, Signature]:
     """Ask a running version for its signatures."""
-    signatures: Mapping[str, Signature] = serve.get_app_handle(app).describe.remote().result(timeout_s=10.0)
+    signatures: Mapping[str, Signature] = ray_private.blocking_handle(app).describe.remote().result(timeout_s=10.0)
     return signatures
 
 

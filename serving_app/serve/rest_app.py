@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
-from serving_app.core.errors import Internal, InvalidArgument, ServingError, Unimplemented
+from serving_app.core.errors import Cancelled, Internal, InvalidArgument, ServingError, Unimplemented
 from serving_app.core.routing import RouteTable
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import json_predict, json_status, rest_url
@@ -98,22 +98,23 @@ class RestApp:
         with self._plane.route(call.spec) as route:
             signature = json_predict.find_signature(body, route.signatures)
             inputs = json_predict.decode_inputs(body, signature)
-            outputs = await self._plane.run(route, Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._timeout))
+            run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._timeout)
+            outputs = await self._plane.run(route, run)
             return json_predict.encode_outputs(body, outputs)
 
     async def _read_body(self, receive: Receive) -> bytes:
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Cancelled("the client went away before its request was complete")
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > self._max_request_bytes:
                 raise InvalidArgument(f"the request body is larger than max_request_bytes ({self._max_request_bytes})")
-        return b"".join(parts)
+            more = message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _answer_own(self, method: str, target: str) -> tuple[int, bytes]:
         path = target.partition("?")[0]
@@ -139,10 +140,11 @@ def is_answering(table: RouteTable, model: str) -> bool:
 def _raw_target(scope: Scope) -> str:
     """The request target as it was sent: path, undecoded, and query string."""
     raw: bytes | None = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw else quote(scope["path"])
+    path = raw if raw else quote(scope["path"]).encode()
     query: bytes = scope.get("query_string", b"")
     # Servers differ in whether raw_path carries the query string.
-    return f"{path}?{query.decode('latin-1')}" if query and "?" not in path else path
+    target = path + b"?" + query if query and b"?" not in path else path
+    return target.decode("utf-8", "surrogateescape")
 
 
 async def _acknowledge_lifespan(receive: Receive, send: Send) -> None:
