@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import struct
 
 import numpy as np
 import pytest
 
 from serving_app.runtime.tensorflow_c.library import Library, library
-from serving_app.runtime.tensorflow_c.tensor import LEND_FROM, VIEW_FROM, lent_arrays, to_array, to_tensor
+from serving_app.runtime.tensorflow_c.tensor import (
+    LEND_FROM,
+    VIEW_FROM,
+    lent_arrays,
+    read_strings,
+    to_array,
+    to_tensor,
+)
 from tests.runtime.ledger import keep_ledger
 
 
@@ -70,3 +79,19 @@ def test_what_a_view_looks_at_stays(lib: Library) -> None:
     assert view.tolist() == right
     del view
     assert lent_arrays() == 0
+
+
+def test_strings_are_read_however_they_are_kept(lib: Library) -> None:
+    """A string may lie in its record, on the heap, be a view of other memory, or lie at an offset from its record."""
+    text = ctypes.create_string_buffer(b"somewhere else")
+    address, size = ctypes.addressof(text), len(text.value)
+    records = [
+        struct.pack("<B23s", 3 << 2 | 0, b"abc and what is left over"),
+        struct.pack("<QQQ", size << 2 | 1, 31, address),
+        struct.pack("<QQQ", 9 << 2 | 3, address, 0),
+        struct.pack("<III12x", 4 << 2 | 2, 24, 1),
+        b"next" + bytes(20),
+    ]
+    memory = ctypes.create_string_buffer(b"".join(records))
+    read = read_strings(lib, ctypes.addressof(memory), 4)
+    assert read == [b"abc", b"somewhere else", b"somewhere", b"next"]

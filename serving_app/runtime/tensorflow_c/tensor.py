@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import struct
 from collections.abc import Callable
 from ctypes import c_int64, c_size_t, c_void_p
 from typing import Any
@@ -35,7 +36,7 @@ LEND_FROM = 64 * 1024
 VIEW_FROM = 16 * 1024
 """Bytes from which an output is read in TensorFlow's memory rather than copied."""
 
-_TSTRING_SIZE = 24
+_TSTRING = struct.Struct("<QQQ")
 
 _lent: dict[int, Array] = {}
 _tickets = itertools.count(1)
@@ -142,13 +143,30 @@ def _string_tensor(lib: Library, array: Array) -> int:
 
 def _strings(lib: Library, tensor: int, shape: tuple[int, ...]) -> Array:
     array = np.empty(shape, np.object_)
-    flat = array.reshape(-1)
-    first = lib.TF_TensorData(tensor)
-    for index in range(flat.size):
-        string = first + index * _TSTRING_SIZE
-        flat[index] = ctypes.string_at(lib.TF_StringGetDataPointer(string), lib.TF_StringGetSize(string))
+    array.reshape(-1)[:] = read_strings(lib, lib.TF_TensorData(tensor), array.size)
     array.flags.writeable = False
     return array
+
+
+def read_strings(lib: Library, first: int, count: int) -> list[bytes]:
+    """The values of TF_TStrings that follow each other (ctstring_internal.h, little-endian).
+
+    The two lowest bits tell how a string is kept: 0 in place, its size in the bits above, 1 on the heap. Reading these
+    two here is worth it, since a call into the library costs as much as ten strings; it answers for the other kinds.
+    """
+    values = []
+    records = ctypes.string_at(first, count * _TSTRING.size)
+    for index, (size, _, address) in enumerate(_TSTRING.iter_unpack(records)):
+        kind = size & 3
+        if kind == 0:
+            start = index * _TSTRING.size + 1
+            values.append(records[start : start + (size >> 2 & 0x3F)])
+        elif kind == 1:
+            values.append(ctypes.string_at(address, size >> 2))
+        else:
+            string = first + index * _TSTRING.size
+            values.append(ctypes.string_at(lib.TF_StringGetDataPointer(string), lib.TF_StringGetSize(string)))
+    return values
 
 
 def _dims(shape: tuple[int, ...]) -> Any:
