@@ -47,7 +47,7 @@ def add_listening(parser: argparse.ArgumentParser) -> None:
         help="port of Ray Serve's own HTTP door, which answers REST too; 0 leaves it closed (default: 8000)",
     )
     parser.add_argument("--name", default="default", help="name of the serving app on the cluster (default: default)")
-    parser.add_argument("--address", help="the Ray cluster to join (default: one that Ray finds, or a new local one)")
+    parser.add_argument("--address", help="the Ray cluster to join; `local` starts one (default: what Ray finds, or a new one)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -107,14 +107,15 @@ def _join_or_start_ray(address: str | None) -> bool:
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
-    try:
-        ray.init(address=address or "auto", **quiet)
-    except (ConnectionError, RuntimeError) as error:
-        if address:
-            raise FailedPrecondition(f"no Ray cluster at {address}: {error}") from error
-    else:
-        _say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
-        return False
+    if address != "local":
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            if address:
+                raise FailedPrecondition(f"no Ray cluster at {address}: {error}") from error
+        else:
+            _say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+            return False
     _say("starting Ray on this machine ...")
     ray.init(address="local", include_dashboard=False, **quiet)
     return True
