@@ -26,7 +26,6 @@ class Batching:
 
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 10
 
 
 def row_count(call: Call) -> int | None:
@@ -41,7 +40,8 @@ def row_count(call: Call) -> int | None:
 
 def batch_key(call: Call) -> Shape:
     """Equal keys may be joined: same signature and outputs, and per input the same dtype and inner shape."""
-    inputs = tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in call.inputs.items()))
+    # The type itself, not its `str`: that is the same for several of the types that NumPy does not know.
+    inputs = tuple((name, call.inputs[name].dtype, call.inputs[name].shape[1:]) for name in sorted(call.inputs))
     return call.signature_name, call.outputs, inputs
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 
-from serving_app.core.errors import Code, NotFound, ServingError
+from serving_app.core.errors import Code, Internal, NotFound, ServingError
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host.assignment import Assignment
@@ -33,11 +33,17 @@ class Host:
         self._lock = threading.Lock()
 
     def load(self, assignment: Assignment) -> Mapping[str, Signature]:
-        """Fetch, load and hold a version; returns its signatures. Raises a ServingError that says what is wrong."""
+        """Fetch, load and hold a version; returns its signatures. Raises a ServingError that says what is wrong.
+
+        A version that is held already is replaced once the new one is loaded.
+        """
         path = fetch(assignment.path, assignment.cache_dir, assignment.storage_options)
         servable = loader_for(assignment.platform).load(path, assignment.load)
         with self._lock:
+            replaced = self._held.get(assignment.servable)
             self._held[assignment.servable] = (servable, assignment)
+        if replaced is not None:
+            replaced[0].close()
         return servable.signatures
 
     def unload(self, servable_id: ServableId) -> None:
@@ -75,6 +81,9 @@ def _run_one(servable: Servable, call: Call) -> Reply:
         return servable.run(call.signature_name, call.inputs, call.outputs, call.timeout)
     except ServingError as error:
         return error
+    except Exception as error:  # a runtime's mistake is the outcome of this run, and of no other
+        logger.exception("a run of signature %r failed unexpectedly", call.signature_name)
+        return Internal(f"{type(error).__name__}: {error}")
 
 
 def _run_batch(servable: Servable, batch: Sequence[Call]) -> list[Reply]:
