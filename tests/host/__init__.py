@@ -1,0 +1,1 @@
+"""Tests of the Host and of the arithmetic of batching."""

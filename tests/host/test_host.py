@@ -1,0 +1,265 @@
+"""The Host with real models: what it loads, how it answers, how it lets go."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+
+from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Internal, NotFound, ServingError
+from serving_app.core.servable import ServableId
+from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.host import Assignment, Batching, Host
+from serving_app.protocol.calls import Call, Reply
+from serving_app.runtime.loader import LoadOptions
+from tests.zoo import Zoo
+
+
+def x(*values: float, **more: Any) -> Call:
+    """A call with one vector."""
+    return Call("serving_default", {"x": np.array(values, np.float32)}, **more)
+
+
+def loaded(zoo: Zoo, model: str, version: int = 1, rows: int | None = None) -> tuple[Host, ServableId]:
+    """A Host that holds one version of the zoo."""
+    host, servable = Host(), ServableId(model, version)
+    batching = None if rows is None else Batching(max_batch_size=rows)
+    host.load(Assignment(servable, zoo.path(model, version), batching=batching))
+    return host, servable
+
+
+def outputs(reply: Reply) -> Any:
+    """The values of a reply that is no error."""
+    assert not isinstance(reply, ServingError), reply
+    return {name: array.tolist() for name, array in reply.items()}
+
+
+# --- a platform whose every step the test decides --------------------------------------------------------------------
+
+
+class Scripted:
+    """A servable that does as its test says, and counts its runs."""
+
+    def __init__(self) -> None:
+        spec = TensorSpec("", DType.FLOAT, (-1,))
+        self.signatures: Mapping[str, Signature] = {"serving_default": Signature({"x": spec}, {"y": spec})}
+        self.runs: list[int] = []
+        self.closed = 0
+        self.running, self.go, self.closing = Event(), Event(), Event()
+        self.go.set()
+        self.meeting = Barrier(1)
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        values = inputs["x"]
+        self.runs.append(len(values))
+        self.running.set()
+        assert self.go.wait(30)
+        self.meeting.wait(30)
+        if (values == -1).any():
+            raise FailedPrecondition("a bad member")
+        if (values == -2).any():
+            raise KeyError("a mistake of the runtime")
+        if (values == -3).any():
+            raise DeadlineExceeded("too late")
+        return {"y": values[:1] if (values == -4).any() else values * 2}
+
+    def close(self) -> None:
+        self.closing.set()
+        assert self.go.wait(30)
+        self.closed += 1
+
+
+class ScriptedLoader:
+    """Loads the servable that the test has laid ready."""
+
+    ready: list[Scripted] = []  # noqa: RUF012 - the loader is made anew by name, so what it shares lies here
+
+    def load(self, path: str, options: LoadOptions) -> Scripted:
+        servable = Scripted()
+        self.ready.append(servable)
+        return servable
+
+
+SCRIPTED = ServableId("scripted", 1)
+
+
+def scripted(tmp_path: Path, rows: int = 100, host: Host | None = None) -> tuple[Host, Scripted]:
+    """A Host that holds a scripted servable."""
+    host = host or Host()
+    host.load(
+        Assignment(SCRIPTED, str(tmp_path), f"{__name__}:ScriptedLoader", batching=Batching(max_batch_size=rows))
+    )
+    return host, ScriptedLoader.ready.pop()
+
+
+# --- loading and unloading -------------------------------------------------------------------------------------------
+
+
+def test_a_version_answers_from_load_to_unload(zoo: Zoo) -> None:
+    """Loading returns the signatures; until it is unloaded a version answers, and afterwards it is not found."""
+    host, servable = Host(), ServableId("half_plus_two", 2)
+    signatures = host.load(Assignment(servable, zoo.path("half_plus_two", 2)))
+    assert signatures["serving_default"].inputs["x"].dtype == DType.FLOAT
+    assert outputs(host.run(servable, x(1, 2))) == {"y": [3.5, 4.0]}
+    host.unload(servable)
+    host.unload(servable)
+    for ask in (lambda: host.run(servable, x(1)), lambda: host.run_joined(servable, [x(1)])):
+        with pytest.raises(NotFound, match=r"Servable not found for request: Specific\(half_plus_two, 2\)"):
+            ask()
+
+
+def test_versions_are_held_side_by_side(zoo: Zoo) -> None:
+    """Two versions of one model answer each for itself, and unloading one leaves the other."""
+    host, _ = loaded(zoo, "half_plus_two", 1)
+    host.load(Assignment(ServableId("half_plus_two", 2), zoo.path("half_plus_two", 2)))
+    assert outputs(host.run(ServableId("half_plus_two", 1), x(1))) == {"y": [2.5]}
+    assert outputs(host.run(ServableId("half_plus_two", 2), x(1))) == {"y": [3.5]}
+    host.unload(ServableId("half_plus_two", 1))
+    assert outputs(host.run(ServableId("half_plus_two", 2), x(1))) == {"y": [3.5]}
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "code"),
+    [("empty", 1, Code.NOT_FOUND), ("corrupt", 1, None), ("missing_shard", 1, None), ("no_such_model", 1, None)],
+)
+def test_a_version_that_cannot_be_loaded_is_not_held(zoo: Zoo, model: str, version: int, code: Code | None) -> None:
+    """A failed load raises one of our errors, with the path in it or the file, and leaves nothing to be asked."""
+    host, servable = Host(), ServableId(model, version)
+    with pytest.raises(ServingError) as caught:
+        host.load(Assignment(servable, zoo.path(model, version)))
+    assert code in (None, caught.value.code)
+    with pytest.raises(NotFound):
+        host.run(servable, x(1))
+
+
+def test_a_version_in_a_remote_store_is_fetched_first(zoo: Zoo, tmp_path: Path) -> None:
+    """A version under memory:// is copied to the node's cache and loaded from there."""
+    base = f"/{uuid.uuid4().hex}"
+    fsspec.filesystem("memory").put(zoo.path("half_plus_two"), f"{base}/1", recursive=True)
+    host, servable = Host(), ServableId("remote", 1)
+    host.load(Assignment(servable, f"memory:/{base}/1", cache_dir=str(tmp_path)))
+    assert outputs(host.run(servable, x(4))) == {"y": [4.0]}
+    assert list(tmp_path.rglob("saved_model.pb"))
+
+
+def test_loading_a_held_version_again_replaces_it(tmp_path: Path) -> None:
+    """Of two loads of one version the second answers, and the first is closed, once."""
+    host, first = scripted(tmp_path)
+    _, second = scripted(tmp_path, host=host)
+    assert (first.closed, second.closed) == (1, 0)
+    host.run(SCRIPTED, x(1))
+    assert (first.runs, second.runs) == ([], [1])
+
+
+def test_unloading_waits_for_what_runs(tmp_path: Path) -> None:
+    """A call that was begun before the unload is answered, one that comes later is refused, then the unload ends."""
+    host, servable = scripted(tmp_path)
+    servable.go.clear()
+    with ThreadPoolExecutor(2) as pool:
+        call = pool.submit(host.run, SCRIPTED, x(1))
+        assert servable.running.wait(30)
+        unload = pool.submit(host.unload, SCRIPTED)
+        assert servable.closing.wait(30)
+        with pytest.raises(NotFound):
+            host.run(SCRIPTED, x(2))
+        assert not unload.done()
+        servable.go.set()
+        unload.result(30)
+        assert outputs(call.result(30)) == {"y": [2]}
+    assert (servable.runs, servable.closed) == ([1], 1)
+
+
+# --- joined runs -----------------------------------------------------------------------------------------------------
+
+
+def test_joined_calls_get_the_answers_they_would_get_alone(zoo: Zoo) -> None:
+    """Every request of the zoo, joined with its like and among others, is answered as it is alone."""
+    for model in ("half_plus_two", "dense", "conv", "several", "strings", "many", "dtypes"):
+        host, servable = loaded(zoo, model, rows=8)
+        calls = [Call(each.signature, each.inputs) for each in zoo.examples(model) if each.version == 1]
+        alone = [host.run(servable, call) for call in calls]
+        for reply, right in zip(host.run_joined(servable, calls * 3), alone * 3, strict=True):
+            assert not isinstance(reply, ServingError), reply
+            assert reply.keys() == right.keys()
+            for name, array in reply.items():
+                assert array.dtype == right[name].dtype
+                np.testing.assert_array_equal(array, right[name]) if array.dtype.kind == "O" else (
+                    np.testing.assert_allclose(array.astype(complex), right[name].astype(complex), rtol=1e-5)
+                )
+        host.unload(servable)
+
+
+def test_calls_of_one_kind_share_a_run(tmp_path: Path) -> None:
+    """Joined calls are as few runs as the limit allows, and replies come back in the order of the calls."""
+    host, servable = scripted(tmp_path, rows=4)
+    replies = host.run_joined(SCRIPTED, [x(1), x(2, 3), x(4), x(5, 6, 7, 8, 9), x(10)])
+    assert servable.runs == [4, 5, 1]
+    assert [outputs(reply)["y"] for reply in replies] == [[2], [4, 6], [8], [10, 12, 14, 16, 18], [20]]
+
+
+def test_without_batching_each_call_runs_alone(zoo: Zoo) -> None:
+    """Where batching is not configured, calls of more than no rows are not joined."""
+    host, servable = loaded(zoo, "half_plus_two")
+    assert [outputs(reply)["y"] for reply in host.run_joined(servable, [x(0), x(2)])] == [[2.0], [3.0]]
+
+
+@pytest.mark.parametrize(("value", "kind"), [(-1, FailedPrecondition), (-2, Internal)])
+def test_a_bad_member_fails_alone(tmp_path: Path, value: float, kind: type[ServingError]) -> None:
+    """When a joined run fails its members are run one by one, so only the bad one gets an error, of whatever kind."""
+    host, servable = scripted(tmp_path)
+    replies = host.run_joined(SCRIPTED, [x(1), x(value), x(3)])
+    assert servable.runs == [3, 1, 1, 1]
+    assert type(replies[1]) is kind
+    assert [outputs(replies[index])["y"] for index in (0, 2)] == [[2], [6]]
+
+
+def test_what_time_has_ended_is_not_repeated(tmp_path: Path) -> None:
+    """A joined run that ran out of time is not followed by a run per member, which would take longer still."""
+    host, servable = scripted(tmp_path)
+    replies = host.run_joined(SCRIPTED, [x(1), x(-3)])
+    assert servable.runs == [2]
+    assert [type(reply) for reply in replies] == [DeadlineExceeded, DeadlineExceeded]
+
+
+def test_a_wrong_number_of_rows_is_found_out(tmp_path: Path) -> None:
+    """When a model answers fewer rows than it was asked, nobody gets another one's rows: members run one by one."""
+    host, servable = scripted(tmp_path)
+    replies = host.run_joined(SCRIPTED, [x(1), x(-4), x(3)])
+    assert servable.runs == [3, 1, 1, 1]
+    assert [outputs(reply)["y"] for reply in replies] == [[2], [-4], [6]]
+
+
+def test_outputs_that_are_no_rows_are_answered_alone(zoo: Zoo) -> None:
+    """A model with a scalar or constant output cannot be split; each of its calls is answered for itself."""
+    host, servable = loaded(zoo, "many", rows=100)
+    inputs = {"a": np.ones((2, 2), np.float32), "b": np.array([1, 2], np.int32), "flag": np.array([True, False])}
+    for reply in host.run_joined(servable, [Call("serving_default", inputs)] * 3):
+        assert outputs(reply)["count"] == 2
+
+
+def test_an_unexpected_exception_is_an_internal_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A runtime that raises what it should not fails the one call, by type and text, and its trace is in the log."""
+    host, _ = scripted(tmp_path)
+    reply = host.run(SCRIPTED, x(-2))
+    assert isinstance(reply, Internal)
+    assert reply.message == "KeyError: 'a mistake of the runtime'"
+    assert "serving_default" in caplog.text
+
+
+def test_runs_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    """Calls from several threads run at the same time."""
+    host, servable = scripted(tmp_path)
+    servable.meeting = Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        replies = pool.map(lambda value: host.run(SCRIPTED, x(value)), [1, 2])
+        assert [outputs(reply)["y"] for reply in replies] == [[2], [4]]
