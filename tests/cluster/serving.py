@@ -1,0 +1,145 @@
+"""A serving app on the tests' cluster: putting it there, looking at it from outside, taking it away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.context import _get_global_client
+
+from serving_app.config import parse
+from serving_app.core.names import parse_servable_app
+from serving_app.core.routing import VersionStatus
+from serving_app.core.states import PublicState
+from serving_app.serve.builder import build
+from serving_app.serve.controller import find_controller
+from tests.cluster.waiting import wait_for
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Serving:
+    """One serving app by name, with ports of its own."""
+
+    def __init__(self, name: str, door_port: int) -> None:
+        self.name = name
+        self.door_port = door_port
+        self.rest_port = free_port()
+        self.grpc_port = free_port()
+
+    @property
+    def prefix(self) -> str:
+        """Where Serve's HTTP door has this app."""
+        return f"/{self.name}"
+
+    def deploy(self, models: dict[str, Any], gateways: int = 1, **settings: Any) -> None:
+        """Deploy the app, or change it; returns when its gateways run."""
+        gateway = {"replicas": gateways, "rest_port": self.rest_port, "grpc_port": self.grpc_port}
+        config = {"models": models, "poll_interval_s": 0.1, "load": {"retry_base_s": 0.2, "retry_max_s": 0.5}}
+        serve.run(
+            build(parse({**config, **settings, "gateway": gateway}, "The test")), name=self.name,
+            route_prefix=self.prefix,
+        )
+
+    def remove(self) -> None:
+        """Delete the app as a user does; returns when nothing of it is left."""
+        serve.delete(self.name)
+        self.wait_until_gone()
+
+    def wait_until_gone(self) -> None:
+        """Returns when neither its controller nor any of its applications exists."""
+        wait_for(f"the end of {self.name}", lambda: not self.has_controller() and not self.apps())
+
+    def has_controller(self) -> bool:
+        """Whether its controller actor exists."""
+        try:
+            find_controller(self.name)
+        except ValueError:
+            return False
+        return True
+
+    def apps(self) -> set[str]:
+        """Its applications that exist, the gateway's among them."""
+        return {
+            name
+            for name in serve.status().applications
+            if name == self.name or parse_servable_app(self.name, name) is not None
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What its controller says."""
+        status: dict[str, Any] = ray.get(find_controller(self.name).status.remote(), timeout=30)
+        return status
+
+    def versions(self, model: str) -> dict[int, VersionStatus]:
+        """The public status of each known version of a model."""
+        table = self.status()["table"]
+        if table is None or model not in table.models:
+            return {}
+        return {status.version: status for status in table.models[model].statuses}
+
+    def wait_for_version(self, model: str, version: int, state: PublicState = PublicState.AVAILABLE) -> VersionStatus:
+        """Returns the version's status as soon as it is in this state."""
+
+        def look() -> VersionStatus | None:
+            status = self.versions(model).get(version)
+            return status if status is not None and status.state is state else None
+
+        return wait_for(f"{model} version {version} to be {state.name}", look)
+
+    def controller_pid(self) -> int:
+        """The process of its controller."""
+        return pid_of(find_controller(self.name))
+
+    def replicas(self, model: str | None = None, version: int | None = None) -> dict[str, int]:
+        """Actor name and process of each running replica: of a version, or of the gateway if no model is named."""
+        app = self.name if model is None else f"{self.name}:{model}@{version}"
+        details = _get_global_client().get_serve_details()["applications"].get(app, {"deployments": {}})
+        return {
+            replica["actor_name"]: replica["pid"]
+            for deployment in details["deployments"].values()
+            for replica in deployment["replicas"]
+            if replica["state"] == "RUNNING"
+        }
+
+
+@contextmanager
+def serving(name: str, door_port: int) -> Iterator[Serving]:
+    """A serving app that is taken away at the end, whatever happened."""
+    app = Serving(name, door_port)
+    try:
+        yield app
+    finally:
+        app.remove()
+
+
+def pid_of(actor: Any) -> int:
+    """The process of an actor."""
+    return int(ray.get(actor.__ray_call__.remote(lambda _self: os.getpid()), timeout=30))
+
+
+def kill(pid: int) -> None:
+    """End a process without giving it a chance to say good-bye."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def add_version(source: str, base: Path, version: int) -> None:
+    """Let a version appear under a base path, all of it at once."""
+    staged = base.parent / f"{base.name}-{version}.staged"
+    shutil.copytree(source, staged)
+    base.mkdir(exist_ok=True)
+    staged.rename(base / str(version))
