@@ -47,7 +47,9 @@ def add_listening(parser: argparse.ArgumentParser) -> None:
         help="port of Ray Serve's own HTTP door, which answers REST too; 0 leaves it closed (default: 8000)",
     )
     parser.add_argument("--name", default="default", help="name of the serving app on the cluster (default: default)")
-    parser.add_argument("--address", help="the Ray cluster to join; `local` starts one (default: what Ray finds, or a new one)")
+    parser.add_argument(
+        "--address", help="the Ray cluster to join, or `local` to start one (default: what Ray finds, else a new one)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
