@@ -61,7 +61,8 @@ protos: install
 	$(BIN)/python -m serving_app.protocol.compile_protos
 
 bench: install
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/bench_*.py; do \
+		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py); done
 
 # The package is installed and removed again: what stays is what it depends on, as one line of name and version each.
 constraints:
