@@ -1,10 +1,16 @@
 """Calls of one servable version, coalesced: concurrent requests travel to a replica in one hop.
 
-A hop costs about a millisecond whatever it carries, so for quick models many requests share one. For slow models
-that would be wrong: one replica would get the whole list while others idle. How many calls travel together and how many
-hops are under way therefore follow from the measured time per call: together they fill about `_HOP_S`.
+A hop costs about a millisecond whatever it carries, so for quick models many requests should share one. For slow models
+that would be wrong: one replica would get the whole list while others idle. Replicas say how long they ran, and from
+that follows what to do here:
 
-A hop that fails because its replica died is tried once more, elsewhere. Everything here runs on one event loop.
+- at most so many calls travel together that a replica is busy with them for about `_RUN_S`;
+- up to `_FREE_HOPS` hops leave at once, so an idle system adds no wait;
+- beyond that, calls gather while hops are under way, but no longer than half of what a hop costs besides the run. That
+  keeps a few hops in flight over a quick model, and as many as it takes to feed all replicas of a slow one; and when
+  replicas fall behind, hops take longer, so more calls share one.
+
+A hop that fails as a whole fails each of its calls. Everything here runs on one event loop.
 """
 
 from __future__ import annotations
@@ -12,24 +18,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from serving_app.core.errors import ResourceExhausted, ServingError
-from serving_app.protocol.calls import Call, Outputs, Reply
+from serving_app.core.errors import Internal, ResourceExhausted, ServingError
+from serving_app.protocol.calls import Answer, Call, Outputs
 
-_HOP_S = 0.010
-"""The time that one hop should take at most; calls are put together until they fill it."""
+_RUN_S = 0.010
+"""About how long a replica may run what one hop brings."""
 
 _MAX_CALLS_PER_HOP = 512
 _MAX_BYTES_PER_HOP = 8 << 20
-_MIN_HOPS, _MAX_HOPS = 2, 256
-"""Two hops under way keep a replica busy while the next list gathers."""
+_FREE_HOPS, _MAX_HOPS = 2, 256
 
-_MAX_PENDING = 20_000
+_MIN_GATHER_S, _MAX_GATHER_S = 0.0005, 0.020
+
+_MAX_WAITING = 20_000
 """Requests that may wait here; more would only grow the memory, and their clients have given up."""
 
-Send = Callable[[list[Call]], Awaitable[Sequence[Reply]]]
+_WEIGHT = 0.2
+"""Of the newest measurement in the running averages."""
+
+Send = Callable[[list[Call]], Awaitable[Answer]]
 """Carries calls to some replica and brings one reply for each. Raises when no replica could answer."""
 
 
@@ -46,8 +56,11 @@ class Caller:
         self._send = send
         self._waiting: deque[_Waiting] = deque()
         self._hops: set[asyncio.Task[None]] = set()
-        self._scheduled = False
-        self._seconds_per_call = _HOP_S
+        self._turn: asyncio.Handle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        # Running averages: of a call's run, and of what a hop costs besides.
+        self._run_s = 0.001
+        self._hop_s = 0.002
 
     @property
     def is_idle(self) -> bool:
@@ -56,31 +69,45 @@ class Caller:
 
     async def call(self, call: Call) -> Outputs:
         """The outputs of one call, or its error. The caller guards the deadline; a cancelled call is not sent."""
-        if len(self._waiting) >= _MAX_PENDING:
-            raise ResourceExhausted(f"{_MAX_PENDING} requests wait for this model already; try again later")
+        if len(self._waiting) >= _MAX_WAITING:
+            raise ResourceExhausted(f"{_MAX_WAITING} requests wait for this model already; try again later")
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Outputs] = loop.create_future()
         deadline = None if call.timeout is None else time.monotonic() + call.timeout
         self._waiting.append(_Waiting(call, deadline, reply))
-        if not self._scheduled:
+        if self._turn is None:
             # At the end of this turn of the loop, so that requests that arrived together leave together.
-            self._scheduled = True
-            loop.call_soon(self._dispatch)
+            self._turn = loop.call_soon(self._end_turn)
         return await reply
 
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._dispatch()
+
     def _dispatch(self) -> None:
-        self._scheduled = False
-        most_hops = min(max(_MIN_HOPS, int(self._seconds_per_call / 0.001)), _MAX_HOPS)
-        while self._waiting and len(self._hops) < most_hops:
-            members = self._take()
-            if members:
-                hop = asyncio.get_running_loop().create_task(self._hop(members))
-                self._hops.add(hop)
-                hop.add_done_callback(self._hop_done)
+        """Send what may leave at once; see that the rest does not gather for too long."""
+        while self._waiting and len(self._hops) < _FREE_HOPS:
+            self._start_hop()
+        if self._waiting and self._gathering is None and len(self._hops) < _MAX_HOPS:
+            gather_s = min(max(_MIN_GATHER_S, self._hop_s / 2), _MAX_GATHER_S)
+            self._gathering = asyncio.get_running_loop().call_later(gather_s, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._gathering = None
+        if self._waiting:
+            self._start_hop()
+        self._dispatch()
+
+    def _start_hop(self) -> None:
+        members = self._take()
+        if members:
+            hop = asyncio.get_running_loop().create_task(self._hop(members))
+            self._hops.add(hop)
+            hop.add_done_callback(self._end_hop)
 
     def _take(self) -> list[_Waiting]:
         """The next calls that travel together; those that nobody waits for any more are dropped."""
-        most = min(max(1, int(_HOP_S / self._seconds_per_call)), _MAX_CALLS_PER_HOP)
+        most = min(max(1, int(_RUN_S / self._run_s)), _MAX_CALLS_PER_HOP)
         members: list[_Waiting] = []
         size = 0
         while self._waiting and len(members) < most and size < _MAX_BYTES_PER_HOP:
@@ -91,22 +118,18 @@ class Caller:
         return members
 
     async def _hop(self, members: list[_Waiting]) -> None:
-        now = time.monotonic()
-        calls = [
-            waiting.call
-            if waiting.deadline is None
-            else waiting.call._replace(timeout=max(0.001, waiting.deadline - now))
-            for waiting in members
-        ]
+        started = time.monotonic()
+        calls = [_with_time_left(waiting, started) for waiting in members]
         try:
-            replies = await self._send(calls)
+            replies, run_s = await self._send(calls)
+            if len(replies) != len(calls):
+                raise Internal(f"{len(calls)} calls were answered by {len(replies)} replies")
         except Exception as error:
             for waiting in members:
                 if not waiting.reply.done():
                     waiting.reply.set_exception(error)
             return
-        taken = (time.monotonic() - now) / len(members)
-        self._seconds_per_call = max(1e-6, 0.8 * self._seconds_per_call + 0.2 * taken)
+        self._measure(len(calls), run_s, time.monotonic() - started)
         for waiting, reply in zip(members, replies, strict=True):
             if waiting.reply.done():
                 continue
@@ -115,7 +138,18 @@ class Caller:
             else:
                 waiting.reply.set_result(reply)
 
-    def _hop_done(self, hop: asyncio.Task[None]) -> None:
+    def _measure(self, calls: int, run_s: float, taken_s: float) -> None:
+        self._run_s += _WEIGHT * (max(1e-6, run_s / calls) - self._run_s)
+        self._hop_s += _WEIGHT * (max(0.0, taken_s - run_s) - self._hop_s)
+
+    def _end_hop(self, hop: asyncio.Task[None]) -> None:
         self._hops.discard(hop)
-        if self._waiting and not self._scheduled:
+        if self._turn is None:
             self._dispatch()
+
+
+def _with_time_left(waiting: _Waiting, now: float) -> Call:
+    """The call, with what its wait has left of its time."""
+    if waiting.deadline is None:
+        return waiting.call
+    return waiting.call._replace(timeout=max(0.001, waiting.deadline - now))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -15,7 +14,7 @@ from serving_app import ray_private
 from serving_app.client.caller import Caller
 from serving_app.core.errors import Unavailable
 from serving_app.core.routing import RouteTable
-from serving_app.protocol.calls import Call, Reply
+from serving_app.protocol.calls import Answer, Call
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class _Hop:
         self._app = app
         self._handle: DeploymentHandle[Any] | None = None
 
-    async def send(self, calls: list[Call]) -> Sequence[Reply]:
+    async def send(self, calls: list[Call]) -> Answer:
         for attempt in range(_TRIES):
             try:
                 return await self._send_once(calls)
@@ -63,10 +62,10 @@ class _Hop:
                     await asyncio.sleep(0.05)
         raise Unavailable(f"no replica of {self._app} answered; try again")
 
-    async def _send_once(self, calls: list[Call]) -> Sequence[Reply]:
+    async def _send_once(self, calls: list[Call]) -> Answer:
         if self._handle is None:
             self._handle = await ray_private.open_handle(self._app)
         size = sum(call.nbytes for call in calls)
         route = ray_private.inline if size <= ray_private.INLINE_LIMIT_BYTES else ray_private.by_reference
-        replies: Sequence[Reply] = await route(self._handle, _METHOD).remote(calls)
-        return replies
+        answer: Answer = await route(self._handle, _METHOD).remote(calls)
+        return answer

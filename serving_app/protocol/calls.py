@@ -31,6 +31,13 @@ Outputs = dict[str, np.ndarray[Any, Any]]
 Reply = Outputs | ServingError
 
 
+class Answer(NamedTuple):
+    """What a replica sends back for a list of calls: a reply for each, and the time that running them took."""
+
+    replies: list[Reply]
+    seconds: float
+
+
 def payload_bytes(array: np.ndarray[Any, Any]) -> int:
     """Bytes of an array's payload; a string tensor counts its strings, not the pointers to them."""
     if array.dtype.kind == "O":

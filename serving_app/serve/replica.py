@@ -22,7 +22,7 @@ from serving_app.core.names import NAMESPACE
 from serving_app.core.signatures import Signature
 from serving_app.host import Assignment, Host
 from serving_app.host.batching import Piece, cut
-from serving_app.protocol.calls import Call, Reply
+from serving_app.protocol.calls import Answer, Call, Reply
 
 logger = logging.getLogger("ray.serve")
 
@@ -58,23 +58,24 @@ class ServableReplica:
         """The signatures of the version held here, for a controller that was restarted."""
         return self._signatures
 
-    async def predict_many(self, calls: Sequence[Call]) -> list[Reply]:
+    async def predict_many(self, calls: Sequence[Call]) -> Answer:
         """One reply per call, in order: outputs, or the error of that call alone."""
         if self._assignment.batching is not None:
             return await self._run_joined(calls, self._assignment.batching.max_batch_size)
         return await self._run_apart(calls)
 
-    async def _run_apart(self, calls: Sequence[Call]) -> list[Reply]:
+    async def _run_apart(self, calls: Sequence[Call]) -> Answer:
         """Each call by itself: in one thread when they are quick, in several when they are not."""
         loop = asyncio.get_running_loop()
         lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
-            return await loop.run_in_executor(self._pool, self._run_in_turn, calls)
+            replies = await loop.run_in_executor(self._pool, self._run_in_turn, calls)
+            return Answer(replies, self._seconds_per_call * len(calls))
         parts = [loop.run_in_executor(self._pool, self._run_in_turn, calls[lane::lanes]) for lane in range(lanes)]
-        replies: list[Any] = [None] * len(calls)
+        gathered: list[Any] = [None] * len(calls)
         for lane, part in enumerate(parts):
-            replies[lane::lanes] = await part
-        return replies
+            gathered[lane::lanes] = await part
+        return Answer(gathered, self._seconds_per_call * len(calls) / lanes)
 
     def _run_in_turn(self, calls: Sequence[Call]) -> list[Reply]:
         started = time.perf_counter()
@@ -84,10 +85,11 @@ class ServableReplica:
         self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
         return replies
 
-    async def _run_joined(self, calls: Sequence[Call], max_rows: int) -> list[Reply]:
-        pieces = cut(calls, max_rows)
-        replies = await asyncio.gather(*(self._batched(piece) for piece in pieces))
-        return [reply for part in replies for reply in part]
+    async def _run_joined(self, calls: Sequence[Call], max_rows: int) -> Answer:
+        answers = await asyncio.gather(*(self._batched(piece) for piece in cut(calls, max_rows)))
+        return Answer(
+            [reply for answer in answers for reply in answer.replies], sum(answer.seconds for answer in answers)
+        )
 
     @serve.batch(
         max_batch_size=1000,
@@ -95,19 +97,22 @@ class ServableReplica:
         max_concurrent_batches=os.cpu_count() or 1,
         batch_size_fn=lambda pieces: sum(piece.rows for piece in pieces),
     )
-    async def _batched(self, pieces: list[Piece]) -> list[list[Reply]]:
+    async def _batched(self, pieces: list[Piece]) -> list[Answer]:
         """Calls of several hops in as few runs as possible. Every piece gets exactly one answer, whatever happens."""
         calls = [call for piece in pieces for call in piece.calls]
-        loop = asyncio.get_running_loop()
+        started = time.perf_counter()
         try:
-            replies = await loop.run_in_executor(
+            replies = await asyncio.get_running_loop().run_in_executor(
                 self._pool, self._host.run_joined, self._assignment.servable, calls
             )
         except Exception as error:
             logger.exception("a batch of %d calls of %s failed", len(calls), self._assignment.servable)
             replies = [Internal(f"{type(error).__name__}: {error}")] * len(calls)
+        seconds_per_call = (time.perf_counter() - started) / len(calls)
         remaining = iter(replies)
-        return [[next(remaining) for _ in piece.calls] for piece in pieces]
+        return [
+            Answer([next(remaining) for _ in piece.calls], seconds_per_call * len(piece.calls)) for piece in pieces
+        ]
 
     def _configure_batching(self, assignment: Assignment) -> None:
         batching = assignment.batching
