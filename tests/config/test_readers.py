@@ -46,7 +46,7 @@ EVERYTHING = ServingConfig(
             session=SessionConfig(intra_op_parallelism=2, inter_op_parallelism=3, gpu_allow_growth=True),
             tags=("serve", "gpu"),
             custom_op_libraries=("/opt/ops.so",),
-            batching=BatchingConfig(max_batch_size=8, allowed_batch_sizes=(2, 8), batch_timeout_micros=100),
+            batching=BatchingConfig(max_batch_size=8, batch_timeout_micros=100),
             storage_options={"client_kwargs": {"endpoint_url": "http://localhost:9000"}},
             load_timeout_s=5.0,
             drain_timeout_s=1.0,
