@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from serving_app.core.errors import Internal, ResourceExhausted, ServingError
+from serving_app.core.errors import Internal, ResourceExhausted, ServingError, Unavailable
 from serving_app.protocol.calls import Answer, Call, Outputs
 
 _RUN_S = 0.010
@@ -124,10 +124,12 @@ class Caller:
             replies, run_s = await self._send(calls)
             if len(replies) != len(calls):
                 raise Internal(f"{len(calls)} calls were answered by {len(replies)} replies")
+        except asyncio.CancelledError:
+            # Nobody here cancels a hop: the transport does, when its channel to a replica is closed.
+            _fail(members, Unavailable("the replica went away under the request; try again"))
+            raise
         except Exception as error:
-            for waiting in members:
-                if not waiting.reply.done():
-                    waiting.reply.set_exception(error)
+            _fail(members, error)
             return
         self._measure(len(calls), run_s, time.monotonic() - started)
         for waiting, reply in zip(members, replies, strict=True):
@@ -146,6 +148,12 @@ class Caller:
         self._hops.discard(hop)
         if self._turn is None:
             self._dispatch()
+
+
+def _fail(members: Iterable[_Waiting], error: Exception) -> None:
+    for waiting in members:
+        if not waiting.reply.done():
+            waiting.reply.set_exception(error)
 
 
 def _with_time_left(waiting: _Waiting, now: float) -> Call:
