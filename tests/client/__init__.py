@@ -1,0 +1,1 @@
+"""Tests of what gateways and handle clients have in common, without a cluster."""
