@@ -412,7 +412,9 @@ class Manager:
 
     def _mark_what_changed_by_itself(self, now: float) -> bool:
         """Mark models whose retry is due or whose version no reader names any more; say whether any is marked."""
-        self._mark([name for name, due in self._wakeups.items() if due <= now])
+        for name in [name for name, due in self._wakeups.items() if due <= now]:
+            del self._wakeups[name]
+            self._mark([name])
         oldest = min(self._readers.values(), default=self._table.revision)
         for servable in [each for each, revision in self._named.items() if revision <= oldest]:
             del self._named[servable]

@@ -1,22 +1,29 @@
 """The manager against a world that does what it likes.
 
-Hypothesis plays the world: stores whose versions come and go, loads that succeed, fail or take their time, readers
-that join, lag and leave, servables that vanish, configurations that change, reports that are late or repeated, and
-controllers that start again and find what is running. What must always hold is asserted at every action and after
-every step; at the end of every history the world calms down, and everything has to come right.
+Stores whose versions come and go, loads that succeed, fail or take their time, readers that join, lag and leave,
+servables that vanish, configurations that change, reports that are late or repeated, and controllers that start again
+and find what is running. What must always hold is asserted at every action and after every step; at the end of every
+history the world calms down, and everything has to come right.
 
-The quick profile replays the same histories in every run, so that a change is judged by its own merits. To search for
-new ones: HYPOTHESIS_PROFILE=deep pytest tests/core/test_manager_model.py
+Two drivers make up the histories. Hypothesis searches, and cuts a history that breaks a claim down to the steps that
+matter. A plain random walk is some twenty times faster, and so gets into corners that need many steps.
+
+Both make the same histories in every run, so that a change is judged by its own merits. To look for new ones, for
+minutes: HYPOTHESIS_PROFILE=deep pytest tests/core/test_manager_model.py
 """
 
 from __future__ import annotations
 
 import os
+import random
+import sys
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -52,7 +59,7 @@ from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState, State, public_state
 
 MODELS = ("a", "b", "c")
-NUMBERS = (1, 2, 3, 4)
+NUMBERS = (1, 2, 3)
 OPTIONS = ManagerOptions(
     max_concurrent_loads=2,
     retry_base_s=1.0,
@@ -63,22 +70,30 @@ OPTIONS = ManagerOptions(
 )
 CALM_ROUNDS = 40
 
-names = st.sampled_from(MODELS)
-numbers = st.sampled_from(NUMBERS)
-servables = st.builds(ServableId, names, numbers)
-version_policies = st.one_of(
-    st.builds(Latest, st.integers(0, 2)),
-    st.just(All()),
-    st.builds(Specific, st.lists(numbers, max_size=2, unique=True).map(tuple)),
-)
-intents = st.builds(
-    ModelIntent,
-    name=names,
-    version_policy=version_policies,
-    aspired_policy=st.sampled_from([AvailabilityPreserving(), AvailabilityPreserving(), ResourcePreserving()]),
-    labels=st.dictionaries(st.sampled_from(["stable", "canary"]), numbers, max_size=2),
-)
-configs = st.lists(intents, max_size=3, unique_by=lambda intent: intent.name).map(tuple)
+SERVABLES = [ServableId(name, number) for number in NUMBERS for name in MODELS]
+CONFIGS = [
+    (ModelIntent("a"), ModelIntent("b")),
+    (ModelIntent("a", Latest(2)), ModelIntent("c", All(), labels={"stable": 1})),
+    (ModelIntent("a", All()), ModelIntent("b", All()), ModelIntent("c", All())),
+    (ModelIntent("a", Specific((1, 3)), labels={"stable": 1, "canary": 3}),),
+    (ModelIntent("a", Latest(0), ResourcePreserving()), ModelIntent("b", All(), ResourcePreserving())),
+    (ModelIntent("b", Specific((2,))), ModelIntent("c", Specific(()))),
+    (),
+]
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
+Step = Callable[["World", int], None]
+STEPS: list[tuple[Step, Callable[[World], bool]]] = []
+
+
+def step(when: Callable[[World], bool] = lambda world: True, weight: int = 1) -> Callable[[Step], Step]:
+    """Something that the world can do, for both drivers: `choice` picks among what is possible."""
+
+    def register(function: Step) -> Step:
+        STEPS.extend([(function, when)] * weight)
+        return precondition(when)(rule(choice=st.integers(0, 255))(function))
+
+    return register
 
 
 class Life(Enum):
@@ -132,7 +147,11 @@ class World(RuleBasedStateMachine):
         self.published = RouteTable()
         self.manager = Manager(OPTIONS)
         self.is_first_table = True
-        self.handle(Tick())
+        # Begin where something is at stake: a model that is served, and someone who routes to it.
+        self.stores["a"] = {1: "/models/a/1"}
+        self.handle(ConfigApplied((ModelIntent("a"), ModelIntent("b"))), Tick())
+        self.join()
+        self.calm_down()
 
     # The shell.
 
@@ -201,8 +220,9 @@ class World(RuleBasedStateMachine):
             assert table.models != self.published.models, "equal content is not published again"
         self.is_first_table = False
         gone = {event.servable for event in events if isinstance(event, ServableGone)}
+        serving = {each for each in self.things if self.is_in(each, Life.SERVING)}
         for name, intent in self.config.items():
-            kept = {each for each in routed(self.published) if each.name == name} - gone
+            kept = {each for each in routed(self.published) if each.name == name} & serving - gone
             preserving = isinstance(intent.aspired_policy, AvailabilityPreserving)
             if preserving and kept and self.find_aspired(name) != frozenset():
                 assert table.models[name].routes, f"{name} had {kept} to answer for it, and has nothing now"
@@ -273,29 +293,37 @@ class World(RuleBasedStateMachine):
 
     # What the world does: stores and configuration.
 
-    @rule(servable=servables, elsewhere=st.booleans())
-    def add_version(self, servable: ServableId, elsewhere: bool) -> None:
+    @step()
+    def add_version(self, choice: int) -> None:
+        servable = SERVABLES[choice % 9]
+        root = ("models", "models", "other")[choice % 3]
         store = self.stores[servable.name]
         if store is not None:
-            store[servable.version] = f"/{'other' if elsewhere else 'models'}/{servable.name}/{servable.version}"
+            store[servable.version] = f"/{root}/{servable.name}/{servable.version}"
 
-    @rule(servable=servables)
-    def remove_version(self, servable: ServableId) -> None:
+    @step()
+    def remove_version(self, choice: int) -> None:
+        servable = SERVABLES[choice % 9]
         store = self.stores[servable.name]
         if store is not None:
             store.pop(servable.version, None)
 
-    @rule(name=names, is_there=st.booleans())
-    def lose_or_find_path(self, name: str, is_there: bool) -> None:
-        if not is_there:
-            self.stores[name] = None
-        elif self.stores[name] is None:
-            self.stores[name] = {}
+    @step()
+    def lose_or_find_path(self, choice: int) -> None:
+        name = MODELS[choice % 3]
+        self.stores[name] = {} if self.stores[name] is None else None
 
-    @rule(name=names)
-    def poll(self, name: str) -> None:
+    @step(weight=3)
+    def replace_versions(self, choice: int) -> None:
+        """The most frequent thing to happen: someone brings a version, and it is seen."""
+        servable = SERVABLES[choice % 9]
+        self.stores[servable.name] = {servable.version: f"/models/{servable.name}/{servable.version}"}
+        self.handle(self.look(servable.name))
+
+    @step(weight=3)
+    def poll(self, choice: int) -> None:
         """Also polls models that are not configured: such a poll began before its model was dropped."""
-        self.handle(self.look(name))
+        self.handle(self.look(MODELS[choice % 3]))
 
     def look(self, name: str) -> Event:
         store = self.stores[name]
@@ -303,17 +331,17 @@ class World(RuleBasedStateMachine):
             return ListingFailed(name, Code.NOT_FOUND, f"Could not find base path /models/{name}")
         return VersionsListed(name, dict(store))
 
-    @rule(config=configs)
-    def configure(self, config: tuple[ModelIntent, ...]) -> None:
-        self.handle(ConfigApplied(config))
+    @step()
+    def configure(self, choice: int) -> None:
+        self.handle(ConfigApplied(CONFIGS[choice % 7]))
 
-    @rule(config=configs)
-    def reconfigure_through_nothing(self, config: tuple[ModelIntent, ...]) -> None:
+    @step()
+    def configure_and_look_at_once(self, choice: int) -> None:
         """Drops every model and takes some back in one breath."""
-        self.handle(ConfigApplied(()), ConfigApplied(config), *(self.look(name) for name in MODELS))
+        self.handle(ConfigApplied(()), ConfigApplied(CONFIGS[choice % 7]), *(self.look(name) for name in MODELS))
 
-    @rule()
-    def tell_again(self) -> None:
+    @step(weight=2)
+    def tell_again(self, choice: int) -> None:
         """Nothing that is known already leads to any action."""
         before = self.published
         listings = [VersionsListed(name, listing) for name, listing in self.listed.items()]
@@ -322,9 +350,9 @@ class World(RuleBasedStateMachine):
 
     # Loads and unloads.
 
-    @rule(servable=servables)
-    def turn_bad_or_good(self, servable: ServableId) -> None:
-        self.bad ^= {servable}
+    @step()
+    def turn_bad_or_good(self, choice: int) -> None:
+        self.bad ^= {SERVABLES[choice % 9]}
 
     def pick(self, life: Life, choice: int) -> ServableId:
         candidates = sorted(each for each, thing in self.things.items() if thing.life is life)
@@ -333,10 +361,12 @@ class World(RuleBasedStateMachine):
     def has(self, life: Life) -> bool:
         return any(thing.life is life for thing in self.things.values())
 
-    @precondition(lambda self: self.has(Life.LOADING))
-    @rule(choice=st.integers(0, 7))
+    @step(lambda self: self.has(Life.LOADING), weight=3)
     def finish_load(self, choice: int) -> None:
-        self.end_load(self.pick(Life.LOADING, choice))
+        servable = self.pick(Life.LOADING, choice)
+        self.end_load(servable)
+        if choice % 2:
+            self.deliver_all(servable)
 
     def end_load(self, servable: ServableId) -> None:
         thing = self.things[servable]
@@ -347,25 +377,27 @@ class World(RuleBasedStateMachine):
             thing.life = Life.SERVING
             self.mail[servable].append(ServableLoaded(servable, thing.app, {}))
 
-    @precondition(lambda self: self.has(Life.REMOVING))
-    @rule(choice=st.integers(0, 7))
+    @step(lambda self: self.has(Life.REMOVING), weight=3)
     def finish_unload(self, choice: int) -> None:
-        self.end_unload(self.pick(Life.REMOVING, choice))
+        servable = self.pick(Life.REMOVING, choice)
+        self.end_unload(servable)
+        if choice % 2:
+            self.deliver_all(servable)
 
     def end_unload(self, servable: ServableId) -> None:
         del self.things[servable]
         self.mail[servable].append(ServableGone(servable))
         self.work(servable)
 
-    @precondition(lambda self: self.has(Life.SERVING))
-    @rule(choice=st.integers(0, 7))
+    @step(lambda self: self.has(Life.SERVING))
     def vanish(self, choice: int) -> None:
         servable = self.pick(Life.SERVING, choice)
         del self.things[servable]
         self.mail[servable].append(ServableGone(servable))
+        if choice % 2:
+            self.deliver_all(servable)
 
-    @precondition(lambda self: self.has(Life.LOADING))
-    @rule(choice=st.integers(0, 7))
+    @step(lambda self: self.has(Life.LOADING))
     def vanish_while_loading(self, choice: int) -> None:
         servable = self.pick(Life.LOADING, choice)
         del self.things[servable]
@@ -376,30 +408,32 @@ class World(RuleBasedStateMachine):
     def addressees(self) -> list[ServableId]:
         return sorted(servable for servable, reports in self.mail.items() if reports)
 
-    @precondition(lambda self: self.addressees())
-    @rule(choice=st.integers(0, 11), will_repeat=st.booleans())
-    def deliver(self, choice: int, will_repeat: bool) -> None:
+    @step(lambda self: bool(self.addressees()), weight=4)
+    def deliver(self, choice: int) -> None:
         """Hands over the oldest report about one version; one that stays in the box will come again."""
         candidates = self.addressees()
         reports = self.mail[candidates[choice % len(candidates)]]
-        self.handle(reports[0] if will_repeat else reports.popleft())
+        self.handle(reports.popleft() if choice % 3 else reports[0])
 
-    @rule(polls=st.booleans())
-    def deliver_everything_at_once(self, polls: bool) -> None:
+    def deliver_all(self, servable: ServableId) -> None:
+        while self.mail[servable]:
+            self.handle(self.mail[servable].popleft())
+
+    @step()
+    def deliver_everything_at_once(self, choice: int) -> None:
         reports = [event for servable in self.addressees() for event in self.mail[servable]]
         self.mail.clear()
-        self.handle(*reports, *(self.look(name) for name in MODELS if polls), Tick())
+        self.handle(*reports, *(self.look(name) for name in MODELS[: choice % 4]), Tick())
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0, 100.0]))
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
+    @step(weight=2)
+    def pass_time(self, choice: int) -> None:
+        self.now += (0.5, 1.0, 4.0, 100.0)[choice % 4]
         self.handle(Tick())
 
     # Readers.
 
-    @precondition(lambda self: len(self.readers) < 3)
-    @rule()
-    def join(self) -> None:
+    @step(lambda self: len(self.readers) < 3)
+    def join(self, choice: int = 0) -> None:
         self.births += 1
         name = f"reader{self.births}"
         self.handle(ReaderJoined(name))
@@ -408,15 +442,13 @@ class World(RuleBasedStateMachine):
     def pick_reader(self, choice: int) -> str:
         return sorted(self.readers)[choice % len(self.readers)]
 
-    @precondition(lambda self: self.readers)
-    @rule(choice=st.integers(0, 2))
+    @step(lambda self: bool(self.readers), weight=3)
     def fetch(self, choice: int) -> None:
         reader = self.readers[self.pick_reader(choice)]
         if reader.tables[-1] is not self.published:
             reader.tables.append(self.published)
 
-    @precondition(lambda self: self.readers)
-    @rule(choice=st.integers(0, 2))
+    @step(lambda self: bool(self.readers), weight=3)
     def finish_requests(self, choice: int) -> None:
         self.settle_reader(self.pick_reader(choice))
 
@@ -425,36 +457,33 @@ class World(RuleBasedStateMachine):
         del reader.tables[:-1]
         reader.acknowledgements.append(reader.tables[0].revision)
 
-    @precondition(lambda self: self.readers)
-    @rule(choice=st.integers(0, 2), will_repeat=st.booleans())
-    def acknowledge(self, choice: int, will_repeat: bool) -> None:
+    @step(lambda self: bool(self.readers), weight=3)
+    def acknowledge(self, choice: int) -> None:
         name = self.pick_reader(choice)
         acknowledgements = self.readers[name].acknowledgements
         if acknowledgements:
-            revision = acknowledgements[0] if will_repeat else acknowledgements.popleft()
+            revision = acknowledgements.popleft() if choice % 4 else acknowledgements[0]
             self.handle(RoutesAcknowledged(name, revision))
 
-    @precondition(lambda self: self.readers)
-    @rule(choice=st.integers(0, 2))
+    @step(lambda self: bool(self.readers))
     def leave(self, choice: int) -> None:
         name = self.pick_reader(choice)
         del self.readers[name]
         self.departed.append(name)
 
-    @precondition(lambda self: self.departed)
-    @rule(has_last_words=st.booleans())
-    def notice_departure(self, has_last_words: bool) -> None:
+    @step(lambda self: bool(self.departed))
+    def notice_departure(self, choice: int) -> None:
         name = self.departed.pop()
         self.handle(ReaderLeft(name))
-        if has_last_words:
+        if choice % 2:
             self.handle(RoutesAcknowledged(name, self.published.revision))
 
     # The controller.
 
-    @rule(gap=st.integers(0, 5))
-    def restart(self, gap: int) -> None:
+    @step()
+    def restart(self, choice: int) -> None:
         """A new controller knows the configuration, and finds readers and servables; reports on their way are lost."""
-        self.manager = Manager(OPTIONS, revision=self.published.revision + gap)
+        self.manager = Manager(OPTIONS, revision=self.published.revision + choice % 5)
         self.is_first_table = True
         self.listed.clear()
         self.waiting.clear()
@@ -478,7 +507,8 @@ class World(RuleBasedStateMachine):
 
     # In the end all is well.
 
-    def calm_down(self) -> None:
+    @step()
+    def calm_down(self, choice: int = 0) -> None:
         """Everything that was begun comes to its end, everyone does what is expected, and time passes."""
         for servable in [each for each, thing in self.things.items() if thing.life is Life.LOADING]:
             self.end_load(servable)
@@ -488,8 +518,7 @@ class World(RuleBasedStateMachine):
             self.handle(ReaderLeft(name))
         self.departed.clear()
         for servable in self.addressees():
-            while self.mail[servable]:
-                self.handle(self.mail[servable].popleft())
+            self.deliver_all(servable)
         for name in MODELS:
             self.handle(self.look(name))
         for name, reader in self.readers.items():
@@ -524,6 +553,10 @@ class World(RuleBasedStateMachine):
         return found
 
     def teardown(self) -> None:
+        if sys.exc_info()[0] is None:  # Otherwise a claim is broken already, and what follows would only hide it.
+            self.come_right()
+
+    def come_right(self) -> None:
         for _ in range(CALM_ROUNDS):
             self.calm_down()
             if not self.find_shortcomings():
@@ -538,11 +571,33 @@ TestManagerInAnyWorld = World.TestCase
 TestManagerInAnyWorld.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    stateful_step_count=50,
-    max_examples=150,
-    derandomize=True,
+    stateful_step_count=100 if DEEP else 50,
+    max_examples=5000 if DEEP else 60,
+    derandomize=not DEEP,
 )
-if os.environ.get("HYPOTHESIS_PROFILE") == "deep":
-    TestManagerInAnyWorld.settings = settings(
-        TestManagerInAnyWorld.settings, stateful_step_count=100, max_examples=5000, derandomize=False
-    )
+
+
+def walk(seed: int, length: int) -> None:
+    """One history; what was done is shown when a claim breaks."""
+    chance = random.Random(seed)
+    world = World()
+    for _ in range(length):
+        function, when = chance.choice(STEPS)
+        if not when(world):
+            continue
+        choice = chance.randrange(256)
+        print(f"{function.__name__}({choice})")
+        function(world, choice)
+        world.routes_lead_to_ready_versions()
+        world.table_tells_what_the_manager_knows()
+        world.memory_is_bounded()
+        world.a_wakeup_lies_ahead()
+    world.come_right()
+
+
+@pytest.mark.parametrize("block", range(200 if DEEP else 4))
+def test_manager_in_random_walks(block: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """No claim breaks in long random histories, and each one comes right in the end."""
+    for seed in range(block * 250, (block + 1) * 250):
+        walk(seed, length=80)
+        capsys.readouterr()  # This one was fine.

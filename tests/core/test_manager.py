@@ -1,0 +1,489 @@
+"""The manager, rule by rule: events in, actions out.
+
+`Scene` writes actions as short words: `load m@1`, `unload m@1`, and `routes m@1 m@2` for a table that names these.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+
+import pytest
+
+from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.errors import Code
+from serving_app.core.events import (
+    ConfigApplied,
+    Event,
+    ListingFailed,
+    LoadAdopted,
+    LoadFailed,
+    ModelIntent,
+    ReaderJoined,
+    ReaderLeft,
+    RoutesAcknowledged,
+    ServableAdopted,
+    ServableGone,
+    ServableLoaded,
+    Tick,
+    VersionsListed,
+)
+from serving_app.core.history import Failure
+from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.policies import All, Latest, ResourcePreserving, Specific
+from serving_app.core.routing import RouteTable
+from serving_app.core.servable import ServableId
+from serving_app.core.states import Cause, IllegalMove, PublicState, State
+
+
+class Scene:
+    """A manager whose events and actions are easy to write down."""
+
+    def __init__(self, *intents: ModelIntent, options: ManagerOptions | None = None, revision: int = 0) -> None:
+        self.manager = Manager(options, revision)
+        self.now = 0.0
+        self.actions: list[Action] = []
+        if intents:
+            self.tell(ConfigApplied(intents), Tick())
+
+    def tell(self, *events: Event) -> list[str]:
+        self.actions = self.manager.handle(*events, now=self.now)
+        return [describe(action) for action in self.actions]
+
+    def list(self, name: str, *versions: int, root: str = "models") -> list[str]:
+        return self.tell(VersionsListed(name, {number: f"/{root}/{name}/{number}" for number in versions}))
+
+    def loaded(self, *words: str) -> list[str]:
+        return self.tell(*(ServableLoaded(servable(word), f"app {word}", {}) for word in words))
+
+    def failed(self, word: str, message: str = "damaged") -> list[str]:
+        return self.tell(LoadFailed(servable(word), Code.DATA_LOSS, message))
+
+    def gone(self, word: str) -> list[str]:
+        return self.tell(ServableGone(servable(word)))
+
+    def acknowledge(self, reader: str) -> list[str]:
+        return self.tell(RoutesAcknowledged(reader, self.manager.table.revision))
+
+    def wait(self, seconds: float) -> list[str]:
+        self.now += seconds
+        return self.tell(Tick())
+
+    def state(self, word: str) -> State:
+        name, number = word.split("@")
+        return next(
+            each.state for each in self.manager.snapshot().models[name].versions if each.servable.version == int(number)
+        )
+
+    def statuses(self, name: str) -> list[tuple[int, PublicState, Code, str]]:
+        statuses = self.manager.table.models[name].statuses
+        return [(each.version, each.state, each.code, each.message) for each in statuses]
+
+
+def servable(word: str) -> ServableId:
+    name, number = word.split("@")
+    return ServableId(name, int(number))
+
+
+def describe(action: Action) -> str:
+    match action:
+        case PublishRoutes(table):
+            return " ".join(["routes", *named(table)])
+        case StartLoad(which, _, attempt):
+            return f"load {which}" if attempt == 1 else f"load {which} again"
+        case StartUnload(which):
+            return f"unload {which}"
+
+
+def named(table: RouteTable) -> list[str]:
+    return sorted(str(route.servable) for model in table.models.values() for route in model.routes.values())
+
+
+def serving(*numbers: int, **options: object) -> Scene:
+    """A scene in which these versions of m are served, and nothing else is known."""
+    scene = Scene(ModelIntent("m", Specific(numbers), **options))
+    scene.list("m", *numbers)
+    scene.loaded(*(f"m@{number}" for number in numbers))
+    return scene
+
+
+M = ModelIntent("m")
+
+
+def test_first_version():
+    """A version that is listed gets loaded, and routed to once it is loaded."""
+    scene = Scene(M)
+    assert scene.list("m", 1) == ["routes", "load m@1"]
+    assert scene.actions[1] == StartLoad(ServableId("m", 1), "/models/m/1", attempt=1)
+    assert scene.loaded("m@1") == ["routes m@1"]
+    assert scene.manager.table.models["m"].routes[1].app == "app m@1"
+    assert scene.list("m", 1) == []
+
+
+def test_succession_waits_for_readers():
+    """The old version leaves the routes when the new one enters, and is unloaded when every reader knows."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    scene.loaded("m@1")
+    scene.tell(ReaderJoined("near"), ReaderJoined("far"))
+    scene.acknowledge("near")
+    scene.acknowledge("far")
+    assert scene.list("m", 1, 2) == ["routes m@1", "load m@2"]
+    assert scene.loaded("m@2") == ["routes m@2"]
+    assert scene.wait(1000.0) == []
+    assert scene.tell(RoutesAcknowledged("far", scene.manager.table.revision - 1)) == []
+    assert scene.acknowledge("near") == []
+    assert scene.acknowledge("near") == []
+    assert scene.acknowledge("far") == ["unload m@1"]
+    assert scene.gone("m@1") == ["routes m@2"]
+    assert scene.statuses("m") == [(2, PublicState.AVAILABLE, Code.OK, ""), (1, PublicState.END, Code.OK, "")]
+
+
+@pytest.mark.parametrize(
+    ("events", "actions"),
+    [
+        ([ReaderLeft("r")], ["unload m@1"]),
+        ([ReaderLeft("stranger")], []),
+        ([RoutesAcknowledged("stranger", 4)], []),
+        ([RoutesAcknowledged("r", 3)], []),
+        ([RoutesAcknowledged("r", 4)], ["unload m@1"]),
+        ([RoutesAcknowledged("r", 5)], []),
+        ([ReaderJoined("late"), RoutesAcknowledged("r", 4)], []),
+        ([RoutesAcknowledged("r", 4), ReaderJoined("late")], []),
+        ([ReaderJoined("late"), RoutesAcknowledged("r", 4), RoutesAcknowledged("late", 4)], ["unload m@1"]),
+        ([RoutesAcknowledged("r", 4), ReaderJoined("r")], ["unload m@1"]),
+    ],
+)
+def test_who_is_waited_for(events, actions):
+    """Everyone who has joined and not left is waited for, nobody else; what cannot be true says nothing."""
+    scene = serving(1)
+    scene.tell(ReaderJoined("r"))
+    scene.acknowledge("r")
+    assert scene.list("m") == ["routes"]
+    assert scene.manager.table.revision == 4
+    assert scene.tell(*events) == actions
+
+
+def test_without_readers():
+    """With nobody to wait for, the table is published first, and the version is unloaded at once."""
+    scene = serving(1)
+    assert scene.list("m") == ["routes", "unload m@1"]
+
+
+@pytest.mark.parametrize("intents", [(), (ModelIntent("other"),)])
+def test_dropped_model(intents):
+    """A model that leaves the configuration is unloaded; what became of it stays visible, its labels do not."""
+    scene = serving(1, 2, labels={"stable": 1})
+    assert scene.manager.table.models["m"].labels == {"stable": 1}
+    assert scene.tell(ConfigApplied(intents)) == ["routes", "unload m@1", "unload m@2"]
+    scene.gone("m@1")
+    scene.gone("m@2")
+    assert scene.manager.table.models["m"].labels == {}
+    assert scene.statuses("m") == [(2, PublicState.END, Code.OK, ""), (1, PublicState.END, Code.OK, "")]
+    assert scene.list("m", 1, 2) == []
+
+
+def test_model_that_comes_back():
+    """A model that was dropped and comes back is not loaded by what was listed before."""
+    scene = serving(1)
+    scene.tell(ConfigApplied(()))
+    scene.gone("m@1")
+    assert scene.tell(ConfigApplied((M,))) == []
+    assert scene.list("m", 1) == ["routes", "load m@1"]
+
+
+def test_unlisted_model():
+    """Before a model is listed nothing of it is loaded or unloaded; a poll that fails changes nothing but is known."""
+    scene = Scene(M)
+    assert scene.tell(ListingFailed("m", Code.NOT_FOUND, "no such path")) == []
+    view = scene.manager.snapshot().models["m"]
+    assert (view.aspired, view.listing_failure) == (None, Failure(Code.NOT_FOUND, "no such path"))
+    scene.list("m", 1)
+    assert scene.manager.snapshot().models["m"].listing_failure is None
+    assert scene.tell(ListingFailed("m", Code.UNAVAILABLE, "try later")) == []
+    assert scene.state("m@1") is State.LOADING
+
+
+def test_failed_load():
+    """A failed load is cleared away and tried again, each time after twice the wait; the old version keeps serving."""
+    options = ManagerOptions(retry_base_s=1.0, retry_max_s=3.0)
+    scene = Scene(M, options=options)
+    scene.list("m", 1)
+    scene.loaded("m@1")
+    scene.list("m", 1, 2)
+    for attempt, wait in enumerate([1.0, 2.0, 3.0, 3.0], start=1):
+        assert scene.failed("m@2", f"attempt {attempt}") == ["routes m@1", "unload m@2"]
+        assert scene.gone("m@2") == []
+        assert scene.manager.next_wakeup() == scene.now + wait
+        assert scene.wait(wait - 0.1) == []
+        assert scene.wait(0.1) == ["routes m@1", "load m@2 again"]
+        assert scene.actions[-1] == StartLoad(ServableId("m", 2), "/models/m/2", attempt + 1)
+        assert scene.manager.next_wakeup() is None
+    assert scene.loaded("m@2") == ["routes m@2", "unload m@1"]
+
+
+def test_failed_version_is_seen_and_forgotten():
+    """The error is in the status, also when the version is given up; aspired once more, it starts over."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    scene.failed("m@1")
+    assert scene.statuses("m") == [(1, PublicState.END, Code.DATA_LOSS, "damaged")]
+    scene.gone("m@1")
+    assert scene.list("m") == []
+    assert scene.state("m@1") is State.ENDED
+    assert scene.manager.next_wakeup() is None
+    assert scene.statuses("m") == [(1, PublicState.END, Code.DATA_LOSS, "damaged")]
+    assert scene.list("m", 1) == ["routes", "load m@1"]
+    assert scene.statuses("m") == [(1, PublicState.LOADING, Code.OK, "")]
+
+
+def test_failed_version_that_moves():
+    """A failed version that is found at another path is tried again at once."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    scene.failed("m@1")
+    scene.gone("m@1")
+    assert scene.list("m", 1, root="repaired") == ["routes", "load m@1"]
+    assert scene.actions[-1] == StartLoad(ServableId("m", 1), "/repaired/m/1", attempt=1)
+
+
+def test_jitter():
+    """The wait before a retry can be varied from outside."""
+    manager = Manager(ManagerOptions(retry_base_s=4.0), jitter=lambda delay: delay / 2)
+    manager.handle(ConfigApplied((M,)), VersionsListed("m", {1: "/m/1"}), Tick(), now=10.0)
+    manager.handle(LoadFailed(ServableId("m", 1), Code.INTERNAL, ""), ServableGone(ServableId("m", 1)), now=10.0)
+    assert manager.next_wakeup() == 12.0
+
+
+def test_new_versions_go_before_retries():
+    """A version that failed before does not keep a lower one from its first attempt."""
+    scene = Scene(ModelIntent("m", All()), options=ManagerOptions(max_concurrent_loads=1))
+    assert scene.list("m", 2, 3) == ["routes", "load m@3"]
+    assert scene.failed("m@3") == ["routes", "unload m@3", "load m@2"]
+    assert scene.gone("m@3") == []
+    assert scene.wait(1000.0) == []
+    scene.list("m", 1, 2, 3)
+    assert scene.loaded("m@2") == ["routes m@2", "load m@1"]
+    assert scene.loaded("m@1") == ["routes m@1 m@2", "load m@3 again"]
+
+
+def test_slots_go_round():
+    """Loads are bounded over all models; within a model the highest version goes first, and models take turns."""
+    scene = Scene(*(ModelIntent(name, All()) for name in "abc"), options=ManagerOptions(max_concurrent_loads=2))
+    listings = [VersionsListed(name, {1: "x", 2: "y"}) for name in "abc"]
+    assert scene.tell(*listings) == ["routes", "load a@2", "load b@2"]
+    assert scene.failed("b@2") == ["routes", "unload b@2", "load c@2"]
+    assert scene.loaded("a@2", "c@2") == ["routes a@2 c@2", "load a@1", "load b@1"]
+    assert scene.loaded("b@1") == ["routes a@2 b@1 c@2", "load c@1"]
+
+
+def test_load_called_off():
+    """A load that nobody wants any more is called off, and what it still reports changes nothing."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    assert scene.list("m", 2) == ["routes", "unload m@1", "load m@2"]
+    assert scene.loaded("m@1") == []
+    assert scene.gone("m@1") == ["routes"]
+    cancelled = (1, PublicState.END, Code.CANCELLED, "Loading of servable cancelled")
+    assert scene.statuses("m") == [(2, PublicState.LOADING, Code.OK, ""), cancelled]
+
+
+def test_load_never_begun():
+    """A version that waits for a slot and is not wanted any more is forgotten."""
+    scene = Scene(ModelIntent("m", All()), options=ManagerOptions(max_concurrent_loads=1))
+    scene.list("m", 1, 2)
+    assert scene.statuses("m")[1] == (1, PublicState.START, Code.OK, "")
+    assert scene.list("m", 2) == ["routes"]
+    assert scene.statuses("m") == [(2, PublicState.LOADING, Code.OK, "")]
+
+
+def test_draining_version_that_is_aspired_again():
+    """As long as its unloading is not ordered, a version simply goes back into the routes."""
+    scene = serving(1)
+    scene.tell(ReaderJoined("r"))
+    assert scene.list("m") == ["routes"]
+    assert scene.list("m", 1) == ["routes m@1"]
+    assert scene.acknowledge("r") == []
+
+
+def test_draining_version_whose_successor_vanishes():
+    """A version on its way out comes back when nothing else is left to answer."""
+    scene = serving(1)
+    scene.tell(ReaderJoined("r"), ConfigApplied((M,)))
+    scene.list("m", 1, 2)
+    assert scene.loaded("m@2") == ["routes m@2"]
+    assert scene.gone("m@2") == ["routes m@1", "load m@2"]
+
+
+def test_unloading_version_that_is_aspired_again():
+    """Once its unloading is ordered, a version has to be gone before it is loaded again."""
+    scene = serving(1)
+    scene.list("m")
+    assert scene.list("m", 1) == []
+    assert scene.loaded("m@1") == []
+    assert scene.gone("m@1") == ["routes", "load m@1"]
+
+
+def test_version_that_vanishes():
+    """A version that is gone without being asked leaves the routes at once and is loaded again."""
+    scene = serving(1)
+    scene.tell(ReaderJoined("r"))
+    assert scene.gone("m@1") == ["routes", "load m@1"]
+    assert scene.gone("m@1") == []
+
+
+def test_load_called_off_while_an_old_table_names_it():
+    """A reader may still route to an earlier life of a version; its next life is not pulled from under that reader."""
+    scene = serving(1)
+    scene.tell(ReaderJoined("r"))
+    scene.gone("m@1")
+    assert scene.list("m") == []
+    assert scene.acknowledge("r") == ["routes", "unload m@1"]
+
+
+def test_resource_preserving():
+    """Unload first, load after."""
+    scene = serving(1, aspired_policy=ResourcePreserving())
+    scene.tell(ConfigApplied((ModelIntent("m", Latest(), ResourcePreserving()),)))
+    assert scene.list("m", 1, 2) == ["routes", "unload m@1"]
+    assert scene.gone("m@1") == ["routes", "load m@2"]
+
+
+def test_restart_adopts():
+    """A manager that starts anew goes on with what it is told it has, and loads nothing a second time."""
+    scene = Scene(revision=41)
+    for event in (
+        ConfigApplied((M,)),
+        ReaderJoined("r"),
+        ServableAdopted(ServableId("m", 1), "app", {}),
+        LoadAdopted(ServableId("m", 2)),
+    ):
+        assert scene.tell(event) == []
+    assert scene.tell(Tick()) == ["routes m@1"]
+    assert scene.manager.table.revision == 42
+    assert scene.list("m", 1, 2) == []
+    assert scene.loaded("m@2") == ["routes m@2"]
+    assert scene.acknowledge("r") == ["unload m@1"]
+
+
+def test_restart_drops_what_is_not_configured():
+    """What an earlier manager left and nobody wants is unloaded, once the readers of that time know."""
+    scene = Scene(revision=41)
+    scene.tell(ConfigApplied(()), ReaderJoined("r"), ServableAdopted(ServableId("m", 1), "app", {}))
+    assert scene.tell(Tick()) == ["routes"]
+    assert scene.tell(RoutesAcknowledged("r", 41)) == []
+    assert scene.tell(RoutesAcknowledged("r", 42)) == ["unload m@1"]
+
+
+def test_restart_with_failed_load():
+    """A load that failed meanwhile is cleared away by the first tick, not before."""
+    scene = Scene()
+    assert scene.tell(ConfigApplied((M,)), LoadAdopted(ServableId("m", 1))) == []
+    assert scene.failed("m@1") == []
+    assert scene.tell(Tick()) == ["routes", "unload m@1"]
+
+
+def test_first_table_is_always_published():
+    """Even an empty table is news to readers who hold one of an earlier manager."""
+    scene = Scene(revision=7)
+    assert scene.tell(Tick()) == ["routes"]
+    assert scene.actions == [PublishRoutes(RouteTable(8, {}))]
+    assert scene.tell(Tick()) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ServableLoaded(ServableId("m", 9), "app", {}),
+        LoadFailed(ServableId("m", 9), Code.INTERNAL, ""),
+        ServableGone(ServableId("m", 9)),
+        ServableGone(ServableId("none", 1)),
+        VersionsListed("none", {1: "/none/1"}),
+        ListingFailed("none", Code.NOT_FOUND, ""),
+        ReaderLeft("nobody"),
+    ],
+)
+def test_reports_about_strangers(event):
+    """A report about something that nobody knows changes nothing."""
+    scene = serving(1)
+    before = scene.manager.snapshot()
+    assert scene.tell(event) == []
+    assert scene.manager.snapshot() == before
+
+
+def test_unchanged_models_are_shared():
+    """A table that changes for one model has the other models' entries from the table before."""
+    scene = Scene(ModelIntent("a"), ModelIntent("b"))
+    scene.list("a", 1)
+    before: Mapping[str, object] = scene.manager.table.models
+    scene.list("b", 1)
+    after = scene.manager.table.models
+    assert after["a"] is before["a"]
+    assert after["b"] is not before["b"]
+    assert "a" in before, "a table that is published never changes"
+
+
+def test_memory_of_ended_versions():
+    """Of a model, the versions that ended last stay visible; of dropped models, those that were dropped last."""
+    options = ManagerOptions(ended_versions_kept=2, dropped_models_kept=1)
+    scene = Scene(M, options=options)
+    for number in (4, 3, 2, 1):
+        scene.list("m", number)
+        scene.now += 1.0
+        scene.failed(f"m@{number}")
+        scene.gone(f"m@{number}")
+        scene.list("m")
+    assert [status[0] for status in scene.statuses("m")] == [2, 1]
+    scene.tell(ConfigApplied((ModelIntent("n"),)))
+    scene.list("n", 1)
+    scene.tell(ConfigApplied(()))
+    scene.gone("n@1")
+    assert list(scene.manager.table.models) == ["n"]
+
+
+def test_story():
+    """A version's story tells its moves; what is told twice in a row is kept once, and the oldest is forgotten."""
+    scene = Scene(M, options=ManagerOptions(story_length=2))
+    scene.list("m", 1)
+    scene.now = 3.0
+    scene.failed("m@1")
+    scene.failed("m@1")
+    scene.failed("m@1")
+    (version,) = scene.manager.snapshot().models["m"].versions
+    assert [str(moment) for moment in version.story] == [
+        "3.000 load failed (DATA_LOSS: damaged): loading -> clearing",
+        "3.000 load failed (DATA_LOSS: damaged): clearing -> clearing",
+    ]
+    assert str(version) == "m@1 clearing since 3.000, after 1 failures, last DATA_LOSS: damaged"
+    assert repr(scene.manager) == "<Manager revision 3, 1 models: 1 clearing; 0 readers, 0 models waiting to load>"
+
+
+def test_views_travel():
+    """What the manager knows can be sent to whoever asks for it."""
+    view = serving(1).manager.snapshot()
+    assert pickle.loads(pickle.dumps(view)) == view
+
+
+def test_illegal_move_tells_the_story():
+    """A move that the table does not know is an error that says what the version has gone through."""
+    scene = serving(1)
+    manager = scene.manager
+    with pytest.raises(IllegalMove, match=r"m@1 is ready and cannot be 'unload ordered'(?s:.*)loading -> ready"):
+        manager._move(manager._models["m"].versions[1], Cause.UNLOAD, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_concurrent_loads": 0}, "max_concurrent_loads is 0; it must be at least 1"),
+        ({"story_length": 0}, "story_length is 0; it must be at least 1"),
+        ({"ended_versions_kept": -1}, "ended_versions_kept is -1; it must be 0 or more"),
+        ({"dropped_models_kept": -1}, "dropped_models_kept is -1; it must be 0 or more"),
+        ({"retry_base_s": 0.0}, "retry_base_s is 0.0 and retry_max_s is 60.0; both must be above 0"),
+        ({"retry_base_s": 61.0}, "the base not above the maximum"),
+    ],
+)
+def test_options_are_checked(options, message):
+    """Limits that make no sense are refused by name."""
+    with pytest.raises(ValueError, match=message):
+        ManagerOptions(**options)
