@@ -92,6 +92,8 @@ def _deployment(model: ModelConfig) -> serve.Deployment:
         # Requests are drained before an unload is ordered; what is left for Serve is to notice that.
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": model.drain_timeout_s,
+        # A line per hop says nothing about any request.
+        "logging_config": {"enable_access_log": False},
         # A load that failed is retried by the controller, with backoff and a reason; Serve must not do it as well.
         "max_constructor_retry_count": 1,
     }

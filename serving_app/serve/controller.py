@@ -44,6 +44,7 @@ from serving_app.serve.polling import Polling
 logger = logging.getLogger("serving_app.controller")
 
 _BUSY_OBSERVE_S = 0.05
+_LOADING_OBSERVE_S = 0.5
 _IDLE_OBSERVE_S = 1.0
 _TEARDOWN_S = 120.0
 
@@ -248,12 +249,17 @@ class Controller:
                 if (seen.owner and seen.owner.state is AppState.DELETING) or absences > 1 or not seen.serve_running:
                     await self._close(seen.serve_running)
                     return
-            busy = self._loading or self._unloading or absences
             self._look.clear()
             try:
-                await asyncio.wait_for(self._look.wait(), _BUSY_OBSERVE_S if busy else _IDLE_OBSERVE_S)
+                await asyncio.wait_for(self._look.wait(), self._patience(absences))
             except TimeoutError:
                 continue
+
+    def _patience(self, absences: int) -> float:
+        """How long until the next look: short where Serve is about to be done with something."""
+        if self._unloading or absences or any(servable in self._reported for servable in self._loading):
+            return _BUSY_OBSERVE_S
+        return _LOADING_OBSERVE_S if self._loading else _IDLE_OBSERVE_S
 
     async def _compare(self, seen: Observation) -> None:
         """Turn what Serve reports into events about the versions that something is expected of."""

@@ -108,7 +108,7 @@ class RestListener:
         self._socket = bound
         config = uvicorn.Config(
             app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            backlog=_BACKLOG, timeout_keep_alive=75,
+            backlog=_BACKLOG, timeout_keep_alive=75, proxy_headers=False,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
