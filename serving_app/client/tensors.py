@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from serving_app.core.errors import InvalidArgument
@@ -15,9 +16,12 @@ Array = np.ndarray[Any, Any]
 
 
 def to_tensors(values: Mapping[str, Any], signature: Signature) -> dict[str, Array]:
-    """Arrays by input name. Names that the signature does not have are passed on; checking names is someone else's."""
+    """Arrays by input name. Names that the signature does not have are passed on, with nothing behind them.
+
+    Checking names is someone else's, and what unknown ones stand for matters to nobody.
+    """
     return {
-        name: to_tensor(name, value, signature.inputs[name].dtype) if name in signature.inputs else np.asarray(value)
+        name: to_tensor(name, value, signature.inputs[name].dtype) if name in signature.inputs else np.empty(0)
         for name, value in values.items()
     }
 
@@ -27,24 +31,51 @@ def to_tensor(name: str, value: Any, dtype: int) -> Array:
     try:
         if dtype == DType.STRING:
             return _strings(value)
-        array = np.asarray(value)
         wanted = to_numpy(dtype)
+        array = _numbers(value, wanted)
         if not _fits(array, wanted):
             raise TypeError(f"{array.dtype} values do not fit")
-        return array.astype(wanted, copy=False)
-    except (TypeError, ValueError, OverflowError) as error:
+        with np.errstate(over="raise"):
+            return array.astype(wanted, copy=False)
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InvalidArgument(f"input {name!r} must be of type {label(dtype)}: {error}") from error
+
+
+def _numbers(value: Any, wanted: np.dtype[Any]) -> Array:
+    array = np.asarray(value)
+    if wanted == np.uint64 and array.dtype.kind == "f":
+        # NumPy takes a list with integers below and above 2**63 for floats, which are not exact up there.
+        exact = np.asarray(value, dtype=object)
+        if all(isinstance(number, int) for number in exact.flat):
+            return exact.astype(np.uint64)
+    return array
 
 
 def _fits(array: Array, wanted: np.dtype[Any]) -> bool:
     """Whether the values keep their meaning: integers must be in range, other kinds may lose precision, not kind."""
     if array.size == 0:
         return True
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        limits = np.iinfo(wanted)
-        return bool(int(array.min()) >= limits.min and int(array.max()) <= limits.max)
-    # bfloat16 and its like are of no kind that NumPy knows; any real number may become one.
-    return (wanted.kind == "V" and array.dtype.kind in "iuf") or np.can_cast(array.dtype, wanted, casting="same_kind")
+    if array.dtype == wanted or array.dtype.kind == "b":
+        return True
+    limits = _integer_limits(wanted)
+    if limits is not None:
+        is_integer = _integer_limits(array.dtype) is not None
+        return is_integer and limits[0] <= int(array.min()) and int(array.max()) <= limits[1]
+    if wanted.kind == "V":
+        # bfloat16 and its like are of no kind that NumPy knows; any real number may become one.
+        return array.dtype.kind in "iufV"
+    return np.can_cast(array.dtype, wanted, casting="same_kind")
+
+
+def _integer_limits(form: np.dtype[Any]) -> tuple[int, int] | None:
+    """The smallest and the largest value of a type of integers, those of less than a byte and quantized ones too."""
+    if form.names is not None:
+        form = form[0]
+    try:
+        limits = ml_dtypes.iinfo(form)  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+    return int(limits.min), int(limits.max)
 
 
 def _strings(value: Any) -> Array:
