@@ -37,6 +37,7 @@ class RouteFollower:
         self._in_use: dict[int, int] = {}
         self._told = 0
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self.table = RouteTable()
 
     async def start(self) -> None:
@@ -48,6 +49,7 @@ class RouteFollower:
 
     async def stop(self) -> None:
         """Follow no more, and say so."""
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
         try:
@@ -78,7 +80,8 @@ class RouteFollower:
 
     def _tell(self) -> None:
         """Say at once that an older table went out of use; the poll that is under way cannot."""
-        if self._acknowledged > self._told:
+        # After the good-bye it would look like someone new, for whom the controller would wait.
+        if self._acknowledged > self._told and not self._stopped:
             self._told = self._acknowledged
             self._controller.acknowledge.remote(self.name, self._told)
 
