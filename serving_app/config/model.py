@@ -44,6 +44,13 @@ class AutoscalingConfig(Settings):
         description="Calls that each replica should have in hand on average; more lead to more replicas.",
     )
 
+    upscale_delay_s: float = Field(
+        default=5.0, ge=0, description="Seconds that the load must be high before there are more replicas."
+    )
+    downscale_delay_s: float = Field(
+        default=300.0, ge=0, description="Seconds that the load must be low before there are fewer replicas."
+    )
+
     @model_validator(mode="after")
     def _check_order(self) -> AutoscalingConfig:
         if self.max_replicas < self.min_replicas:

@@ -19,6 +19,7 @@ from serving_app.config import ModelConfig
 from serving_app.core.names import SERVABLE_DEPLOYMENT, parse_servable_app
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
+from serving_app.serve.autoscaling import serve_options
 from serving_app.serve.replica import Servable
 
 
@@ -100,7 +101,7 @@ def _deployment(model: ModelConfig) -> serve.Deployment:
     if model.autoscaling is None:
         options["num_replicas"] = model.replicas or 1
     else:
-        options["autoscaling_config"] = model.autoscaling.model_dump(exclude_none=True)
+        options["autoscaling_config"] = serve_options(model.autoscaling)
     return Servable.options(**options)
 
 

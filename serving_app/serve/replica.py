@@ -23,6 +23,7 @@ from serving_app.core.signatures import Signature
 from serving_app.host import Assignment, Host
 from serving_app.host.batching import Piece, cut
 from serving_app.protocol.calls import Answer, Call, Reply
+from serving_app.serve.autoscaling import CALLS
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,6 +40,7 @@ class ServableReplica:
         self._threads = max(2, os.cpu_count() or 2)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
+        self._in_hand = 0
         actor = ray.get_actor(controller, namespace=NAMESPACE)
         self._assignment: Assignment = await actor.assignment.remote(app)
         started = time.monotonic()
@@ -60,9 +62,17 @@ class ServableReplica:
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:
         """One reply per call, in order: outputs, or the error of that call alone."""
-        if self._assignment.batching is not None:
-            return await self._run_joined(calls, self._assignment.batching.max_batch_size)
-        return await self._run_apart(calls)
+        self._in_hand += len(calls)
+        try:
+            if self._assignment.batching is not None:
+                return await self._run_joined(calls, self._assignment.batching.max_batch_size)
+            return await self._run_apart(calls)
+        finally:
+            self._in_hand -= len(calls)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve where the model autoscales."""
+        return {CALLS: self._in_hand}
 
     async def _run_apart(self, calls: Sequence[Call]) -> Answer:
         """Each call by itself: in one thread when they are quick, in several when they are not."""
