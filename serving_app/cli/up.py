@@ -71,8 +71,8 @@ def read_config(options: argparse.Namespace) -> ServingConfig:
 
 
 def _read_model(text: str) -> dict[str, str]:
-    name, equals, base_path = text.partition("=")
-    if not equals:
+    name, _, base_path = text.partition("=")
+    if not name or not base_path:
         raise ConfigError(f"--model {text}: write it as NAME=BASE_PATH, such as half_plus_two=/models/half_plus_two")
     if "://" not in base_path:
         base_path = os.path.abspath(base_path)

@@ -81,7 +81,7 @@ class Connection:
         ray_private.raise_reply_limit()
         self._app = app
         self._callers = HandleCallers()
-        self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._callers.follow)
+        self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._callers.prepare)
         self._closed = False
         self._on_loop(self._follower.start()).result()
         atexit.register(self.close)

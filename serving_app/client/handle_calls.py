@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -20,28 +20,41 @@ logger = logging.getLogger(__name__)
 
 _METHOD = "predict_many"
 _TRIES = 2
+_PREPARE_S = 2.0
 
 
 class HandleCallers:
-    """One Caller per application that the route table names; opened ahead of the first request."""
+    """One Caller per application that the route table names."""
 
     def __init__(self) -> None:
-        self._callers: dict[str, Caller] = {}
+        self._callers: dict[str, tuple[Caller, _Hop]] = {}
 
-    def follow(self, table: RouteTable) -> None:
-        """Open callers for new routes and let go of those that no route names and nobody uses any more."""
+    async def prepare(self, table: RouteTable) -> None:
+        """Get ready to route by this table: when a request follows it, the way to the replicas is known already.
+
+        Callers that no route names and nobody uses any more are let go of.
+        """
         named = {route.app for model in table.models.values() for route in model.routes.values()}
-        for app in named - self._callers.keys():
-            self._callers[app] = Caller(_Hop(app).send)
-        for app in [app for app, caller in self._callers.items() if app not in named and caller.is_idle]:
+        for app in [app for app, (caller, _) in self._callers.items() if app not in named and caller.is_idle]:
             del self._callers[app]
+        new = [self._open(app)[1] for app in named - self._callers.keys()]
+        await asyncio.gather(*(hop.prepare() for hop in new))
 
     def find(self, app: str) -> Caller:
         """The caller of an application that some table has named."""
-        caller = self._callers.get(app)
-        if caller is None:
-            caller = self._callers[app] = Caller(_Hop(app).send)
-        return caller
+        return (self._callers.get(app) or self._open(app))[0]
+
+    def _open(self, app: str) -> tuple[Caller, _Hop]:
+        hop = _Hop(app)
+        self._callers[app] = Caller(hop.send), hop
+        return self._callers[app]
+
+
+class _Ways(NamedTuple):
+    """The two ways that a list of calls can take: inside the request, or by reference through the object store."""
+
+    inline: DeploymentHandle[Any]
+    by_reference: DeploymentHandle[Any]
 
 
 class _Hop:
@@ -49,23 +62,38 @@ class _Hop:
 
     def __init__(self, app: str) -> None:
         self._app = app
-        self._handle: DeploymentHandle[Any] | None = None
+        self._ways: _Ways | None = None
+
+    async def prepare(self) -> None:
+        """Open the handle, and wait a moment until it knows its replicas. What fails here, a request will report."""
+        try:
+            async with asyncio.timeout(_PREPARE_S):
+                ways = await self._open()
+                while not ways.inline.running_replicas_populated():  # noqa: ASYNC110 - there is no event to wait for
+                    await asyncio.sleep(0.01)
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("%s: no replica is known yet: %r", self._app, error)
 
     async def send(self, calls: list[Call]) -> Answer:
+        """One reply per call. A replica that dies under them means one more try, elsewhere."""
         for attempt in range(_TRIES):
             try:
                 return await self._send_once(calls)
             except (RayActorError, DeploymentUnavailableError, RayServeException) as error:
                 logger.warning("%s: a replica was lost under %d requests: %r", self._app, len(calls), error)
-                self._handle = None
+                self._ways = None
                 if attempt + 1 < _TRIES:
                     await asyncio.sleep(0.05)
         raise Unavailable(f"no replica of {self._app} answered; try again")
 
     async def _send_once(self, calls: list[Call]) -> Answer:
-        if self._handle is None:
-            self._handle = await ray_private.open_handle(self._app)
+        ways = self._ways or await self._open()
         size = sum(call.nbytes for call in calls)
-        route = ray_private.inline if size <= ray_private.INLINE_LIMIT_BYTES else ray_private.by_reference
-        answer: Answer = await route(self._handle, _METHOD).remote(calls)
+        way = ways.inline if size <= ray_private.INLINE_LIMIT_BYTES else ways.by_reference
+        answer: Answer = await way.remote(calls)
         return answer
+
+    async def _open(self) -> _Ways:
+        handle = await ray_private.open_handle(self._app)
+        self._ways = _Ways(ray_private.inline(handle, _METHOD), ray_private.by_reference(handle, _METHOD))
+        return self._ways

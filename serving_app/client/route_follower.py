@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.2
 
-OnTable = Callable[[RouteTable], None]
-"""Called with each new table, before any request is routed by it."""
+Prepare = Callable[[RouteTable], Awaitable[None]]
+"""Awaited with each new table, before any request is routed by it."""
 
 
 class RouteFollower:
     """Follows the tables of one controller under a name of its own."""
 
-    def __init__(self, name: str, connect: Callable[[], Awaitable[Any]], on_table: OnTable) -> None:
+    def __init__(self, name: str, connect: Callable[[], Awaitable[Any]], prepare: Prepare) -> None:
         """`connect` finds the controller (an actor handle) and is called again whenever that was lost."""
         self.name = name
         self._connect = connect
-        self._on_table = on_table
+        self._prepare = prepare
         self._controller: Any = None
         self._in_use: dict[int, int] = {}
         self._told = 0
@@ -104,5 +104,5 @@ class RouteFollower:
         self._told = self._acknowledged
         table = await self._controller.poll_routes.remote(self.name, self.table.revision, self._told)
         if table is not None and table.revision > self.table.revision:
-            self._on_table(table)
+            await self._prepare(table)
             self.table = table

@@ -33,6 +33,8 @@ def parse_servable_app(app: str, name: str) -> ServableId | None:
     """The version behind an application's name, or None if it is not one of this serving app's."""
     prefix = f"{quote(app, safe=_SAFE)}:"
     model, at, version = name.removeprefix(prefix).rpartition("@")
-    if not name.startswith(prefix) or not at or not version.isdigit():
+    # Anyone may give an application a name that only looks like ours: a number in other digits, or with a zero before.
+    if not name.startswith(prefix) or not at or not (version.isascii() and version.isdigit() and len(version) < 20):
         return None
-    return ServableId(unquote(model), int(version))
+    servable = ServableId(unquote(model), int(version))
+    return servable if servable_app(app, servable) == name else None

@@ -90,9 +90,11 @@ class Controller:
 
     # Calls of gateways and handle clients.
 
-    async def register(self, applied: Applied) -> None:
-        """A gateway starts and brings the configuration it was built with."""
+    async def register(self, applied: Applied, gateway: str, addresses: dict[str, str]) -> None:
+        """A gateway introduces itself: the configuration it was built with, and where it listens, if it does yet."""
         self._refuse_when_closing()
+        if addresses:
+            self._gateways[gateway] = addresses
         if applied.generation > self._applied.generation:
             self._applied = applied
             self._keep_applied()
@@ -112,10 +114,6 @@ class Controller:
         """The follower is going away."""
         self._gateways.pop(follower, None)
         self._followers.leave(follower)
-
-    async def gateway_listening(self, follower: str, addresses: dict[str, str]) -> None:
-        """A gateway has opened its listeners."""
-        self._gateways[follower] = addresses
 
     # Calls of replicas.
 
@@ -150,7 +148,7 @@ class Controller:
             "app": self._app,
             "config": self._applied.config,
             "table": self._followers.table,
-            "gateways": dict(self._gateways),
+            "gateways": self._live_gateways(),
             "models": self._manager.snapshot(),
         }
 
@@ -350,7 +348,7 @@ class Controller:
             if seen is not None:
                 if not seen.serve_running or (seen.owner is None and not seen.servables):
                     break
-                if seen.owner is None or not self._gateways:
+                if seen.owner is None or not self._live_gateways():
                     for servable, app in seen.servables.items():
                         if app.state is not AppState.DELETING:
                             await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
@@ -397,6 +395,10 @@ class Controller:
         if servable is None:
             raise Internal(f"{app} is no application of {self._app}")
         return servable
+
+    def _live_gateways(self) -> dict[str, dict[str, str]]:
+        """Where each gateway listens that still follows our tables."""
+        return {name: addresses for name, addresses in self._gateways.items() if name in self._followers}
 
     def _refuse_when_closing(self) -> None:
         if self._closing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from serving_app.core.events import Event, ReaderJoined, ReaderLeft, RoutesAcknowledged
 from serving_app.core.routing import RouteTable
@@ -23,22 +23,26 @@ POLL_S = 5.0
 
 @dataclass
 class _Follower:
+    last_seen: float
     acknowledged: int = 0
     polls: int = 0
-    last_seen: float = field(default_factory=time.monotonic)
 
 
 class Followers:
     """The published table and those who follow it. Lives on one event loop; events go to `emit`."""
 
-    def __init__(self, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self, emit: Callable[[Event], None], *, clock: Callable[[], float] = time.monotonic, poll_s: float = POLL_S
+    ) -> None:
         self._emit = emit
+        self._clock = clock
+        self._poll_s = poll_s
         self._followers: dict[str, _Follower] = {}
         self._news = asyncio.Event()
         self.table: RouteTable | None = None
 
-    def __len__(self) -> int:
-        return len(self._followers)
+    def __contains__(self, name: str) -> bool:
+        return name in self._followers
 
     def publish(self, table: RouteTable) -> None:
         """Make this the newest table and wake everyone who waits for one."""
@@ -52,27 +56,23 @@ class Followers:
         follower = self._followers[name]
         follower.polls += 1
         try:
-            deadline = time.monotonic() + POLL_S
-            while self.table is None or self.table.revision <= have:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    return None
-                try:
-                    await asyncio.wait_for(self._news.wait(), remaining)
-                except TimeoutError:
-                    return None
+            async with asyncio.timeout(self._poll_s):
+                while self.table is None or self.table.revision <= have:
+                    await self._news.wait()
             return self.table
+        except TimeoutError:
+            return None
         finally:
             follower.polls -= 1
-            follower.last_seen = time.monotonic()
+            follower.last_seen = self._clock()
 
     def acknowledge(self, name: str, revision: int) -> None:
         """The follower is alive and follows no table older than `revision`."""
         follower = self._followers.get(name)
         if follower is None:
-            follower = self._followers[name] = _Follower()
+            follower = self._followers[name] = _Follower(self._clock())
             self._emit(ReaderJoined(name))
-        follower.last_seen = time.monotonic()
+        follower.last_seen = self._clock()
         if revision > follower.acknowledged:
             follower.acknowledged = revision
             self._emit(RoutesAcknowledged(name, revision))
@@ -84,7 +84,7 @@ class Followers:
 
     def expire(self) -> None:
         """Drop those whose lease has lapsed."""
-        horizon = time.monotonic() - LEASE_S
+        horizon = self._clock() - LEASE_S
         for name, follower in list(self._followers.items()):
             if not follower.polls and follower.last_seen < horizon:
                 self.leave(name)

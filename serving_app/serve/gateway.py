@@ -7,6 +7,7 @@ takes traffic only when it has a route table, so one that replaces another knows
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +47,7 @@ class GatewayReplica:
         config = applied.config.gateway
         self._drain_timeout_s = config.drain_timeout_s
         self._callers = HandleCallers()
-        self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.follow)
+        self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.prepare)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
         plane = DataPlane(self._follower, self._callers)
         self._rest = RestApp(
@@ -59,12 +60,15 @@ class GatewayReplica:
         self._grpc = GrpcApp(plane, timeout=config.request_timeout_s)
         self._rest_listener: RestListener | None = None
         self._grpc_listener: GrpcListener | None = None
+        self._addresses: dict[str, str] = {}
         await self._follower.start()
-        addresses = await self._listen(config, identity)
-        controller = await self._connect()
-        await controller.gateway_listening.remote(self._follower.name, addresses)
-        for protocol, address in addresses.items():
+        self._addresses = await self._listen(config, identity)
+        for protocol, address in self._addresses.items():
             logger.info("listening for %s at %s", protocol, address)
+        await self._connect()  # once more, to tell the addresses
+        # What lives now lives as long as the process; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> RestApp:
         """What stands behind Serve's HTTP door."""
@@ -92,7 +96,7 @@ class GatewayReplica:
             try:
                 controller = open_controller(self._app, self._applied)
                 await controller.start.remote()
-                await controller.register.remote(self._applied)
+                await controller.register.remote(self._applied, self._follower.name, self._addresses)
                 return controller
             except Exception as error:
                 if asyncio.get_running_loop().time() > deadline:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import http.client
 import json
 import logging
 import socket
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -31,6 +32,7 @@ IDENTITY_METHOD = "/serving_app.Gateway/Identity"
 """A gRPC method of our own that answers who we are: empty request, JSON answer."""
 
 _ASK_S = 2.0
+_LONGEST_IDENTITY = 4096
 _BACKLOG = 4096
 
 
@@ -53,43 +55,63 @@ def claim(host: str, port: int) -> socket.socket:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens there (someone who merely lingers in TIME_WAIT does not count)."""
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, proto) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    """Whether nobody listens there (someone who merely lingers in TIME_WAIT does not count).
+
+    Raises FailedPrecondition if nobody ever could: no such address here, or a port that needs other rights.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, proto) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        except OSError:
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             return False
+        raise FailedPrecondition(
+            f"cannot listen at {host}:{port} ({error.strerror}); set gateway.host to an address of this machine, "
+            "and ports above 1023"
+        ) from error
     return True
 
 
 def ask_rest(host: str, port: int) -> Mapping[str, str] | None:
     """Who answers REST on a port; None if it is none of ours."""
+    # Without a proxy, whatever the environment says: the question is who is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(f"http://{_url_host(host)}:{port}/healthz/identity", timeout=_ASK_S) as answer:
-            identity: Mapping[str, str] = json.loads(answer.read())
-            return identity
-    except (OSError, ValueError, urllib.error.URLError):
+        with opener.open(f"http://{_url_host(host)}:{port}/healthz/identity", timeout=_ASK_S) as answer:
+            return _read_identity(answer.read(_LONGEST_IDENTITY))
+    except (OSError, http.client.HTTPException):
         return None
 
 
 def ask_grpc(host: str, port: int) -> Mapping[str, str] | None:
     """Who answers gRPC on a port; None if it is none of ours."""
-    with grpc.insecure_channel(f"{_url_host(host)}:{port}") as channel:
+    with grpc.insecure_channel(f"{_url_host(host)}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            identity: Mapping[str, str] = json.loads(channel.unary_unary(IDENTITY_METHOD)(b"", timeout=_ASK_S))
-            return identity
-        except (grpc.RpcError, ValueError):
+            return _read_identity(channel.unary_unary(IDENTITY_METHOD)(b"", timeout=_ASK_S))
+        except grpc.RpcError:
             return None
 
 
-def check_neighbours(name: str, host: str, port: int, identity: Mapping[str, str], ask: Any) -> None:
+def _read_identity(answer: bytes) -> Mapping[str, str] | None:
+    """An identity as our gateways write it, or None: a stranger may answer anything."""
+    try:
+        identity = json.loads(answer)
+    except ValueError:
+        return None
+    return identity if isinstance(identity, dict) and "app" in identity else None
+
+
+Ask = Callable[[str, int], Mapping[str, str] | None]
+
+
+def check_neighbours(name: str, host: str, port: int, identity: Mapping[str, str], ask: Ask) -> None:
     """Raise PortTaken unless the port is free or held by a gateway of the same serving app. Blocks for a moment."""
-    if port == 0 or is_free(host, port):
+    if is_free(host, port) or port == 0:
         return
     neighbour = ask(host, port)
-    if neighbour is not None and dict(neighbour) == dict(identity):
+    if neighbour == identity:
         return
     who = f"the serving app {neighbour['app']!r} of another cluster or name" if neighbour else "another program"
     raise PortTaken(f"{name} port {host}:{port} is in use by {who}; stop it, or set gateway.{name.lower()}_port")

@@ -24,19 +24,18 @@ class Polling:
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="poll")
-        self._watched: dict[str, tuple[ModelConfig, asyncio.Task[None]]] = {}
+        self._watched: dict[str, tuple[tuple[ModelConfig, float], asyncio.Task[None]]] = {}
 
     def watch(self, config: ServingConfig) -> None:
         """Poll exactly these models from now on. A model that did not change is left to its running poll."""
-        wanted = {model.name: model for model in config.models}
-        for name, (model, task) in list(self._watched.items()):
-            if wanted.get(name) != model:
+        wanted = {model.name: (model, config.poll_interval_s) for model in config.models}
+        for name, (watched, task) in list(self._watched.items()):
+            if wanted.get(name) != watched:
                 task.cancel()
                 del self._watched[name]
-        for name, model in wanted.items():
+        for name, watch in wanted.items():
             if name not in self._watched:
-                task = asyncio.get_running_loop().create_task(self._poll(model, config.poll_interval_s))
-                self._watched[name] = (model, task)
+                self._watched[name] = (watch, asyncio.get_running_loop().create_task(self._poll(*watch)))
 
     def stop(self) -> None:
         """Poll nothing any more."""
@@ -75,9 +74,5 @@ def _tell(outcome: VersionsListed | ListingFailed, warnings: tuple[str, ...]) ->
         logger.warning("%s: %s", outcome.model, warning)
     if isinstance(outcome, ListingFailed):
         logger.warning("%s: %s", outcome.model, outcome.message)
-    elif outcome.versions:
+    elif outcome.versions:  # that there is none is among the warnings
         logger.info("%s: versions found: %s", outcome.model, ", ".join(map(str, sorted(outcome.versions))))
-    else:
-        logger.warning(
-            "%s: no versions found. Did you forget to name your leaf directory as a number (e.g. '/1/')?", outcome.model
-        )

@@ -57,7 +57,7 @@ class Following:
             raise Unavailable("no controller")
         return self.actor
 
-    def _on_table(self, table: RouteTable) -> None:
+    async def _on_table(self, table: RouteTable) -> None:
         assert self.follower.table.revision < table.revision, "told before it is routed by"
         self.tables.append(table.revision)
 
