@@ -36,7 +36,6 @@ on a particular event being seen, and one rule covers the new, the repeated and 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -138,6 +137,11 @@ class _Model:
     def policy(self) -> AspiredVersionPolicy:
         return self.intent.aspired_policy if self.intent else AvailabilityPreserving()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do about it, nor ever will be unless it comes back."""
+        return self.intent is None and all(each.state is State.ENDED for each in self.versions.values())
+
     def find_aspired(self) -> Mapping[int, str] | None:
         """The versions to be served and where they are; None when nobody can know yet."""
         if self.intent is None:
@@ -234,8 +238,8 @@ class Manager:
         self._table = RouteTable(revision=revision)
         self._models: dict[str, _Model] = {}
         self._readers: dict[str, int] = {}  # the newest revision that each one acknowledged
-        # What some reader may route to: the first revision that names it no more, or infinity while the newest does.
-        self._named: dict[ServableId, float] = {}
+        # What is not in the newest table, but may be in one that a reader has: the first revision without it.
+        self._withdrawn: dict[ServableId, int] = {}
         self._loading: set[ServableId] = set()
         # Ordered sets, so that equal events lead to equal actions.
         self._marked: dict[str, None] = {}  # models to settle
@@ -327,7 +331,7 @@ class Manager:
         # Readers may hold a table of an earlier manager; it may name anything that was found.
         for model in self._models.values():
             for version in model.versions.values():
-                self._named[version.servable] = self._table.revision + 1
+                self._withdrawn[version.servable] = self._table.revision + 1
         self._mark(self._models)
 
     def _configure(self, intents: Iterable[ModelIntent]) -> None:
@@ -415,11 +419,17 @@ class Manager:
         for name in [name for name, due in self._wakeups.items() if due <= now]:
             del self._wakeups[name]
             self._mark([name])
-        oldest = min(self._readers.values(), default=self._table.revision)
-        for servable in [each for each, revision in self._named.items() if revision <= oldest]:
-            del self._named[servable]
-            self._mark([servable.name])
+        if self._withdrawn:
+            oldest = min(self._readers.values(), default=self._table.revision)
+            for servable in [each for each, revision in self._withdrawn.items() if revision <= oldest]:
+                del self._withdrawn[servable]
+                self._mark([servable.name])
         return bool(self._marked)
+
+    def _is_named(self, servable: ServableId) -> bool:
+        """Whether a reader may route to this version, by the newest table or an older one."""
+        model = self._table.models.get(servable.name)
+        return servable in self._withdrawn or (model is not None and servable.version in model.routes)
 
     def _settle(self, model: _Model, now: float) -> None:
         """Derive what to do about one model from what is wanted and what is seen."""
@@ -451,7 +461,7 @@ class Manager:
                 del model.versions[version.servable.version]
             elif version.state is State.FAILED:
                 self._move(version, Cause.END, now)
-            elif version.state is State.LOADING and version.servable not in self._named:
+            elif version.state is State.LOADING and not self._is_named(version.servable):
                 # The text is TensorFlow Serving's (loader_harness.cc).
                 version.error = version.error or Failure(Code.CANCELLED, "Loading of servable cancelled")
                 self._unload(version, now)
@@ -463,7 +473,7 @@ class Manager:
             if version.servable.version in unwanted:
                 if version.state is State.READY:
                     self._move(version, Cause.DRAIN, now)
-                if version.servable not in self._named:
+                if not self._is_named(version.servable):
                     self._unload(version, now)
             elif version.state is State.DRAINING:
                 self._move(version, Cause.KEEP, now)
@@ -526,16 +536,17 @@ class Manager:
         ended.sort(key=lambda each: (each.since, each.servable.version))
         for version in ended[: max(0, len(ended) - self._options.ended_versions_kept)]:
             del model.versions[version.servable.version]
-        if model.intent is not None or any(each.state is not State.ENDED for each in model.versions.values()):
+        if not model.is_over:
             self._retired.pop(model.name, None)
         elif not model.versions:
             self._retired.pop(model.name, None)
             del self._models[model.name]
         else:
             self._retired.setdefault(model.name)
-            while len(self._retired) > self._options.dropped_models_kept:
-                oldest = next(iter(self._retired))
-                del self._retired[oldest]
+        while len(self._retired) > self._options.dropped_models_kept:
+            oldest = next(iter(self._retired))
+            del self._retired[oldest]
+            if self._models[oldest].is_over:  # It may have come back in this very moment, and be settled next.
                 del self._models[oldest]
                 self._mark([oldest])
 
@@ -552,15 +563,15 @@ class Manager:
             return []
         models = dict(self._table.models)
         for name, routes in changed.items():
-            self._note_named(name, revision, models.pop(name, None), routes)
+            self._note_withdrawn(name, revision, models.pop(name, None), routes)
             if routes is not None:
                 models[name] = routes
         self._table = RouteTable(revision, models)
         self._published = True
         return [PublishRoutes(self._table)]
 
-    def _note_named(self, name: str, revision: int, old: ModelRoutes | None, new: ModelRoutes | None) -> None:
+    def _note_withdrawn(self, name: str, revision: int, old: ModelRoutes | None, new: ModelRoutes | None) -> None:
         for number in old.routes if old else ():
-            self._named[ServableId(name, number)] = revision
+            self._withdrawn[ServableId(name, number)] = revision
         for number in new.routes if new else ():
-            self._named[ServableId(name, number)] = math.inf
+            self._withdrawn.pop(ServableId(name, number), None)

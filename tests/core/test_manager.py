@@ -441,6 +441,29 @@ def test_memory_of_ended_versions():
     assert list(scene.manager.table.models) == ["n"]
 
 
+def test_dropped_model_that_comes_back_is_not_forgotten():
+    """A dropped model that comes back while another one is dropped is not forgotten in its stead."""
+    scene = Scene(ModelIntent("n"), M, options=ManagerOptions(dropped_models_kept=1))
+    scene.list("n", 1)
+    scene.list("m", 1)
+    scene.tell(ConfigApplied((ModelIntent("n"),)))
+    scene.gone("m@1")
+    scene.list("n")
+    scene.gone("n@1")
+    assert scene.tell(ConfigApplied((M,))) == []
+    assert set(scene.manager.snapshot().models) == {"m", "n"}
+
+
+def test_newest_report_names_the_application():
+    """A version that is reported again under another application name is routed to by that name."""
+    scene = serving(1)
+    assert scene.tell(ServableLoaded(ServableId("m", 1), "another", {})) == ["routes m@1"]
+    assert scene.manager.table.models["m"].routes[1].app == "another"
+    scene.list("m")
+    scene.gone("m@1")
+    assert scene.manager.snapshot().models["m"].versions[0].app is None
+
+
 def test_story():
     """A version's story tells its moves; what is told twice in a row is kept once, and the oldest is forgotten."""
     scene = Scene(M, options=ManagerOptions(story_length=2))
