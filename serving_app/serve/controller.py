@@ -60,7 +60,7 @@ class Applied:
 class Controller:
     """One per serving app. All public methods are called by other processes; none of them blocks."""
 
-    def __init__(self, app: str, applied: Applied) -> None:
+    async def __init__(self, app: str, applied: Applied) -> None:  # type: ignore[misc]  # Ray awaits it
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         self._app = app
         self._state_key = f"applied:{app}"
@@ -81,11 +81,7 @@ class Controller:
         self._closing = False
         self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-
-    async def start(self) -> None:
-        """Adopt what runs already and begin; called once, by whoever created the actor, and harmless again."""
-        if self._tasks:
-            return
+        # Here, and not at somebody's call: after a crash Ray constructs the actor anew, and nobody else notices.
         self._spawn(self._run())
 
     # Calls of gateways and handle clients.

@@ -44,6 +44,9 @@ class Followers:
     def __contains__(self, name: str) -> bool:
         return name in self._followers
 
+    def __len__(self) -> int:
+        return len(self._followers)
+
     def publish(self, table: RouteTable) -> None:
         """Make this the newest table and wake everyone who waits for one."""
         self.table = table

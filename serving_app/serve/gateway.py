@@ -95,7 +95,6 @@ class GatewayReplica:
         while True:
             try:
                 controller = open_controller(self._app, self._applied)
-                await controller.start.remote()
                 await controller.register.remote(self._applied, self._follower.name, self._addresses)
                 return controller
             except Exception as error:
