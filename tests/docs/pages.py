@@ -28,7 +28,8 @@ PAGES = (
 )
 
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>(?:example|not run|output)\b[^>]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:^<!-- (?P<mark>(?:example|not run|output)\b[^>]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 
 
