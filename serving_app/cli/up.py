@@ -11,11 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import Code, FailedPrecondition
+from serving_app.core.history import ManagerView
 from serving_app.core.routing import RouteTable, VersionStatus
 from serving_app.core.states import PublicState
 
@@ -174,6 +175,7 @@ def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: An
     controller = find_controller(name)
     started = time.monotonic()
     told: dict[tuple[str, int], VersionStatus] = {}
+    complained: set[str] = set()
     announced = False
     while not stop.wait(0.2):
         try:
@@ -183,9 +185,11 @@ def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: An
         table: RouteTable | None = status["table"]
         if table is None:
             continue
-        for line in news(table, told):
+        found = complaints(config, status["models"])
+        for line in [*news(table, told), *(line for line in found.values() if line not in complained)]:
             _say(line)
-        if not announced and (_is_settled(config, table) or time.monotonic() - started > _FIRST_STATUS_S):
+        complained = set(found.values())
+        if not announced and (_is_settled(config, table, found) or time.monotonic() - started > _FIRST_STATUS_S):
             announced = True
             addresses: Mapping[str, str] = next(iter(status["gateways"].values()), {})
             announce(addresses)
@@ -203,11 +207,27 @@ def news(table: RouteTable, told: dict[tuple[str, int], VersionStatus]) -> list[
     return lines
 
 
-def _is_settled(config: ServingConfig, table: RouteTable) -> bool:
-    """Whether each configured model has a version that answers, or one that failed."""
+def complaints(config: ServingConfig, view: ManagerView) -> dict[str, str]:
+    """A line for each model whose base path gives no versions, by the model's name: nothing else would tell of it."""
+    lines = {}
+    for configured in config.models:
+        model = view.models.get(configured.name)
+        if model is not None and model.listing_failure is not None:
+            lines[model.name] = f"  {model.name}: {model.listing_failure}"
+        elif model is not None and model.aspired is not None and not model.aspired:
+            lines[model.name] = (
+                f"  {model.name}: no version to serve under {configured.base_path}; versions are directories named by "
+                "a number, such as 1"
+            )
+    return lines
+
+
+def _is_settled(config: ServingConfig, table: RouteTable, complained: Container[str]) -> bool:
+    """Whether each configured model has a version that answers, or one that failed, or no version at all."""
     settled = (PublicState.AVAILABLE, PublicState.END)
     return all(
-        model.name in table.models and any(status.state in settled for status in table.models[model.name].statuses)
+        model.name in complained
+        or (model.name in table.models and any(each.state in settled for each in table.models[model.name].statuses))
         for model in config.models
     )
 
