@@ -49,7 +49,7 @@ class Following:
         self.actor: Any = Actor(controller)
         self.connections = 0
         self.tables: list[int] = []
-        self.follower = RouteFollower("gateway:1", self._connect, self._on_table)
+        self.follower = RouteFollower("gateway:1", self._connect, self._prepare)
 
     async def _connect(self) -> Any:
         self.connections += 1
@@ -57,7 +57,7 @@ class Following:
             raise Unavailable("no controller")
         return self.actor
 
-    async def _on_table(self, table: RouteTable) -> None:
+    async def _prepare(self, table: RouteTable) -> None:
         assert self.follower.table.revision < table.revision, "told before it is routed by"
         self.tables.append(table.revision)
 

@@ -1,0 +1,1 @@
+"""Tests of the command line, as far as it starts nothing."""

@@ -1,0 +1,110 @@
+"""What `serving-app up` understands of its command line, and what it prints of the models' states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from serving_app.cli import main, make_parser
+from serving_app.cli.up import news, read_config
+from serving_app.config import ConfigError, ServingConfig, load_yaml
+from serving_app.core.errors import Code
+from serving_app.core.routing import ModelRoutes, RouteTable, VersionStatus
+from serving_app.core.states import PublicState
+
+
+def read(*arguments: str) -> ServingConfig:
+    return read_config(make_parser().parse_args(["up", *arguments]))
+
+
+def test_models_can_be_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each --model is a model; its path becomes absolute, so that every node opens the same, and URIs stay."""
+    monkeypatch.chdir(tmp_path)
+    config = read("--model", "a=models/a", "--model", "b=/models/b=2", "--model", "c=s3://bucket/c")
+    assert [(model.name, model.base_path) for model in config.models] == [
+        ("a", str(tmp_path / "models/a")),
+        ("b", "/models/b=2"),
+        ("c", "s3://bucket/c"),
+    ]
+
+
+EVERYTHING = """
+models:
+  - name: a
+    base_path: /models/a
+    version_policy: {specific: [1, 3]}
+    labels: {stable: 1}
+    num_cpus: 0.5
+    autoscaling: {max_replicas: 3}
+    batching: {max_batch_size: 32}
+  - name: b
+    base_path: /models/b
+    version_policy: all
+gateway: {host: 0.0.0.0, rest_port: 9001, grpc_port: null}
+poll_interval_s: 3
+"""
+
+
+def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Without other flags the configuration of the file is what is in force, every setting of it."""
+    path = tmp_path / "config.yaml"
+    path.write_text(EVERYTHING)
+    assert read(str(path)) == load_yaml(str(path))
+
+
+def test_flags_add_to_the_file_and_win_over_it(tmp_path: Path) -> None:
+    """Models of the command line come after those of the file; listening flags replace its settings one by one."""
+    path = tmp_path / "config.yaml"
+    path.write_text(EVERYTHING)
+    config = read(str(path), "--model", "c=/models/c", "--rest-port", "0", "--grpc-port", "8500")
+    assert [model.name for model in config.models] == ["a", "b", "c"]
+    assert (config.gateway.host, config.gateway.rest_port, config.gateway.grpc_port) == ("0.0.0.0", 0, 8500)
+    assert read(str(path), "--rest-port", "off").gateway.rest_port is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "nothing to serve"),
+        (("--model", "half_plus_two"), "write it as NAME=BASE_PATH"),
+        (("--model", "half_plus_two="), "write it as NAME=BASE_PATH"),
+        (("--model", "=/models"), "write it as NAME=BASE_PATH"),
+        (("--model", "a=/a", "--model", "a=/b"), "multiple times"),
+        (("--model", "a=/a", "--rest-port", "http"), "rest_port"),
+        (("--model", "a=/a", "--rest-port", "70000"), "rest_port"),
+        (("--model", "a=/a", "--rest-port", "9000", "--grpc-port", "9000"), "different ports"),
+        (("/no/such/file.yaml",), "/no/such/file.yaml"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong command line ends with code 1 and one sentence that says what is wrong; nothing is started."""
+    with pytest.raises(ConfigError, match=message):
+        read(*arguments)
+    assert main(["up", *arguments]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith("serving-app: ")
+    assert message in told.err
+    assert "Traceback" not in told.err
+
+
+def test_each_change_of_a_version_is_one_line() -> None:
+    """What was told is not told again; an error comes with its code and its text; older versions come first."""
+    told: dict[tuple[str, int], VersionStatus] = {}
+
+    def table(*statuses: VersionStatus) -> RouteTable:
+        return RouteTable(1, {"m": ModelRoutes(statuses=statuses)})
+
+    loading = VersionStatus(1, PublicState.LOADING)
+    ready = VersionStatus(1, PublicState.AVAILABLE)
+    broken = VersionStatus(2, PublicState.END, Code.NOT_FOUND, "no saved_model.pb")
+    assert news(RouteTable(), told) == []
+    assert news(table(loading), told) == ["  m version 1: LOADING"]
+    assert news(table(loading), told) == []
+    assert news(table(broken, ready), told) == [
+        "  m version 1: AVAILABLE",
+        "  m version 2: END: NOT_FOUND: no saved_model.pb",
+    ]
+    assert news(table(broken, ready), told) == []

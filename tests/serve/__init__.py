@@ -1,0 +1,1 @@
+"""Tests of the shell's parts one by one, without a cluster."""
