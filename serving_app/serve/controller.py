@@ -61,7 +61,7 @@ class Controller:
     """One per serving app. All public methods are called by other processes; none of them blocks."""
 
     async def __init__(self, app: str, applied: Applied) -> None:  # type: ignore[misc]  # Ray awaits it
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._app = app
         self._state_key = f"applied:{app}"
         self._applied = self._newest(applied)
