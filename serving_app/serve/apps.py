@@ -95,6 +95,8 @@ def _deployment(model: ModelConfig) -> serve.Deployment:
         "graceful_shutdown_timeout_s": model.drain_timeout_s,
         # A line per hop says nothing about any request.
         "logging_config": {"enable_access_log": False},
+        # How soon a replica that died is replaced: where it was the only one, requests fail for so long.
+        "health_check_period_s": 2.0,
         # A load that failed is retried by the controller, with backoff and a reason; Serve must not do it as well.
         "max_constructor_retry_count": 1,
     }
