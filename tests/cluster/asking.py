@@ -122,28 +122,48 @@ class Grpc:
         self._channel.close()
 
 
-@contextmanager
-def askers(app: Serving, model: str = "half_plus_two") -> Iterator[dict[str, Ask]]:
-    """A way to ask for a model's latest version through each of the doors: REST, gRPC and handle."""
-    rest, stub, connection = Rest(app.rest_port), Grpc(app.grpc_port), connect(app.name)
+def open_rest(app: Serving) -> Rest:
+    """A connection to the app's own REST listener, closed before the app goes."""
+    rest = Rest(app.rest_port)
+    app.clients.callback(rest.close)
+    return rest
 
-    def ask_rest() -> int:
-        return version_of(rest.predict(model, {"instances": QUESTION})["predictions"])
 
-    def ask_grpc() -> int:
-        version, outputs = stub.predict(model, {"x": np.array(QUESTION, np.float32)})
+def open_grpc(app: Serving) -> Grpc:
+    """A channel to the app's gRPC listener, closed before the app goes."""
+    stub = Grpc(app.grpc_port)
+    app.clients.callback(stub.close)
+    return stub
+
+
+def ask_rest(app: Serving, where: str = "half_plus_two") -> Ask:
+    """Asks through a REST connection of its own, `half_plus_two/labels/stable`, say."""
+    rest = open_rest(app)
+    return lambda: version_of(rest.predict(where, {"instances": QUESTION})["predictions"])
+
+
+def ask_grpc(app: Serving) -> Ask:
+    """Asks for the latest half_plus_two through a channel of its own; the version that is named must be the right one.
+    """
+    stub = open_grpc(app)
+
+    def ask() -> int:
+        version, outputs = stub.predict("half_plus_two", {"x": np.array(QUESTION, np.float32)})
         assert version == version_of(outputs["y"])
         return version
 
-    def ask_handle() -> int:
-        return version_of(connection.model(model).predict(x=QUESTION)["y"])
+    return ask
 
-    try:
-        yield {"REST": ask_rest, "gRPC": ask_grpc, "handle": ask_handle}
-    finally:
-        rest.close()
-        stub.close()
-        connection.close()
+
+def ask_handle(app: Serving) -> Ask:
+    """Asks for the latest half_plus_two through a handle."""
+    model = app.clients.enter_context(connect(app.name)).model("half_plus_two")
+    return lambda: version_of(model.predict(x=QUESTION)["y"])
+
+
+def ask_everywhere(app: Serving) -> dict[str, Ask]:
+    """A way to ask for the latest half_plus_two through each of the doors."""
+    return {"REST": ask_rest(app), "gRPC": ask_grpc(app), "handle": ask_handle(app)}
 
 
 class Load:

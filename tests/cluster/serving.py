@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Serving:
         self.door_port = door_port
         self.rest_port = free_port()
         self.grpc_port = free_port()
+        self.clients = ExitStack()
+        """What is to be closed before the app goes."""
 
     @property
     def prefix(self) -> str:
@@ -57,6 +59,7 @@ class Serving:
 
     def remove(self) -> None:
         """Delete the app as a user does; returns when nothing of it is left."""
+        self.clients.close()
         serve.delete(self.name)
         self.wait_until_gone()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from serving_app.core.errors import Code
 from serving_app.core.states import PublicState
-from tests.cluster.asking import QUESTION, Grpc, Rest, askers, steadily, version_of
+from tests.cluster.asking import ask_everywhere, ask_rest, open_rest, steadily
 from tests.cluster.serving import Serving, add_version
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
@@ -19,14 +18,94 @@ pytestmark = pytest.mark.cluster
 
 
 def test_new_version_takes_over(app: Serving, base: Path, zoo: Zoo) -> None:
-    """No request fails when a version takes over, or when it goes again; the old one ends, and labels follow neither."""
+    """No request fails when a version takes over, nor when it goes again; what is not wanted any more ends."""
     app.deploy({"half_plus_two": {"base_path": str(base)}})
     app.wait_for_version("half_plus_two", 1)
-    with askers(app) as asks, steadily(asks) as load:
+    with steadily(ask_everywhere(app)) as load:
         add_version(zoo.path("half_plus_two", 2), base, 2)
         load.wait_for_answer_of(2)
         app.wait_for_version("half_plus_two", 1, PublicState.END)
+        load.wait_for_more()
         shutil.rmtree(base / "2")
         app.wait_for_version("half_plus_two", 2, PublicState.END)
     assert load.failures == []
-    assert wait_for("version 2 to be gone", lambda: app.apps() == {app.name, f"{app.name}:half_plus_two@1"})
+    assert app.apps() == {app.name, f"{app.name}:half_plus_two@1"}
+
+
+def test_pinned_and_labelled_versions(app: Serving, base: Path, zoo: Zoo) -> None:
+    """A request for a number or a label goes on getting that version while another becomes the latest."""
+    model = {"base_path": str(base), "version_policy": "all", "labels": {"stable": 1}}
+    app.deploy({"half_plus_two": model})
+    app.wait_for_version("half_plus_two", 1)
+    latest = ask_rest(app, "half_plus_two")
+    asks = {pin: ask_rest(app, f"half_plus_two/{pin}") for pin in ("versions/1", "labels/stable")}
+    with steadily(asks) as load:
+        add_version(zoo.path("half_plus_two", 2), base, 2)
+        wait_for("version 2 to be the latest", lambda: latest() == 2)
+        load.wait_for_more()
+    assert load.failures == []
+    assert all(set(counter) == {1} for counter in load.answers.values())
+
+
+BROKEN = {
+    "not_a_model": ("empty", Code.NOT_FOUND),
+    "corrupt": ("corrupt", Code.DATA_LOSS),
+    "without_shard": ("missing_shard", Code.NOT_FOUND),
+}
+"""For each way to be broken, the model of the zoo that is, and the code that its version then shows."""
+
+
+def test_broken_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
+    """A version that is broken says why and disturbs nobody: its predecessor serves on, until it is repaired."""
+    bases = {name: tmp_path / name for name in BROKEN}
+    for base in bases.values():
+        add_version(zoo.path("half_plus_two", 1), base, 1)
+    app.deploy({name: str(base) for name, base in bases.items()}, load={"retry_base_s": 0.5, "retry_max_s": 1.0})
+    for name in bases:
+        app.wait_for_version(name, 1)
+    asks = {name: ask_rest(app, name) for name in bases}
+    with steadily(asks, pause_s=0.05) as load:
+        for name, (broken, code) in BROKEN.items():
+            add_version(zoo.path(broken), bases[name], 2)
+            status = app.wait_for_version(name, 2, PublicState.END)
+            assert status.code is code
+            assert "saved_model.pb" in status.message or "variables.data" in status.message
+        load.wait_for_more()
+        assert all(set(counter) == {1} for counter in load.answers.values())
+        for base in bases.values():
+            shutil.copytree(zoo.path("half_plus_two", 2), base / "2", dirs_exist_ok=True)
+        load.wait_for_answer_of(2)
+    assert load.failures == []
+
+
+def test_base_paths_without_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
+    """A base path that is missing, empty or in another process's memory is that model's problem alone, and is told."""
+    (tmp_path / "vacant").mkdir()
+    good = tmp_path / "good"
+    add_version(zoo.path("half_plus_two", 1), good, 1)
+    app.deploy({
+        "good": good.as_uri(),
+        "missing": str(tmp_path / "missing"),
+        "vacant": str(tmp_path / "vacant"),
+        "elsewhere": "memory://models/half_plus_two",
+    })
+    app.wait_for_version("good", 1)
+    assert ask_rest(app, "good")() == 1
+    rest = open_rest(app)
+    for name in ("missing", "vacant", "elsewhere"):
+        assert rest.request("POST", f"/v1/models/{name}:predict", {"instances": [1.0]}) == (
+            404, {"error": f"Servable not found for request: Latest({name})"}
+        )
+        assert rest.request("GET", f"/v1/models/{name}") == (
+            404, {"error": f"Could not find any versions of model {name}"}
+        )
+    assert rest.request("GET", "/healthz/ready") == (
+        503, {"ready": False, "waiting_for": ["missing", "vacant", "elsewhere"]}
+    )
+    failures = {name: app.status()["models"].models[name].listing_failure for name in ("missing", "elsewhere")}
+    assert {failure.code for failure in failures.values()} == {Code.NOT_FOUND}
+    add_version(zoo.path("half_plus_two", 2), tmp_path / "missing", 1)
+    add_version(zoo.path("half_plus_two", 2), tmp_path / "vacant", 1)
+    for name in ("missing", "vacant"):
+        app.wait_for_version(name, 1)
+        assert ask_rest(app, name)() == 2

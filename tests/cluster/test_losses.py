@@ -1,0 +1,98 @@
+"""Processes that die while requests go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving_app.core.states import PublicState
+from tests.cluster.asking import Load, ask_everywhere, steadily
+from tests.cluster.serving import Serving, add_version, kill, serving
+from tests.cluster.waiting import wait_for
+from tests.zoo import Zoo
+
+pytestmark = pytest.mark.cluster
+
+MODEL = "half_plus_two"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> Path:
+    """The base path of the model, with version 1."""
+    path = tmp_path_factory.mktemp("losses") / MODEL
+    shutil.copytree(zoo.path(MODEL, 1), path / "1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(door_port: int, folder: Path) -> Iterator[Serving]:
+    """One app for all tests here, whose version has two replicas; each test leaves it whole."""
+    with serving("losses", door_port) as app:
+        app.deploy({MODEL: {"base_path": str(folder), "replicas": 2}})
+        app.wait_for_version(MODEL, 1)
+        wait_for("two replicas", lambda: len(app.replicas(MODEL, 1)) == 2)
+        yield app
+
+
+@pytest.fixture
+def load(app: Serving) -> Iterator[Load]:
+    """Steady requests through every door."""
+    with steadily(ask_everywhere(app)) as load:
+        yield load
+
+
+def kill_controller(app: Serving) -> int:
+    """Kill the controller; returns its process as soon as another one answers in its place."""
+    killed = app.controller_pid()
+    kill(killed)
+    return killed
+
+
+def test_replica_dies(app: Serving, load: Load) -> None:
+    """Of two replicas one may die without a failed request; another comes up in its place and the route stays."""
+    before = app.replicas(MODEL, 1)
+    kill(next(iter(before.values())))
+    wait_for("a new replica", lambda: len(app.replicas(MODEL, 1).keys() - before.keys()) == 1)
+    load.wait_for_more()
+    assert load.failures == []
+    assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
+
+
+def test_all_replicas_die(app: Serving, load: Load) -> None:
+    """When no replica is left requests are answered again once there is one, by the same version on the same route."""
+    before = app.replicas(MODEL, 1)
+    for pid in before.values():
+        kill(pid)
+    wait_for("two new replicas", lambda: len(app.replicas(MODEL, 1).keys() - before.keys()) == 2)
+    load.wait_for_more()
+    failed = len(load.failures)
+    load.wait_for_more()
+    assert len(load.failures) == failed
+    assert all("503" in failure or "UNAVAILABLE" in failure or "Unavailable" in failure for failure in load.failures)
+    assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
+
+
+def test_controller_dies(app: Serving, load: Load) -> None:
+    """Without a controller requests go on; the next one adopts what runs without loading anything again."""
+    replicas = app.replicas(MODEL, 1)
+    killed = kill_controller(app)
+    assert app.controller_pid() != killed
+    wait_for("the version to be adopted", lambda: 1 in app.versions(MODEL))
+    load.wait_for_more()
+    assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
+    assert app.replicas(MODEL, 1) == replicas
+    assert load.failures == []
+
+
+def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder: Path, zoo: Zoo) -> None:
+    """A load that was under way is finished by the next controller: the version takes over, and exists once."""
+    add_version(zoo.path(MODEL, 2), folder, 2)
+    app.wait_for_version(MODEL, 2, PublicState.LOADING)
+    kill_controller(app)
+    load.wait_for_answer_of(2)
+    wait_for("version 1 to be gone", lambda: app.apps() == {app.name, f"{app.name}:{MODEL}@2"})
+    wait_for("two replicas", lambda: len(app.replicas(MODEL, 2)) == 2)
+    assert load.failures == []
