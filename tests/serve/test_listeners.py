@@ -1,0 +1,298 @@
+"""The gateway's sockets: who may share a port, and how a listener ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import grpc
+import pytest
+
+from serving_app.core.errors import FailedPrecondition
+from serving_app.core.servable import ModelSpec
+from serving_app.protocol import grpc_methods
+from serving_app.serve.listeners import (
+    PortTaken,
+    RestListener,
+    ask_grpc,
+    ask_rest,
+    check_neighbours,
+    claim,
+    is_free,
+)
+from tests.serve.fronts import HOST, IDENTITY, Front, LoopThread, channel
+from tests.serve.test_grpc_app import predict_request
+from tests.serve.test_rest_app import ONE, PREDICT, ask, connection
+from tests.stepping import PATIENCE_S, until
+
+STUCK = "/v1/models/stuck:predict"
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
+# --- ports -----------------------------------------------------------------------------------------------------------
+
+
+def test_claims_share_a_port() -> None:
+    """Two sockets that are claimed may have one port; to anybody else it is taken until neither listens any more."""
+    with claim(HOST, 0) as first:
+        port = first.getsockname()[1]
+        with claim(HOST, port) as second:
+            assert second.getsockname() == first.getsockname()
+            first.listen()
+            second.listen()
+        assert not is_free(HOST, port)
+    assert is_free(HOST, port)
+
+
+def test_a_port_of_a_stranger_cannot_be_claimed() -> None:
+    """A program that does not share its port keeps it for itself."""
+    with socket.create_server((HOST, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        assert not is_free(HOST, port)
+        with pytest.raises(OSError, match="in use"):
+            claim(HOST, port)
+
+
+def test_a_port_is_free_right_after_its_listener() -> None:
+    """Connections that linger after their server has closed do not keep a new one from the port."""
+    with socket.create_server((HOST, 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address) as client:
+            server.accept()[0].close()  # whoever closes first lingers
+            client.recv(1)
+    assert is_free(*address)
+    claim(*address).close()
+
+
+@pytest.mark.parametrize("port", [0, 8501])
+def test_an_address_that_is_not_here_is_said(port: int) -> None:
+    """An address of another machine is no port in use: the error names it and the setting."""
+    with pytest.raises(FailedPrecondition, match=r"cannot listen at 203\.0\.113\.1.*set gateway\.host") as caught:
+        check_neighbours("REST", "203.0.113.1", port, IDENTITY, ask_rest)
+    assert not isinstance(caught.value, PortTaken)
+
+
+@contextmanager
+def stranger(answer: bytes) -> Iterator[int]:
+    """A program that answers every connection with these bytes, whatever it is asked; its port."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                with client, suppress(OSError):
+                    client.recv(65536)
+                    client.sendall(answer)
+
+    with socket.create_server((HOST, 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def as_http(body: bytes, status: int = 200) -> bytes:
+    return b"HTTP/1.1 %d Fine\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut",
+        as_http(b"not found", 404),
+        as_http(b"<html>"),
+        as_http(b"\xff\xfe"),
+        as_http(b"null"),
+        as_http(b"[1]"),
+        as_http(b'{"status": "UP"}'),
+        as_http(b'{"app": ' + b" " * 100_000),
+    ],
+)
+@pytest.mark.parametrize("asking", [ask_rest, ask_grpc])
+def test_strangers_are_recognised(
+    answer: bytes, asking: Callable[[str, int], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a stranger on the port says, it is none of ours, and the error names the port and the setting."""
+    monkeypatch.setattr("serving_app.serve.listeners._ASK_S", 0.2)
+    with stranger(answer) as port:
+        assert asking(HOST, port) is None
+        with pytest.raises(PortTaken, match=f"REST port {HOST}:{port} is in use by another program.*gateway.rest_port"):
+            check_neighbours("REST", HOST, port, IDENTITY, asking)
+
+
+def test_our_own_kind_is_welcome(front: Front) -> None:
+    """A gateway of the same serving app on the port is a neighbour; one of another app or cluster is named."""
+    for name, address, asking in (("REST", front.rest_address, ask_rest), ("gRPC", front.grpc_address, ask_grpc)):
+        port = port_of(address)
+        assert asking(HOST, port) == IDENTITY
+        check_neighbours(name, HOST, port, IDENTITY, asking)
+        for other in ({**IDENTITY, "app": "other"}, {**IDENTITY, "cluster": "session_2"}):
+            with pytest.raises(PortTaken, match=f"{name} port .* is in use by the serving app 'default'"):
+                check_neighbours(name, HOST, port, other, asking)
+
+
+def test_a_proxy_of_the_environment_is_not_asked(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is on this machine's port is found out on this machine, whatever proxy is set for going elsewhere."""
+    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://{HOST}:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert ask_rest(HOST, port_of(front.rest_address)) == IDENTITY
+    assert ask_grpc(HOST, port_of(front.grpc_address)) == IDENTITY
+
+
+def test_a_free_port_needs_no_questions() -> None:
+    """Where nobody listens nobody is asked, nor for a port that the system chooses."""
+
+    def never(host: str, port: int) -> None:
+        raise AssertionError("nobody is there")
+
+    check_neighbours("REST", HOST, 0, IDENTITY, never)
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    check_neighbours("REST", HOST, port, IDENTITY, never)
+
+
+def test_gateways_share_a_rest_port(front: Front) -> None:
+    """Two listeners on one port both get connections; when one drains, the other answers every new one."""
+    first = front.rest_listener(PATIENCE_S, models=("nope",))  # not ready, by which one can tell it
+    port = port_of(front.run(first.start()))
+    second = front.rest_listener(PATIENCE_S, port)
+    address = front.run(second.start())
+    try:
+        assert port_of(address) == port
+        seen: set[int] = set()
+        for _ in range(500):  # the kernel spreads connections by chance
+            seen.add(ask(address, "GET", "/healthz/ready")[0])
+            if len(seen) == 2:
+                break
+        assert seen == {200, 503}
+        front.run(first.drain(PATIENCE_S))
+        assert {ask(address, "GET", "/healthz/ready")[0] for _ in range(20)} == {200}
+    finally:
+        front.run(second.drain(0.0))
+
+
+def test_gateways_share_a_grpc_port(front: Front) -> None:
+    """A second gRPC listener may come to the port of the first, and goes on when the first has gone."""
+    first, address = front.run(front.start_grpc(PATIENCE_S))
+    second, shared = front.run(front.start_grpc(PATIENCE_S, port_of(address)))
+    assert shared == address
+    try:
+        assert ask_grpc(HOST, port_of(address)) == IDENTITY
+        front.run(first.drain(PATIENCE_S))
+        assert ask_grpc(HOST, port_of(address)) == IDENTITY
+    finally:
+        front.run(second.drain(0.0))
+
+
+# --- draining --------------------------------------------------------------------------------------------------------
+
+
+def refused(address: str) -> bool:
+    try:
+        ask(address, "GET", "/healthz/live")
+    except ConnectionError:
+        return True
+    return False
+
+
+async def closed(listener: RestListener) -> None:
+    """Wait until no new connection is accepted."""
+    await until(lambda: not any(server.is_serving() for server in listener._server.servers))
+
+
+def test_a_draining_rest_listener_finishes_what_it_has(front: Front) -> None:
+    """New connections are refused, requests that run are answered, open ones learn that they close, then it ends."""
+    front.hold()
+    listener = front.rest_listener(PATIENCE_S)
+    address = front.run(listener.start())
+    assert listener.is_alive
+    with ThreadPoolExecutor(2) as pool, connection(address) as idle:
+        idle.request("GET", "/healthz/live")
+        idle.getresponse().read()
+        running = pool.submit(ask, address, "POST", STUCK, ONE)
+        assert front.gate.reached.acquire(timeout=PATIENCE_S)
+        drain = pool.submit(front.run, listener.drain(PATIENCE_S))
+        front.run(closed(listener))
+        assert refused(address)
+        idle.request("POST", PREDICT, ONE)
+        answer = idle.getresponse()
+        assert (answer.read(), answer.headers["connection"]) == (b'{"predictions":[3.5]}', "close")
+        assert not running.done()
+        assert not drain.done()
+        front.let_go()
+        assert running.result(PATIENCE_S) == (200, b'{"predictions":[1.0]}')
+        drain.result(PATIENCE_S)
+    assert not listener.is_alive
+    assert is_free(HOST, port_of(address))
+
+
+def test_draining_ends_when_its_time_is_over(front: Front) -> None:
+    """A request that does not end keeps a gateway no longer than its time for draining."""
+    front.hold()
+    listener = front.rest_listener(PATIENCE_S)
+    address = front.run(listener.start())
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask, address, "POST", STUCK, ONE)
+        assert front.gate.reached.acquire(timeout=PATIENCE_S)
+        front.run(listener.drain(0.05))
+        assert not listener.is_alive
+        assert not running.done()
+        front.let_go()
+        # What the client sees now depends on when the process ends; here it lives on.
+        running.exception(PATIENCE_S)
+
+
+def test_a_draining_grpc_listener_finishes_what_it_has(front: Front) -> None:
+    """A call that runs is answered, a new one goes elsewhere, then the listener ends."""
+    front.hold()
+    listener, address = front.run(front.start_grpc(PATIENCE_S))
+    request = predict_request(ModelSpec("stuck"), [1.0])
+    with ThreadPoolExecutor(1) as pool, channel(address) as client:
+        running = client.unary_unary(grpc_methods.PREDICT).future(request, timeout=PATIENCE_S)
+        assert front.gate.reached.acquire(timeout=PATIENCE_S)
+        drain = pool.submit(front.run, listener.drain(PATIENCE_S))
+        while not is_free(HOST, port_of(address)):
+            continue
+        with channel(address) as newcomer, pytest.raises(grpc.RpcError) as caught:
+            newcomer.unary_unary(grpc_methods.PREDICT)(request, timeout=PATIENCE_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not running.done()
+        front.let_go()
+        assert running.result(PATIENCE_S)
+        drain.result(PATIENCE_S)
+
+
+
+
+def test_a_listener_that_dies_is_seen(loop_thread: LoopThread, front: Front) -> None:
+    """When the server's task ends, for whatever reason, `is_alive` says so."""
+    listener = front.rest_listener(PATIENCE_S)
+    assert not listener.is_alive
+    front.run(listener.start())
+    assert listener.is_alive
+
+    async def kill() -> None:
+        assert listener._task is not None
+        listener._task.cancel()
+        await asyncio.gather(listener._task, return_exceptions=True)
+
+    front.run(kill())
+    assert not listener.is_alive
+    for server in listener._server.servers:
+        loop_thread.loop.call_soon_threadsafe(server.close)

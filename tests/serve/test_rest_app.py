@@ -1,0 +1,276 @@
+"""REST: the contract of all front ends, and what is HTTP's own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from serving_app.core.errors import Code
+from serving_app.core.servable import ModelSpec
+from serving_app.protocol.rest_status import HTTP_STATUS
+from tests.serve.front_end_contract import Failed, FrontEndContract, Metadata, Status
+from tests.serve.fronts import IDENTITY, LARGEST_REQUEST, Front
+from tests.stepping import PATIENCE_S
+
+PREDICT = "/v1/models/half_plus_two:predict"
+ONE = b'{"instances": [1.0]}'
+
+
+@contextmanager
+def connection(address: str) -> Iterator[http.client.HTTPConnection]:
+    client = http.client.HTTPConnection(address, timeout=PATIENCE_S)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def ask(address: str, method: str, target: str, body: Any = None, **options: Any) -> tuple[int, bytes]:
+    """One request on a connection of its own."""
+    with connection(address) as client:
+        client.request(method, target, body, **options)
+        answer = client.getresponse()
+        return answer.status, answer.read()
+
+
+def ask_json(address: str, method: str, target: str, body: Any = None) -> Any:
+    status, text = ask(address, method, target, body)
+    if status != 200:
+        raise Failed(status, json.loads(text)["error"])
+    return json.loads(text)
+
+
+def target_of(spec: ModelSpec) -> str:
+    target = f"/v1/models/{urllib.parse.quote(spec.name)}"
+    if spec.version is not None:
+        target += f"/versions/{spec.version}"
+    if spec.label is not None:
+        target += f"/labels/{spec.label}"
+    return target
+
+
+class TestRest(FrontEndContract):
+    NUMBERS = HTTP_STATUS
+
+    def predict(
+        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {"inputs": inputs}
+        if signature:
+            body["signature_name"] = signature
+        if inputs.keys() == {"x", "z"}:
+            # The columnar format passes over inputs that the signature lacks; rows must have exactly the right ones.
+            body = {"instances": [{name: value[0] for name, value in inputs.items()}]}
+        address = front.hurried_rest if hurried else front.rest_address
+        outputs = ask_json(address, "POST", f"{target_of(spec)}:predict", json.dumps(body))["outputs"]
+        return outputs if isinstance(outputs, dict) else {"y": outputs}
+
+    def send_garbage(self, front: Front) -> None:
+        ask_json(front.rest_address, "POST", PREDICT, b'{"instances": [1.0')
+
+    def status(self, front: Front, spec: ModelSpec) -> list[Status]:
+        listed = ask_json(front.rest_address, "GET", target_of(spec))["model_version_status"]
+        return [
+            Status(int(each["version"]), each["state"], each["status"]["error_code"], each["status"]["error_message"])
+            for each in listed
+        ]
+
+    def metadata(self, front: Front, spec: ModelSpec) -> Metadata:
+        answer = ask_json(front.rest_address, "GET", f"{target_of(spec)}/metadata")
+        signatures = answer["metadata"]["signature_def"]["signature_def"]
+        return Metadata(
+            answer["model_spec"]["name"],
+            int(answer["model_spec"]["version"]),
+            {
+                key: {name: info["dtype"] for name, info in signature["inputs"].items()}
+                for key, signature in signatures.items()
+            },
+        )
+
+
+def test_rows_and_columns_are_answered_in_kind(front: Front) -> None:
+    """A request by `instances` gets `predictions`, one by `inputs` gets `outputs`, as JSON."""
+    with connection(front.rest_address) as client:
+        for body, right in (
+            ('{"instances": [1.0, 2.0]}', {"predictions": [3.5, 4.0]}),
+            ('{"instances": [{"x": 1.0}]}', {"predictions": [3.5]}),
+            ('{"inputs": [1.0, 2.0]}', {"outputs": [3.5, 4.0]}),
+            ('{"inputs": {"x": []}}', {"outputs": []}),
+        ):
+            client.request("POST", PREDICT, body)
+            answer = client.getresponse()
+            text = answer.read()
+            assert answer.status == 200, text
+            assert json.loads(text) == right
+            assert answer.headers["content-type"] == "application/json"
+            assert int(answer.headers["content-length"]) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/v2/models/half_plus_two", 404),
+        ("POST", "/healthz/live", 404),
+        ("GET", PREDICT, 400),
+        ("PUT", PREDICT, 400),
+        ("POST", "/v1/models/half_plus_two", 400),
+        ("POST", PREDICT + "?x=1", 400),
+        ("GET", "/v1/models", 400),
+        ("POST", "/v1/models/half_plus_two:classify", 501),
+        ("POST", "/v1/models/half_plus_two:regress", 501),
+        ("GET", "/v1/models/half%5Fplus%5Ftwo", 200),
+        ("GET", "/v1/models/half%2Fplus", 404),
+        ("GET", "/v1/models/m/versions/" + "9" * 30, 400),
+    ],
+)
+def test_targets_that_mean_something_else(front: Front, method: str, target: str, status: int) -> None:
+    """Methods and targets are told apart as in TensorFlow Serving; every error but one has a body that says so."""
+    number, body = ask(front.rest_address, method, target, ONE if method == "POST" else None)
+    assert number == status, body
+    if number != 200 and "9" * 30 not in target:
+        assert json.loads(body)["error"]
+
+
+def test_a_head_request_has_no_body(front: Front) -> None:
+    """HEAD is answered without a body, and the connection goes on."""
+    with connection(front.rest_address) as client:
+        for target, status in (("/healthz/live", 200), ("/v1/models/half_plus_two", 400), (PREDICT, 400)):
+            client.request("HEAD", target)
+            answer = client.getresponse()
+            assert (answer.status, answer.read()) == (status, b"")
+        client.request("POST", PREDICT, ONE)
+        assert client.getresponse().read() == b'{"predictions":[3.5]}'
+
+
+def test_a_connection_carries_many_requests(front: Front) -> None:
+    """A connection is kept, also after answers that are errors."""
+    with connection(front.rest_address) as client:
+        client.connect()
+        first = client.sock
+        for body, status in ((ONE, 200), (b"{", 400), (b"", 400), (ONE, 200)):
+            client.request("POST", PREDICT, body)
+            answer = client.getresponse()
+            answer.read()
+            assert answer.status == status
+            assert client.sock is first
+
+
+def raw(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+
+def request(body: bytes, *headers: bytes, target: str = PREDICT) -> bytes:
+    lines = [f"POST {target} HTTP/1.1".encode(), b"Host: x", b"Content-Length: %d" % len(body), *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def read_answers(client: socket.socket, count: int) -> list[bytes]:
+    """The bodies of so many answers."""
+    bodies, file = [], client.makefile("rb")
+    for _ in range(count):
+        length = 0
+        while (line := file.readline().strip()) != b"":
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        bodies.append(file.read(length))
+    return bodies
+
+
+def test_requests_that_follow_at_once_are_answered_in_order(front: Front) -> None:
+    """A client that sends requests without waiting gets the answers in the order of its requests."""
+    with raw(front.rest_address) as client:
+        client.sendall(b"".join(request(b'{"instances": [%d]}' % value) for value in range(20)))
+        bodies = read_answers(client, 20)
+    assert [json.loads(body)["predictions"] for body in bodies] == [[value / 2 + 3] for value in range(20)]
+
+
+def test_a_body_may_come_in_pieces(front: Front) -> None:
+    """Chunked bodies, and bodies that dribble in byte by byte, are read to their end."""
+    chunks = (bytes([byte]) for byte in ONE)
+    status, body = ask(front.rest_address, "POST", PREDICT, chunks, encode_chunked=True,
+                       headers={"Transfer-Encoding": "chunked"})
+    assert (status, body) == (200, b'{"predictions":[3.5]}')
+    with raw(front.rest_address) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request(ONE):
+            client.sendall(bytes([byte]))
+        assert read_answers(client, 1) == [b'{"predictions":[3.5]}']
+
+
+def test_a_client_may_ask_before_it_sends(front: Front) -> None:
+    """`Expect: 100-continue`, which curl sends with large bodies, is answered before the body comes."""
+    with raw(front.rest_address) as client:
+        head, body = request(ONE, b"Expect: 100-continue")[: -len(ONE)], ONE
+        client.sendall(head)
+        assert client.recv(100).startswith(b"HTTP/1.1 100 ")
+        client.sendall(body)
+        assert read_answers(client, 1) == [b'{"predictions":[3.5]}']
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_the_largest_body_is_a_limit(front: Front, extra: int) -> None:
+    """A body of the configured size is read, one byte more is refused with the name of the setting."""
+    body = ONE.ljust(LARGEST_REQUEST + extra)
+    status, text = ask(front.rest_address, "POST", PREDICT, body)
+    assert status == (400 if extra else 200)
+    if extra:
+        assert "max_request_bytes" in json.loads(text)["error"]
+
+
+def test_a_client_that_goes_away_disturbs_nobody(front: Front) -> None:
+    """Connections that end in the middle of a head, of a body or before the answer leave the others alone."""
+    front.hold()
+    try:
+        with connection(front.rest_address) as other:
+            for part in (b"POST /v1", request(ONE)[:-3], request(ONE, target="/v1/models/stuck:predict")):
+                with raw(front.rest_address) as client:
+                    client.sendall(part)
+                    if b"stuck" in part:
+                        assert front.gate.reached.acquire(timeout=PATIENCE_S)
+                other.request("POST", PREDICT, ONE)
+                assert other.getresponse().read() == b'{"predictions":[3.5]}'
+    finally:
+        front.let_go()
+
+
+def test_what_is_no_http_is_refused(front: Front) -> None:
+    """Bytes that are no HTTP get an error and the connection is closed; the next client is served."""
+    with raw(front.rest_address) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00\r\n\r\n")
+        assert b"400" in client.makefile("rb").read()
+    assert ask(front.rest_address, "POST", PREDICT, ONE)[0] == 200
+
+
+def test_health_is_told(front: Front) -> None:
+    """A gateway is live at once, tells who it is, and is ready when each configured model can be asked."""
+    assert ask(front.rest_address, "GET", "/healthz/live")[0] == 200
+    assert json.loads(ask(front.rest_address, "GET", "/healthz/identity?x=1")[1]) == IDENTITY
+    for models, status, waiting in (
+        ((), 200, []),
+        (("half_plus_two", "several"), 200, []),
+        (("half_plus_two", "broken", "nope"), 503, ["broken", "nope"]),
+    ):
+        listener = front.rest_listener(PATIENCE_S, models=models)
+        address = front.run(listener.start())
+        try:
+            number, body = ask(address, "GET", "/healthz/ready")
+        finally:
+            front.run(listener.drain(0.0))
+        assert (number, json.loads(body)) == (status, {"ready": not waiting, "waiting_for": waiting})
+
+
+def test_errors_are_tfs_bodies(front: Front) -> None:
+    """The body of an error is an object with one member, indented as TensorFlow Serving writes it."""
+    assert ask(front.rest_address, "POST", "/v1/models/nope:predict", ONE) == (
+        HTTP_STATUS[Code.NOT_FOUND],
+        b'{\n    "error": "Servable not found for request: Latest(nope)"\n}',
+    )
