@@ -64,9 +64,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         stand_in.chmod(0o755)
     path = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
     # With an address of its own, Ray asks who is there: the token is what `~/.ray/auth_token` holds for readers.
-    variables = {
-        **os.environ, "PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
-    }
+    # Nothing else is prepared, whatever tests before these have set.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    variables |= {"PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets lie below it, and their names must be short
     head = subprocess.Popen(
         [sys.executable, "-c", _HEAD, folder], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -74,7 +74,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
     assert head.stdin is not None
     assert head.stdout is not None
     try:
-        yield {**variables, "RAY_ADDRESS": head.stdout.readline().strip()}
+        address = head.stdout.readline().strip()
+        assert address, "Ray did not start"
+        yield {**variables, "RAY_ADDRESS": address}
     finally:
         head.stdin.close()
         head.wait()
@@ -186,6 +188,7 @@ class Shell:
                 return
             assert done.returncode == 0, said
             assert time.monotonic() < deadline, said
+            time.sleep(0.1)
 
 
 def test_there_are_scenarios() -> None:
