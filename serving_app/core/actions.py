@@ -1,4 +1,8 @@
-"""What is to be done: orders from the Manager to its shell. Each outcome comes back as an event."""
+"""What is to be done: orders from the Manager to its shell. Each outcome comes back as an event.
+
+Orders about versions are numbered from 1. An event that tells the number of the order that it is about cannot be
+mistaken for news of another one, however late it comes.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ class StartLoad:
     servable: ServableId
     path: str
     attempt: int = 1
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class StartUnload:
     """Remove this version, or what is left of a failed or abandoned load. Answered by ServableGone."""
 
     servable: ServableId
+    order: int = 0
 
 
 Action = StartLoad | PublishRoutes | StartUnload

@@ -1,4 +1,8 @@
-"""What has happened, told to the Manager: past facts only."""
+"""What has happened, told to the Manager: past facts only.
+
+An event about a version may tell in `order` the number of the order that it answers; if the version vanished uncalled
+for, the number of the order that had loaded it; 0 if an earlier manager gave that order. None leaves it open.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +56,7 @@ class ServableLoaded:
     servable: ServableId
     app: str
     signatures: Mapping[str, Signature]
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class LoadFailed:
     servable: ServableId
     code: Code
     message: str
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class ServableGone:
     """Nothing of a version is left: after an ordered unload, or because someone else removed it."""
 
     servable: ServableId
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,12 @@ does. The contract between the two:
   published before.
 * Actions are to be begun in the order of the list. A `PublishRoutes` is in force, for every reader that asks from
   then on, before a later action begins.
-* Every `StartLoad` is answered once by ServableLoaded or LoadFailed, unless a `StartUnload` of the same version comes
-  in between. Every `StartUnload` is answered by ServableGone, also when nothing was there. Reports about one version
-  arrive in the order in which they became true; they may be late, and each may be repeated.
+* Every `StartLoad` is answered by ServableLoaded or LoadFailed, unless a `StartUnload` of the same version comes in
+  between. Every `StartUnload` is answered by ServableGone, also when nothing was there. Orders about one version are
+  carried out one after the other.
+* Reports about one version arrive in the order in which they became true. They may be late, and those that tell the
+  number of their order may be repeated at any time. A report without a number must not be held back until after the
+  next but one order about that version: by then it would be taken for news.
 * A reader's name is used for one life only: whoever comes back after ReaderLeft joins under a new name. It is
   announced by ReaderJoined before it gets its first table. An acknowledgement by someone who has not joined, or of a
   revision that was not published here, says nothing.
@@ -111,6 +114,7 @@ class _Version:
     story: Story = field(repr=False)
     since: float
     state: State = State.NEW
+    order: int = 0  # the newest one about it; 0 if that was an earlier manager's, or there was none
     path: str | None = None  # of the last order to load
     route: Route | None = None  # while loaded
     failures: int = 0  # in a row
@@ -240,6 +244,9 @@ class Manager:
         self._readers: dict[str, int] = {}  # the newest revision that each one acknowledged
         # What is not in the newest table, but may be in one that a reader has: the first revision without it.
         self._withdrawn: dict[ServableId, int] = {}
+        # Revisions up to this one are of an earlier manager: nobody here knows what those tables name.
+        self._inherited_revision = revision
+        self._are_inherited_tables_in_use = True
         self._loading: set[ServableId] = set()
         # Ordered sets, so that equal events lead to equal actions.
         self._marked: dict[str, None] = {}  # models to settle
@@ -247,6 +254,7 @@ class Manager:
         self._retired: dict[str, None] = {}  # models of which only ended versions are left, oldest first
         self._wakeups: dict[str, float] = {}  # when the next retry of a model is due
         self._orders: list[Action] = []  # not handed out yet
+        self._last_order = 0
 
     def __repr__(self) -> str:
         counts = Counter(each.state.value for model in self._models.values() for each in model.versions.values())
@@ -300,17 +308,17 @@ class Manager:
                 if model and model.intent:
                     model.listing_failure = Failure(event.code, event.message)
             case ServableLoaded():
-                self._take_loaded(event, Cause.LOADED, now)
+                self._take_loaded(event, Cause.LOADED, event.order, now)
             case ServableAdopted():
-                self._find_or_add(event.servable, now)
-                self._take_loaded(event, Cause.FOUND_SERVING, now)
+                self._adopt(event.servable, now)
+                self._take_loaded(event, Cause.FOUND_SERVING, None, now)
             case LoadAdopted():
-                self._find_or_add(event.servable, now)
-                self._take_report(event.servable, Cause.FOUND_LOADING, now)
+                self._adopt(event.servable, now)
+                self._take_report(event.servable, Cause.FOUND_LOADING, None, now)
             case LoadFailed():
                 self._take_failure(event, now)
             case ServableGone():
-                version = self._take_report(event.servable, Cause.GONE, now)
+                version = self._take_report(event.servable, Cause.GONE, event.order, now)
                 if version and version.state is State.ENDED:
                     version.route = None
             case ReaderJoined():
@@ -328,10 +336,6 @@ class Manager:
         if self._started:
             return
         self._started = True
-        # Readers may hold a table of an earlier manager; it may name anything that was found.
-        for model in self._models.values():
-            for version in model.versions.values():
-                self._withdrawn[version.servable] = self._table.revision + 1
         self._mark(self._models)
 
     def _configure(self, intents: Iterable[ModelIntent]) -> None:
@@ -355,8 +359,10 @@ class Manager:
             model.listing = dict(versions)
             self._mark([name])
 
-    def _take_loaded(self, event: ServableLoaded | ServableAdopted, cause: Cause, now: float) -> None:
-        version = self._take_report(event.servable, cause, now)
+    def _take_loaded(
+        self, event: ServableLoaded | ServableAdopted, cause: Cause, order: int | None, now: float
+    ) -> None:
+        version = self._take_report(event.servable, cause, order, now)
         if version and version.state in (State.READY, State.DRAINING):
             version.route = Route(event.servable, event.app, event.signatures)
             version.failures = 0
@@ -364,12 +370,13 @@ class Manager:
 
     def _take_failure(self, event: LoadFailed, now: float) -> None:
         waited_for = event.servable in self._loading
-        version = self._take_report(event.servable, Cause.LOAD_FAILED, now, f" ({event.code.name}: {event.message})")
+        detail = f" ({event.code.name}: {event.message})"
+        version = self._take_report(event.servable, Cause.LOAD_FAILED, event.order, now, detail)
         if version and waited_for:
             version.error = Failure(event.code, event.message)
             version.retry_at = now + self._find_delay(version.failures)
             version.failures += 1
-            self._orders.append(StartUnload(event.servable))
+            self._order_removal(version)
 
     def _find_delay(self, failures_before: int) -> float:
         doublings = min(failures_before, 64)  # beyond that only the maximum counts, and floats overflow
@@ -380,14 +387,23 @@ class Manager:
         if known is not None and known < revision <= self._table.revision:
             self._readers[reader] = revision
 
-    def _take_report(self, servable: ServableId, cause: Cause, now: float, detail: str = "") -> _Version | None:
-        """Move the version that a report is about; a report about a version that nobody knows changes nothing."""
+    def _take_report(
+        self, servable: ServableId, cause: Cause, order: int | None, now: float, detail: str = ""
+    ) -> _Version | None:
+        """Move the version that a report is about, and return it. A report about a version that nobody knows, or about
+        an order that is not the newest, changes nothing."""
         model = self._models.get(servable.name)
         version = model.versions.get(servable.version) if model else None
-        if version:
-            self._move(version, cause, now, detail)
-            self._mark([servable.name])
+        if version is None or order not in (None, version.order):
+            return None
+        self._move(version, cause, now, detail)
+        self._mark([servable.name])
         return version
+
+    def _adopt(self, servable: ServableId, now: float) -> None:
+        version = self._find_or_add(servable, now)
+        if version.state in (State.NEW, State.FAILED, State.ENDED):
+            version.order = 0  # It lives by the order of an earlier manager.
 
     def _find_or_add(self, servable: ServableId, now: float) -> _Version:
         versions = self._models.setdefault(servable.name, _Model(servable.name)).versions
@@ -419,8 +435,11 @@ class Manager:
         for name in [name for name, due in self._wakeups.items() if due <= now]:
             del self._wakeups[name]
             self._mark([name])
-        if self._withdrawn:
+        if self._withdrawn or self._are_inherited_tables_in_use:
             oldest = min(self._readers.values(), default=self._table.revision)
+            if self._are_inherited_tables_in_use and oldest > self._inherited_revision:
+                self._are_inherited_tables_in_use = False
+                self._mark(self._models)
             for servable in [each for each, revision in self._withdrawn.items() if revision <= oldest]:
                 del self._withdrawn[servable]
                 self._mark([servable.name])
@@ -428,8 +447,10 @@ class Manager:
 
     def _is_named(self, servable: ServableId) -> bool:
         """Whether a reader may route to this version, by the newest table or an older one."""
+        if self._are_inherited_tables_in_use or servable in self._withdrawn:
+            return True
         model = self._table.models.get(servable.name)
-        return servable in self._withdrawn or (model is not None and servable.version in model.routes)
+        return model is not None and servable.version in model.routes
 
     def _settle(self, model: _Model, now: float) -> None:
         """Derive what to do about one model from what is wanted and what is seen."""
@@ -494,7 +515,15 @@ class Manager:
 
     def _unload(self, version: _Version, now: float) -> None:
         self._move(version, Cause.UNLOAD, now)
-        self._orders.append(StartUnload(version.servable))
+        self._order_removal(version)
+
+    def _order_removal(self, version: _Version) -> None:
+        version.order = self._number_order()
+        self._orders.append(StartUnload(version.servable, version.order))
+
+    def _number_order(self) -> int:
+        self._last_order += 1
+        return self._last_order
 
     def _line_up(self, model: _Model, now: float) -> None:
         """Put the model into the queue for load slots if it wants one, and note when it will want one again."""
@@ -524,8 +553,9 @@ class Manager:
             if version is None or model.aspired is None:
                 continue
             version.path = model.aspired[version.servable.version]
+            version.order = self._number_order()
             self._move(version, Cause.LOAD, now)
-            self._orders.append(StartLoad(version.servable, version.path, version.failures + 1))
+            self._orders.append(StartLoad(version.servable, version.path, version.failures + 1, version.order))
             self._line_up(model, now)
             started.append(model.name)
         return started

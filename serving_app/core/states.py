@@ -5,10 +5,10 @@ Inner states are ours; clients see TensorFlow Serving's five, which are a functi
 A version moves for a cause, and only as `MOVES` says. Causes come in two sorts:
 
 * Reports tell what the world did. They can come late or twice, so the table has an entry for every state, and most
-  of those entries say that nothing changes. The reader of the table may rely on one rule of the reporters: reports
-  about one version arrive in the order in which they became true, and a repeated report follows directly on the
-  original. So a `GONE` that arrives in LOADING is a repetition of the one that made room for this load, and a `LOADED`
-  that arrives in UNLOADING has crossed the order to unload.
+  of those entries say that nothing changes. A report that is known to be about an order other than the newest one
+  does not get here at all; the table is for the others. It relies on one rule of the reporters: reports about one
+  version arrive in the order in which they became true. So a `GONE` that arrives in LOADING is a repetition of the
+  one that made room for this load, and a `LOADED` that arrives in UNLOADING has crossed the order to unload.
 * Decisions are the manager's own. A decision that the table does not know is a mistake in the manager, and raises
   `IllegalMove` with everything that this version has gone through.
 """

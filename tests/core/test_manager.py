@@ -89,7 +89,7 @@ def describe(action: Action) -> str:
     match action:
         case PublishRoutes(table):
             return " ".join(["routes", *named(table)])
-        case StartLoad(which, _, attempt):
+        case StartLoad(which, attempt=attempt):
             return f"load {which}" if attempt == 1 else f"load {which} again"
         case StartUnload(which):
             return f"unload {which}"
@@ -114,7 +114,7 @@ def test_first_version():
     """A version that is listed gets loaded, and routed to once it is loaded."""
     scene = Scene(M)
     assert scene.list("m", 1) == ["routes", "load m@1"]
-    assert scene.actions[1] == StartLoad(ServableId("m", 1), "/models/m/1", attempt=1)
+    assert scene.actions[1] == StartLoad(ServableId("m", 1), "/models/m/1", attempt=1, order=1)
     assert scene.loaded("m@1") == ["routes m@1"]
     assert scene.manager.table.models["m"].routes[1].app == "app m@1"
     assert scene.list("m", 1) == []
@@ -217,7 +217,7 @@ def test_failed_load():
         assert scene.manager.next_wakeup() == scene.now + wait
         assert scene.wait(wait - 0.1) == []
         assert scene.wait(0.1) == ["routes m@1", "load m@2 again"]
-        assert scene.actions[-1] == StartLoad(ServableId("m", 2), "/models/m/2", attempt + 1)
+        assert scene.actions[-1] == StartLoad(ServableId("m", 2), "/models/m/2", attempt + 1, order=2 + 2 * attempt)
         assert scene.manager.next_wakeup() is None
     assert scene.loaded("m@2") == ["routes m@2", "unload m@1"]
 
@@ -244,7 +244,7 @@ def test_failed_version_that_moves():
     scene.failed("m@1")
     scene.gone("m@1")
     assert scene.list("m", 1, root="repaired") == ["routes", "load m@1"]
-    assert scene.actions[-1] == StartLoad(ServableId("m", 1), "/repaired/m/1", attempt=1)
+    assert scene.actions[-1] == StartLoad(ServableId("m", 1), "/repaired/m/1", attempt=1, order=3)
 
 
 def test_jitter():
@@ -375,6 +375,16 @@ def test_restart_drops_what_is_not_configured():
     assert scene.tell(RoutesAcknowledged("r", 42)) == ["unload m@1"]
 
 
+def test_restart_knows_not_what_earlier_tables_name():
+    """While a reader has a table of an earlier manager, no load is called off: that table may name the version."""
+    scene = Scene(revision=41)
+    scene.tell(ConfigApplied((M,)), ReaderJoined("r"), Tick())
+    scene.list("m", 1)
+    assert scene.list("m") == []
+    assert scene.tell(RoutesAcknowledged("r", 41)) == []
+    assert scene.tell(RoutesAcknowledged("r", 42)) == ["routes", "unload m@1"]
+
+
 def test_restart_with_failed_load():
     """A load that failed meanwhile is cleared away by the first tick, not before."""
     scene = Scene()
@@ -452,6 +462,27 @@ def test_dropped_model_that_comes_back_is_not_forgotten():
     scene.gone("n@1")
     assert scene.tell(ConfigApplied((M,))) == []
     assert set(scene.manager.snapshot().models) == {"m", "n"}
+
+
+def test_late_reports_of_earlier_orders():
+    """A report that tells which order it is about cannot be mistaken for news of a newer one."""
+    scene = Scene(M)
+    which = ServableId("m", 1)
+    scene.list("m", 1)
+    load = scene.actions[-1].order
+    scene.list("m")
+    unload = scene.actions[-1].order
+    assert (load, unload) == (1, 2)
+    assert scene.tell(ServableGone(which, load)) == [], "it vanished before it was unloaded; that answer is to come"
+    assert scene.tell(ServableGone(which, unload)) == ["routes"]
+    assert scene.list("m", 1) == ["routes", "load m@1"]
+    for late in (
+        ServableLoaded(which, "the app of the first load", {}, load),
+        LoadFailed(which, Code.INTERNAL, "", load),
+        ServableGone(which, unload),
+    ):
+        assert scene.tell(late) == []
+    assert scene.tell(ServableLoaded(which, "app", {}, order=3)) == ["routes m@1"]
 
 
 def test_newest_report_names_the_application():

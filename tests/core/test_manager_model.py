@@ -111,6 +111,7 @@ class Thing:
 
     life: Life
     app: str
+    order: int  # the newest one about it that was carried out; 0 if an earlier manager gave it
 
 
 @dataclass
@@ -140,8 +141,9 @@ class World(RuleBasedStateMachine):
         self.things: dict[ServableId, Thing] = {}
         self.waiting: dict[ServableId, deque[Action]] = defaultdict(deque)  # orders about one version go one by one
         self.mail: dict[ServableId, deque[Event]] = defaultdict(deque)  # reports on their way
-        self.open_loads: set[ServableId] = set()
-        self.open_unloads: set[ServableId] = set()
+        self.delivered: list[Event] = []  # reports that may come again
+        self.open_loads: dict[ServableId, int] = {}  # not answered yet
+        self.open_unloads: dict[ServableId, int] = {}
         self.readers: dict[str, Reader] = {}
         self.departed: list[str] = []  # gone, and the shell has not noticed
         self.published = RouteTable()
@@ -162,16 +164,16 @@ class World(RuleBasedStateMachine):
         for action in self.manager.handle(*events, now=self.now):
             match action:
                 case PublishRoutes():
-                    self.check_publication(action.table, events)
+                    self.check_publication(action.table)
                     self.published = action.table
                 case StartLoad():
                     self.check_load(action)
-                    self.open_loads.add(action.servable)
+                    self.open_loads[action.servable] = action.order
                     self.order(action)
                 case StartUnload():
                     self.check_unload(action)
-                    self.open_loads.discard(action.servable)
-                    self.open_unloads.add(action.servable)
+                    self.open_loads.pop(action.servable, None)
+                    self.open_unloads[action.servable] = action.order
                     self.order(action)
         assert self.manager.table is self.published
         assert self.manager.handle(Tick(), now=self.now) == [], "a second look at the same facts found more to do"
@@ -183,10 +185,12 @@ class World(RuleBasedStateMachine):
                 self.listed = {name: listing for name, listing in self.listed.items() if name in self.config}
             case VersionsListed() if event.model in self.config:
                 self.listed[event.model] = dict(event.versions)
-            case ServableLoaded() | LoadFailed():
-                self.open_loads.discard(event.servable)
-            case ServableGone():
-                self.open_unloads.discard(event.servable)
+            case ServableLoaded(servable, order=order) | LoadFailed(servable, order=order):
+                if self.open_loads.get(servable) == order:
+                    del self.open_loads[servable]
+            case ServableGone(servable, order=order):
+                if self.open_unloads.get(servable) == order:
+                    del self.open_unloads[servable]
             case _:
                 pass
 
@@ -202,11 +206,12 @@ class World(RuleBasedStateMachine):
             if isinstance(action, StartLoad):
                 assert thing is None, f"{servable} was to be loaded over {thing}"
                 self.births += 1
-                self.things[servable] = Thing(Life.LOADING, f"{servable}#{self.births}")
+                self.things[servable] = Thing(Life.LOADING, f"{servable}#{self.births}", action.order)
             elif thing is None:
-                self.mail[servable].append(ServableGone(servable))
+                self.mail[servable].append(ServableGone(servable, action.order))
             else:
                 thing.life = Life.REMOVING
+                thing.order = action.order
 
     def is_in(self, servable: ServableId, life: Life) -> bool:
         thing = self.things.get(servable)
@@ -214,15 +219,14 @@ class World(RuleBasedStateMachine):
 
     # Claims about actions.
 
-    def check_publication(self, table: RouteTable, events: tuple[Event, ...]) -> None:
+    def check_publication(self, table: RouteTable) -> None:
         assert table.revision > self.published.revision, "revisions only grow"
         if not self.is_first_table:
             assert table.models != self.published.models, "equal content is not published again"
         self.is_first_table = False
-        gone = {event.servable for event in events if isinstance(event, ServableGone)}
         serving = {each for each in self.things if self.is_in(each, Life.SERVING)}
         for name, intent in self.config.items():
-            kept = {each for each in routed(self.published) if each.name == name} & serving - gone
+            kept = {each for each in routed(self.published) if each.name == name} & serving
             preserving = isinstance(intent.aspired_policy, AvailabilityPreserving)
             if preserving and kept and self.find_aspired(name) != frozenset():
                 assert table.models[name].routes, f"{name} had {kept} to answer for it, and has nothing now"
@@ -258,9 +262,10 @@ class World(RuleBasedStateMachine):
     @invariant()
     def routes_lead_to_ready_versions(self) -> None:
         for servable, app in routed(self.published).items():
-            has_vanished = ServableGone(servable) in self.mail[servable]
+            has_vanished = any(isinstance(report, ServableGone) for report in self.mail[servable])
             thing = self.things.get(servable)
-            assert has_vanished or thing == Thing(Life.SERVING, app), f"{servable} is routed to {app}, but is {thing}"
+            is_there = thing is not None and thing.life is Life.SERVING and thing.app == app
+            assert has_vanished or is_there, f"{servable} is routed to {app}, but is {thing}"
 
     @invariant()
     def table_tells_what_the_manager_knows(self) -> None:
@@ -372,10 +377,10 @@ class World(RuleBasedStateMachine):
         thing = self.things[servable]
         if servable in self.bad:
             thing.life = Life.REMAINS
-            self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "a shard is missing"))
+            self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "a shard is missing", thing.order))
         else:
             thing.life = Life.SERVING
-            self.mail[servable].append(ServableLoaded(servable, thing.app, {}))
+            self.mail[servable].append(ServableLoaded(servable, thing.app, {}, thing.order))
 
     @step(lambda self: self.has(Life.REMOVING), weight=3)
     def finish_unload(self, choice: int) -> None:
@@ -385,23 +390,23 @@ class World(RuleBasedStateMachine):
             self.deliver_all(servable)
 
     def end_unload(self, servable: ServableId) -> None:
-        del self.things[servable]
-        self.mail[servable].append(ServableGone(servable))
+        thing = self.things.pop(servable)
+        self.mail[servable].append(ServableGone(servable, thing.order))
         self.work(servable)
 
     @step(lambda self: self.has(Life.SERVING))
     def vanish(self, choice: int) -> None:
         servable = self.pick(Life.SERVING, choice)
-        del self.things[servable]
-        self.mail[servable].append(ServableGone(servable))
+        thing = self.things.pop(servable)
+        self.mail[servable].append(ServableGone(servable, thing.order))
         if choice % 2:
             self.deliver_all(servable)
 
     @step(lambda self: self.has(Life.LOADING))
     def vanish_while_loading(self, choice: int) -> None:
         servable = self.pick(Life.LOADING, choice)
-        del self.things[servable]
-        self.mail[servable].append(LoadFailed(servable, Code.UNAVAILABLE, "its process died"))
+        thing = self.things.pop(servable)
+        self.mail[servable].append(LoadFailed(servable, Code.UNAVAILABLE, "its process died", thing.order))
 
     # Reports.
 
@@ -410,19 +415,29 @@ class World(RuleBasedStateMachine):
 
     @step(lambda self: bool(self.addressees()), weight=4)
     def deliver(self, choice: int) -> None:
-        """Hands over the oldest report about one version; one that stays in the box will come again."""
+        """Hands over the oldest report about one version."""
         candidates = self.addressees()
-        reports = self.mail[candidates[choice % len(candidates)]]
-        self.handle(reports.popleft() if choice % 3 else reports[0])
+        self.deliver_next(candidates[choice % len(candidates)])
+
+    def deliver_next(self, servable: ServableId) -> None:
+        report = self.mail[servable].popleft()
+        self.delivered.append(report)
+        self.handle(report)
 
     def deliver_all(self, servable: ServableId) -> None:
         while self.mail[servable]:
-            self.handle(self.mail[servable].popleft())
+            self.deliver_next(servable)
+
+    @step(lambda self: bool(self.delivered), weight=3)
+    def deliver_again(self, choice: int) -> None:
+        """Repeats one of the last reports, whatever has happened since."""
+        self.handle(self.delivered[-1 - choice % min(8, len(self.delivered))])
 
     @step()
     def deliver_everything_at_once(self, choice: int) -> None:
         reports = [event for servable in self.addressees() for event in self.mail[servable]]
         self.mail.clear()
+        self.delivered.extend(reports)
         self.handle(*reports, *(self.look(name) for name in MODELS[: choice % 4]), Tick())
 
     @step(weight=2)
@@ -488,9 +503,14 @@ class World(RuleBasedStateMachine):
         self.listed.clear()
         self.waiting.clear()
         self.mail.clear()
+        self.delivered.clear()
         self.departed.clear()
+        for thing in self.things.values():
+            thing.order = 0
         self.open_unloads.clear()
-        self.open_loads = {each for each, thing in self.things.items() if thing.life in (Life.LOADING, Life.REMAINS)}
+        self.open_loads = {
+            servable: 0 for servable, thing in self.things.items() if thing.life in (Life.LOADING, Life.REMAINS)
+        }
         for reader in self.readers.values():
             reader.acknowledgements.clear()
         events: list[Event] = [ConfigApplied(tuple(self.config.values())), *map(ReaderJoined, self.readers)]
@@ -500,7 +520,7 @@ class World(RuleBasedStateMachine):
             elif thing.life is not Life.REMOVING:
                 events.append(LoadAdopted(servable))
             if thing.life is Life.REMAINS:
-                self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "found in ruins"))
+                self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "found in ruins", 0))
         for event in events:
             assert self.manager.handle(event, now=self.now) == [], "the first tick says that all is told"
         self.handle(Tick())
