@@ -132,7 +132,8 @@ class Shell:
         """The same text with this scenario's ports and folders."""
         ports = {"8501": self._rest, "8500": self._grpc, "8000": self._door}
         text = re.sub(r"\b(8501|8500|8000)\b", lambda match: str(ports[match[1]]), text)
-        text = re.sub(r"(?<![\w.])(/models|/tmp/serving-app-demo/ready)\b", str(self._folder / "models"), text)
+        text = text.replace("/tmp/serving-app-demo", str(self._folder / ".demo"))
+        text = re.sub(r"(?<![\w.])/models\b", str(self._folder / "models"), text)
         text = re.sub(r"\bcluster_configs/[\w.]+", lambda match: str(self._copy_cluster_config(match[0])), text)
         return text.replace("make serve", "serving-app demo")
 
