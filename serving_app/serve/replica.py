@@ -47,7 +47,7 @@ class ServableReplica:
         try:
             self._signatures: Mapping[str, Signature] = await asyncio.to_thread(self._host.load, self._assignment)
         except Exception as error:
-            failure = error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
+            failure = _as_serving_error(error)
             await actor.replica_failed.remote(app, failure.code, failure.message)
             raise
         if self._assignment.batching is not None:
@@ -117,7 +117,7 @@ class ServableReplica:
             )
         except Exception as error:
             logger.exception("a batch of %d calls of %s failed", len(calls), self._assignment.servable)
-            replies = [Internal(f"{type(error).__name__}: {error}")] * len(calls)
+            replies = [_as_serving_error(error)] * len(calls)
         seconds_per_call = (time.perf_counter() - started) / len(calls)
         remaining = iter(replies)
         return [
@@ -134,6 +134,10 @@ class ServableReplica:
     async def __del__(self) -> None:
         await asyncio.to_thread(self._host.unload, self._assignment.servable)
         self._pool.shutdown(wait=False)
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    return error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
 
 
 Servable: serve.Deployment = serve.deployment()(ServableReplica)
