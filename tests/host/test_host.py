@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier
 from typing import Any
 
 import fsspec
@@ -15,10 +14,10 @@ import pytest
 
 from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Internal, NotFound, ServingError
 from serving_app.core.servable import ServableId
-from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.core.signatures import DType
 from serving_app.host import Assignment, Batching, Host
 from serving_app.protocol.calls import Call, Reply
-from serving_app.runtime.loader import LoadOptions
+from tests.host.scripted import SCRIPTED_PLATFORM, Scripted, ScriptedLoader
 from tests.zoo import Zoo
 
 
@@ -41,55 +40,6 @@ def outputs(reply: Reply) -> Any:
     return {name: array.tolist() for name, array in reply.items()}
 
 
-# --- a platform whose every step the test decides --------------------------------------------------------------------
-
-
-class Scripted:
-    """A servable that does as its test says, and counts its runs."""
-
-    def __init__(self) -> None:
-        spec = TensorSpec("", DType.FLOAT, (-1,))
-        self.signatures: Mapping[str, Signature] = {"serving_default": Signature({"x": spec}, {"y": spec})}
-        self.runs: list[int] = []
-        self.closed = 0
-        self.running, self.go, self.closing = Event(), Event(), Event()
-        self.go.set()
-        self.meeting = Barrier(1)
-
-    def run(
-        self, signature_name: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None,
-        timeout: float | None = None,
-    ) -> dict[str, Any]:
-        values = inputs["x"]
-        self.runs.append(len(values))
-        self.running.set()
-        assert self.go.wait(30)
-        self.meeting.wait(30)
-        if (values == -1).any():
-            raise FailedPrecondition("a bad member")
-        if (values == -2).any():
-            raise KeyError("a mistake of the runtime")
-        if (values == -3).any():
-            raise DeadlineExceeded("too late")
-        return {"y": values[:1] if (values == -4).any() else values * 2}
-
-    def close(self) -> None:
-        self.closing.set()
-        assert self.go.wait(30)
-        self.closed += 1
-
-
-class ScriptedLoader:
-    """Loads the servable that the test has laid ready."""
-
-    ready: list[Scripted] = []  # noqa: RUF012 - the loader is made anew by name, so what it shares lies here
-
-    def load(self, path: str, options: LoadOptions) -> Scripted:
-        servable = Scripted()
-        self.ready.append(servable)
-        return servable
-
-
 SCRIPTED = ServableId("scripted", 1)
 
 
@@ -97,7 +47,7 @@ def scripted(tmp_path: Path, rows: int = 100, host: Host | None = None) -> tuple
     """A Host that holds a scripted servable."""
     host = host or Host()
     host.load(
-        Assignment(SCRIPTED, str(tmp_path), f"{__name__}:ScriptedLoader", batching=Batching(max_batch_size=rows))
+        Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=Batching(max_batch_size=rows))
     )
     return host, ScriptedLoader.ready.pop()
 

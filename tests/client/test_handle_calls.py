@@ -1,0 +1,196 @@
+"""Hops through Serve handles: what a lost replica, a failing one and an unknown one mean for the calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+
+from serving_app.client.handle_calls import HandleCallers
+from serving_app.core.errors import Internal, NotFound, Unavailable
+from serving_app.core.routing import ModelRoutes, Route, RouteTable
+from serving_app.core.servable import ServableId
+from serving_app.protocol.calls import Answer, Call
+from serving_app.ray_private import INLINE_LIMIT_BYTES
+from tests.stepping import until
+
+
+class Handle:
+    """A Serve handle as far as hops use it; what a call does is the test's."""
+
+    def __init__(self, app: str, answer: Callable[[list[Call]], Answer]) -> None:
+        self.app = app
+        self._answer = answer
+        self.ways: list[bool] = []
+        self.method: str | None = None
+
+    def options(self, *, method_name: str, _by_reference: bool, **serialization: str) -> Any:
+        way = Handle(self.app, self._answer)
+        way.method = method_name
+        way.ways = self.ways
+        way.by_reference = _by_reference  # type: ignore[attr-defined]
+        return way
+
+    def running_replicas_populated(self) -> bool:
+        return True
+
+    async def remote(self, calls: list[Call]) -> Answer:
+        assert self.method == "predict_many"
+        self.ways.append(self.by_reference)  # type: ignore[attr-defined]
+        return self._answer(calls)
+
+
+class Serve:
+    """Opens handles; keeps which."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.opened: list[Handle] = []
+        self.outcomes: list[BaseException] = []
+        monkeypatch.setattr("serving_app.ray_private.open_handle", self._open)
+
+    async def _open(self, app: str) -> Handle:
+        handle = Handle(app, self._answer)
+        self.opened.append(handle)
+        return handle
+
+    def _answer(self, calls: list[Call]) -> Answer:
+        if self.outcomes:
+            raise self.outcomes.pop(0)
+        return Answer([{"y": call.inputs["x"]} for call in calls], 0.0)
+
+    @property
+    def ways(self) -> list[bool]:
+        """Of every hop, whether it went by reference."""
+        return [way for handle in self.opened for way in handle.ways]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    return Serve(monkeypatch)
+
+
+ONE = Call("serving_default", {"x": np.ones(1)})
+
+
+def table(revision: int, *apps: str) -> RouteTable:
+    return RouteTable(revision, {
+        app: ModelRoutes({1: Route(ServableId(app, 1), app, {})}) for app in apps
+    })
+
+
+def remote_error(cause: Exception) -> BaseException:
+    """What a handle raises for something that a replica raised."""
+    text = f'Traceback (most recent call last):\n  File "replica.py", line 1\n{cause!r}'
+    return RayTaskError("predict_many", text, cause).as_instanceof_cause()
+
+
+@pytest.mark.parametrize(
+    "lost", [ActorDiedError(), DeploymentUnavailableError(None), RayServeException("a replica went away")]
+)
+def test_a_replica_that_is_lost_means_one_more_try(serve: Serve, lost: Exception) -> None:
+    """The calls of a hop whose replica dies are answered by another one, found through a new handle."""
+
+    async def scenario() -> None:
+        serve.outcomes = [lost]
+        assert (await HandleCallers().find("app").call(ONE))["y"].tolist() == [1.0]
+        assert len(serve.opened) == 2
+
+    asyncio.run(scenario())
+
+
+def test_without_any_replica_the_calls_are_told_so(serve: Serve) -> None:
+    """When the second try is lost as well the calls fail as unavailable; the next call is tried anew."""
+
+    async def scenario() -> None:
+        serve.outcomes = [ActorDiedError(), ActorDiedError()]
+        caller = HandleCallers().find("app")
+        with pytest.raises(Unavailable, match="no replica of app answered; try again"):
+            await caller.call(ONE)
+        assert (await caller.call(ONE))["y"].tolist() == [1.0]
+
+    asyncio.run(scenario())
+
+
+def test_what_a_replica_raises_shows_no_stack(serve: Serve) -> None:
+    """An exception in a replica is not tried again; its type and text reach the client, Ray's stack does not."""
+
+    async def scenario() -> None:
+        caller = HandleCallers().find("app")
+        serve.outcomes = [remote_error(ValueError("odd"))]
+        with pytest.raises(Internal) as caught:
+            await caller.call(ONE)
+        assert caught.value.message == "ValueError: odd"
+        serve.outcomes = [remote_error(NotFound("not here"))]
+        with pytest.raises(NotFound, match=r"^not here$"):
+            await caller.call(ONE)
+        assert len(serve.ways) == 2
+
+    asyncio.run(scenario())
+
+
+def test_large_calls_go_by_reference(serve: Serve) -> None:
+    """Up to the limit a call travels in the request, above it through the object store."""
+
+    async def scenario() -> None:
+        caller = HandleCallers().find("app")
+        for size in (INLINE_LIMIT_BYTES, INLINE_LIMIT_BYTES + 1):
+            await caller.call(Call("serving_default", {"x": np.zeros(size, np.uint8)}))
+        assert serve.ways == [False, True]
+
+    asyncio.run(scenario())
+
+
+def test_the_way_is_known_before_the_first_request(serve: Serve) -> None:
+    """Preparing for a table opens a handle per application that is new in it, once, and requests open none."""
+
+    async def scenario() -> None:
+        callers = HandleCallers()
+        await callers.prepare(table(1, "a", "b"))
+        await callers.prepare(table(2, "a", "b", "c"))
+        assert sorted(handle.app for handle in serve.opened) == ["a", "b", "c"]
+        kept = callers.find("a")
+        await kept.call(ONE)
+        assert len(serve.opened) == 3
+        assert callers.find("a") is kept
+
+    asyncio.run(scenario())
+
+
+def test_callers_are_let_go_when_nobody_uses_them(serve: Serve) -> None:
+    """A caller whose application no table names stays while calls are under way, and goes with a later table."""
+
+    async def scenario() -> None:
+        callers = HandleCallers()
+        await callers.prepare(table(1, "a"))
+        caller = callers.find("a")
+        call = asyncio.create_task(caller.call(ONE))
+        await asyncio.sleep(0)
+        await callers.prepare(table(2))
+        assert callers.find("a") is caller
+        await call
+        await until(lambda: caller.is_idle)
+        await callers.prepare(table(3))
+        assert callers.find("a") is not caller
+
+    asyncio.run(scenario())
+
+
+def test_a_table_with_an_unknown_application_is_followed_all_the_same(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What fails while preparing is logged; requests to other applications do not suffer from it."""
+
+    async def missing(app: str) -> Any:
+        raise RayServeException(f"{app} does not exist")
+
+    async def scenario() -> None:
+        monkeypatch.setattr("serving_app.ray_private.open_handle", missing)
+        await HandleCallers().prepare(table(1, "a"))
+        assert "a: no replica is known yet" in caplog.text
+
+    asyncio.run(scenario())
