@@ -1,0 +1,116 @@
+"""Ray still has what we rely on though it is not promised: where this fails, look at serving_app/ray_private.py."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import ray._private.worker
+from ray import serve
+from ray.experimental import internal_kv
+from ray.serve import context
+from ray.serve._private import constants, handle_options
+from ray.serve._private.request_router import replica_wrapper
+from ray.serve.handle import DeploymentHandle
+
+import serving_app
+from serving_app import ray_private
+
+
+def takes(function: Any, *names: str) -> bool:
+    """Whether a function can be called with these keyword arguments."""
+    return set(names) <= inspect.signature(function).parameters.keys()
+
+
+def test_handles_take_the_options_that_carry_calls() -> None:
+    """Calls go inside the request or by reference, as a handle's options say."""
+    assert takes(
+        DeploymentHandle.options, "method_name", "_by_reference", "request_serialization", "response_serialization"
+    )
+    options = handle_options.DynamicHandleOptions().copy_and_update(method_name="m", _by_reference=False)
+    assert (options.method_name, options._by_reference) == ("m", False)
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_the_routers_loop_can_be_chosen(separate: bool) -> None:
+    """A handle can be initialised so that its router runs on the calling loop, or on one of its own."""
+    assert callable(DeploymentHandle._init)
+    assert isinstance(inspect.getattr_static(DeploymentHandle, "is_initialized"), property)
+    options = handle_options.InitHandleOptions.create(_run_router_in_separate_loop=separate)
+    assert options._run_router_in_separate_loop is separate
+
+
+def test_a_handle_knows_whether_it_has_replicas() -> None:
+    """One can wait until a handle knows its replicas."""
+    assert takes(DeploymentHandle.running_replicas_populated, "self")
+
+
+def test_the_limit_of_replies_is_read_when_a_channel_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raising the limit sets the name that Ray's module reads, in a function, each time that it opens a channel."""
+    name = "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"
+    monkeypatch.setattr(replica_wrapper, name, getattr(replica_wrapper, name))
+    ray_private.raise_reply_limit()
+    assert getattr(replica_wrapper, name) == 2**31 - 1
+    tree = ast.parse(inspect.getsource(replica_wrapper))
+    read = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    assert read
+    for line in read:
+        assert any(function.lineno < line <= (function.end_lineno or 0) for function in functions), line
+
+
+@pytest.mark.parametrize("name", [*ray_private.GATEWAY_ENV, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"])
+def test_environment_variables_still_have_a_reader(name: str) -> None:
+    """What is set in a replica's environment is a variable that Serve reads."""
+    assert f'"{name}"' in inspect.getsource(constants)
+
+
+def test_applications_are_deployed_and_deleted_without_waiting() -> None:
+    """Deploying and deleting can be ordered without blocking, and without starting a Serve that is not there."""
+    assert takes(serve.run_many, "wait_for_ingress_deployment_creation", "wait_for_applications_running")
+    assert takes(serve.delete, "_blocking")
+    assert takes(context._get_global_client, "raise_if_no_controller_running")
+
+
+def test_serves_controller_has_a_name() -> None:
+    """Whether Serve runs is seen by its controller's name and namespace."""
+    assert constants.SERVE_CONTROLLER_NAME
+    assert constants.SERVE_NAMESPACE
+    assert isinstance(constants.RAY_SERVE_ENABLE_DIRECT_INGRESS, bool)
+
+
+def test_a_cluster_has_a_session_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process on a cluster knows the session's name; one on none falls back to what it was told."""
+    from ray._private.node import Node
+
+    assert isinstance(inspect.getattr_static(Node, "session_name"), property)
+    if not ray.is_initialized():
+        assert ray._private.worker.global_worker.node is None
+        monkeypatch.setenv("RAY_SESSION_NAME", "session_7")
+        assert ray_private.cluster_identity() == "session_7"
+
+
+def test_the_clusters_store_keeps_bytes() -> None:
+    """The key-value store takes a key, a value and a namespace."""
+    assert takes(internal_kv._internal_kv_put, "key", "value", "overwrite", "namespace")
+    assert takes(internal_kv._internal_kv_get, "key", "namespace")
+    assert takes(internal_kv._internal_kv_del, "key", "namespace")
+
+
+def test_private_parts_of_ray_are_used_in_one_place() -> None:
+    """No other module imports from Ray's private modules or reaches for its private names."""
+    package = Path(serving_app.__file__).parent
+    for path in package.rglob("*.py"):
+        if path == package / "ray_private.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            for name in names:
+                is_private = name.startswith("ray.") and any(part.startswith("_") for part in name.split("."))
+                assert not is_private, f"{path}: {name}"
