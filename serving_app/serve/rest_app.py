@@ -140,7 +140,8 @@ def is_answering(table: RouteTable, model: str) -> bool:
 def _raw_target(scope: Scope) -> str:
     """The request target as it was sent: path, undecoded, and query string."""
     raw: bytes | None = scope.get("raw_path")
-    path = raw if raw else quote(scope["path"]).encode()
+    # Serve's door hands the path over with the prefix under which the application hangs there.
+    path = (raw if raw else quote(scope["path"]).encode()).removeprefix(quote(scope.get("root_path", "")).encode())
     query: bytes = scope.get("query_string", b"")
     # Servers differ in whether raw_path carries the query string.
     target = path + b"?" + query if query and b"?" not in path else path
