@@ -173,6 +173,10 @@ class Load:
         self.answers: dict[str, Counter[int]] = {name: Counter() for name in names}
         self.failures: list[str] = []
 
+    def assert_nothing_failed(self) -> None:
+        """Fails with the first failures, whole."""
+        assert not self.failures, f"{len(self.failures)} failures:\n" + "\n".join(self.failures[:5])
+
     def wait_for_more(self, count: int = 5) -> None:
         """Returns when every asker has got so many answers more than now."""
         before = {name: counter.total() for name, counter in self.answers.items()}

@@ -96,11 +96,15 @@ class Serving:
         return {status.version: status for status in table.models[model].statuses}
 
     def wait_for_version(self, model: str, version: int, state: PublicState = PublicState.AVAILABLE) -> VersionStatus:
-        """Returns the version's status as soon as it is in this state."""
+        """Returns the version's status as soon as it is in this state and every gateway knows."""
 
         def look() -> VersionStatus | None:
-            status = self.versions(model).get(version)
-            return status if status is not None and status.state is state else None
+            seen = self.status()
+            table, readers = seen["table"], seen["models"].readers
+            if table is None or model not in table.models or min(readers.values(), default=0) < table.revision:
+                return None
+            found = [each for each in table.models[model].statuses if each.version == version and each.state is state]
+            return found[0] if found else None
 
         return wait_for(f"{model} version {version} to be {state.name}", look)
 

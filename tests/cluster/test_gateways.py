@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ray import serve
 
-from serving_app.core.states import PublicState
-from tests.cluster.asking import ask_everywhere, ask_rest, open_rest, steadily
+from tests.cluster.asking import ask_everywhere, ask_rest, steadily
 from tests.cluster.serving import Serving
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
@@ -31,5 +27,5 @@ def test_gateways_are_replaced(app: Serving, base: Path, zoo: Zoo, before: int, 
         wait_for("other gateways", lambda: len(app.replicas()) == after and not app.replicas().keys() & first.keys())
         wait_for("the old gateways to say good-bye", lambda: len(app.status()["gateways"]) == after)
         load.wait_for_more()
-    assert load.failures == []
+    load.assert_nothing_failed()
     assert ask_rest(app, "added")() == 2

@@ -57,7 +57,7 @@ def test_replica_dies(app: Serving, load: Load) -> None:
     kill(next(iter(before.values())))
     wait_for("a new replica", lambda: len(app.replicas(MODEL, 1).keys() - before.keys()) == 1)
     load.wait_for_more()
-    assert load.failures == []
+    load.assert_nothing_failed()
     assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
 
 
@@ -84,7 +84,7 @@ def test_controller_dies(app: Serving, load: Load) -> None:
     load.wait_for_more()
     assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
     assert app.replicas(MODEL, 1) == replicas
-    assert load.failures == []
+    load.assert_nothing_failed()
 
 
 def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder: Path, zoo: Zoo) -> None:
@@ -95,4 +95,4 @@ def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder:
     load.wait_for_answer_of(2)
     wait_for("version 1 to be gone", lambda: app.apps() == {app.name, f"{app.name}:{MODEL}@2"})
     wait_for("two replicas", lambda: len(app.replicas(MODEL, 2)) == 2)
-    assert load.failures == []
+    load.assert_nothing_failed()

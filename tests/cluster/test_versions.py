@@ -28,7 +28,7 @@ def test_new_version_takes_over(app: Serving, base: Path, zoo: Zoo) -> None:
         load.wait_for_more()
         shutil.rmtree(base / "2")
         app.wait_for_version("half_plus_two", 2, PublicState.END)
-    assert load.failures == []
+    load.assert_nothing_failed()
     assert app.apps() == {app.name, f"{app.name}:half_plus_two@1"}
 
 
@@ -43,7 +43,7 @@ def test_pinned_and_labelled_versions(app: Serving, base: Path, zoo: Zoo) -> Non
         add_version(zoo.path("half_plus_two", 2), base, 2)
         wait_for("version 2 to be the latest", lambda: latest() == 2)
         load.wait_for_more()
-    assert load.failures == []
+    load.assert_nothing_failed()
     assert all(set(counter) == {1} for counter in load.answers.values())
 
 
@@ -75,7 +75,7 @@ def test_broken_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
         for base in bases.values():
             shutil.copytree(zoo.path("half_plus_two", 2), base / "2", dirs_exist_ok=True)
         load.wait_for_answer_of(2)
-    assert load.failures == []
+    load.assert_nothing_failed()
 
 
 def test_base_paths_without_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
