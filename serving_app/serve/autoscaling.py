@@ -6,7 +6,6 @@ calls, so the replicas count the calls themselves (`record_autoscaling_stats`) a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # replicas import this module, and need no configuration
@@ -15,26 +14,20 @@ if TYPE_CHECKING:  # replicas import this module, and need no configuration
 CALLS = "calls"
 """The name under which replicas report the calls that they have in hand."""
 
-Policy = Callable[[Any], tuple[float, dict[str, Any]]]
 
-
-def make_policy() -> Policy:
-    """The policy, as a function that Serve's controller can run although it may not have this package."""
-    name = CALLS
-
-    def by_calls(context: Any) -> tuple[float, dict[str, Any]]:
-        in_hand = sum((context.aggregated_metrics or {}).get(name, {}).values())
-        # Hops that wait for a replica are not in any replica's hand yet.
-        return max(in_hand, context.total_num_requests) / context.config.target_ongoing_requests, {}
-
-    return by_calls
+def by_calls(context: Any) -> tuple[float, dict[str, Any]]:
+    """The policy. Serve imports it by its name here and sends it as it is to its controller, which may not have this
+    package: so it uses nothing but what it is given and constants of this module."""
+    in_hand = sum((context.aggregated_metrics or {}).get(CALLS, {}).values())
+    # Hops that wait for a replica are not in any replica's hand yet.
+    return max(in_hand, context.total_num_requests) / context.config.target_ongoing_requests, {}
 
 
 def serve_options(config: AutoscalingConfig) -> dict[str, Any]:
     """The `autoscaling_config` of a version's deployment; Serve applies bounds and delays to what the policy says."""
     return {
         **config.model_dump(),
-        "policy": {"policy_function": make_policy()},
+        "policy": {"policy_function": by_calls},
         "metrics_interval_s": 1.0,
         "look_back_period_s": max(2.0, config.upscale_delay_s),
     }
