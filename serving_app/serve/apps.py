@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray import serve
@@ -75,12 +75,24 @@ def observe(owner: str) -> Observation | None:
     return Observation(True, seen.get(owner), servables)
 
 
-def deploy(controller: str, targets: Sequence[tuple[str, ModelConfig]]) -> None:
-    """Order one application per (name, model); returns before they run."""
+class Target(NamedTuple):
+    """An application to deploy: its name, its model, and the ticket that its replicas show when they report."""
+
+    app: str
+    model: ModelConfig
+    ticket: str | None
+
+
+def deploy(controller: str, targets: Sequence[Target]) -> None:
+    """Order these applications; returns before they run."""
     ray_private.deploy(
         [
-            serve.RunTarget(target=_deployment(model).bind(controller, app), name=app, route_prefix=None)
-            for app, model in targets
+            serve.RunTarget(
+                target=_deployment(target.model).bind(controller, target.app, target.ticket),
+                name=target.app,
+                route_prefix=None,
+            )
+            for target in targets
         ]
     )
 

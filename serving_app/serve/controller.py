@@ -13,12 +13,12 @@ applied last is kept in the cluster's key-value store; running versions are adop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pickle
 import time
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +28,17 @@ from serving_app import ray_private
 from serving_app.config import ModelConfig, ServingConfig, to_intents
 from serving_app.core import events
 from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
-from serving_app.core.errors import Code, Internal, NotFound, ServingError, Unavailable
+from serving_app.core.errors import Code, Internal, NotFound, Unavailable
 from serving_app.core.manager import Manager, ManagerOptions
-from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app, servable_app
+from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host import Assignment
 from serving_app.serve import apps
-from serving_app.serve.apps import AppState, Observation
+from serving_app.serve.apps import AppState
 from serving_app.serve.assignments import assignment_for
+from serving_app.serve.fleet import Fleet, Order
 from serving_app.serve.followers import Followers
 from serving_app.serve.polling import Polling
 
@@ -70,16 +71,10 @@ class Controller:
         self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
         self._followers = Followers(self._inbox.put_nowait)
         self._polling = Polling(self._inbox.put_nowait)
-        self._orders: asyncio.Queue[list[StartLoad] | StartUnload] = asyncio.Queue()
-        self._serve_thread = ThreadPoolExecutor(1, thread_name_prefix="serve")
+        self._fleet = Fleet(app, self._model, self._inbox.put_nowait)
         self._paths: dict[ServableId, str] = {}
-        self._reported: dict[ServableId, Mapping[str, Signature]] = {}
-        self._loading: dict[ServableId, float] = {}  # and when each load counts as failed
-        self._unloading: set[ServableId] = set()
-        self._serving: set[ServableId] = set()
         self._gateways: dict[str, dict[str, str]] = {}
         self._closing = False
-        self._look = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         # Here, and not at somebody's call: after a crash Ray constructs the actor anew, and nobody else notices.
         self._spawn(self._run())
@@ -123,18 +118,13 @@ class Controller:
             await asyncio.sleep(0.1)
         return assignment_for(servable, path, self._model(servable.name), self._applied.config.cache_dir)
 
-    async def replica_loaded(self, app: str, signatures: Mapping[str, Signature]) -> None:
-        """A replica has loaded its version; it is ready once Serve routes to it."""
-        self._reported[self._servable_of(app)] = signatures
-        self._look.set()
+    async def replica_loaded(self, app: str, ticket: str, signatures: Mapping[str, Signature]) -> None:
+        """A replica has loaded its version."""
+        self._fleet.report_loaded(self._servable_of(app), ticket, signatures)
 
-    async def replica_failed(self, app: str, code: Code, message: str) -> None:
-        """A replica could not load its version. Matters while the version is loading, not while others serve it."""
-        servable = self._servable_of(app)
-        logger.warning("%s: a replica could not load it: %s: %s", servable, Code(code).name, message)
-        if servable in self._loading:
-            self._loading.pop(servable, None)
-            self._inbox.put_nowait(events.LoadFailed(servable, Code(code), message))
+    async def replica_failed(self, app: str, ticket: str, code: Code, message: str) -> None:
+        """A replica could not load its version."""
+        self._fleet.report_failed(self._servable_of(app), ticket, code, message)
 
     # Calls of people and tools.
 
@@ -153,7 +143,7 @@ class Controller:
     async def _run(self) -> None:
         await self._adopt()
         self._apply()
-        self._spawn(self._carry_out_orders())
+        self._spawn(self._fleet.carry_out_orders())
         self._spawn(self._observe())
         pending: list[events.Event] = [events.Tick()]
         while not self._closing:
@@ -181,7 +171,7 @@ class Controller:
             for version, path in event.versions.items():
                 self._paths[ServableId(event.model, version)] = path
 
-    def _perform(self, action: list[StartLoad] | PublishRoutes | StartUnload) -> None:
+    def _perform(self, action: Order | PublishRoutes) -> None:
         if isinstance(action, PublishRoutes):
             self._followers.publish(action.table)
             return
@@ -191,114 +181,29 @@ class Controller:
             for load in action:
                 self._paths[load.servable] = load.path
                 logger.info("%s: loading from %s (attempt %d)", load.servable, load.path, load.attempt)
-        self._orders.put_nowait(action)
-
-    # Orders to Serve.
-
-    async def _carry_out_orders(self) -> None:
-        while True:
-            order = await self._orders.get()
-            if isinstance(order, StartUnload):
-                await self._unload(order.servable)
-            else:
-                await self._load(order)
-            self._look.set()
-
-    async def _load(self, loads: list[StartLoad]) -> None:
-        wanted = [load.servable for load in loads]
-        self._loading.update((servable, self._load_deadline(servable)) for servable in wanted)
-        for servable in wanted:
-            self._reported.pop(servable, None)
-        try:
-            targets = [(servable_app(self._app, servable), self._model(servable.name)) for servable in wanted]
-            await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
-        except Exception as error:  # one order failed; the versions it was about hear of it, nobody else
-            logger.exception("deploying %s failed", ", ".join(map(str, wanted)))
-            for servable in wanted:
-                self._loading.pop(servable, None)
-                self._inbox.put_nowait(_failed(servable, error))
-
-    async def _unload(self, servable: ServableId) -> None:
-        self._loading.pop(servable, None)
-        self._serving.discard(servable)
-        try:
-            await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
-        except Exception:  # the observer sees whether it is gone, and orders the removal again if not
-            logger.exception("%s: ordering its removal failed", servable)
-        self._unloading.add(servable)
-
-    async def _on_serve_thread(self, function: Any, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._serve_thread, function, *args)
-
-    # What Serve does.
+        self._fleet.order(action)
 
     async def _observe(self) -> None:
+        """Look at Serve again and again, until the application that owns this controller is gone."""
         absences = 0
         while not self._closing:
             self._followers.expire()
             seen = await asyncio.to_thread(apps.observe, self._app)
             if seen is not None:
-                await self._compare(seen)
+                await self._fleet.look(seen)
                 absences = absences + 1 if seen.owner is None else 0
                 if (seen.owner and seen.owner.state is AppState.DELETING) or absences > 1 or not seen.serve_running:
                     await self._close(seen.serve_running)
                     return
-            self._look.clear()
-            try:
-                await asyncio.wait_for(self._look.wait(), self._patience(absences))
-            except TimeoutError:
-                continue
+            self._fleet.stirred.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._fleet.stirred.wait(), self._patience(absences))
 
     def _patience(self, absences: int) -> float:
         """How long until the next look: short where Serve is about to be done with something."""
-        if self._unloading or absences or any(servable in self._reported for servable in self._loading):
+        if absences or self._fleet.is_about_to_change:
             return _BUSY_OBSERVE_S
-        return _LOADING_OBSERVE_S if self._loading else _IDLE_OBSERVE_S
-
-    async def _compare(self, seen: Observation) -> None:
-        """Turn what Serve reports into events about the versions that something is expected of."""
-        for servable in list(self._loading):
-            app = seen.servables.get(servable)
-            if app is None or app.state is AppState.STARTING:
-                self._give_up_if_late(servable, app.message if app else "")
-            elif app.state is AppState.RUNNING:
-                await self._has_loaded(servable)
-            else:
-                self._loading.pop(servable, None)
-                self._inbox.put_nowait(events.LoadFailed(servable, Code.UNAVAILABLE, app.message or "deleted"))
-        for servable in list(self._unloading):
-            app = seen.servables.get(servable)
-            if app is None:
-                self._unloading.discard(servable)
-                logger.info("%s: gone", servable)
-                self._inbox.put_nowait(events.ServableGone(servable))
-            elif app.state is not AppState.DELETING:
-                self._orders.put_nowait(StartUnload(servable))
-        for servable in list(self._serving):
-            if servable not in seen.servables:
-                self._serving.discard(servable)
-                logger.warning("%s: its application has vanished", servable)
-                self._inbox.put_nowait(events.ServableGone(servable))
-
-    def _give_up_if_late(self, servable: ServableId, message: str) -> None:
-        if time.monotonic() > self._loading[servable]:
-            del self._loading[servable]
-            reason = f"not loaded within load_timeout_s; {message}".rstrip("; ")
-            self._inbox.put_nowait(events.LoadFailed(servable, Code.DEADLINE_EXCEEDED, reason))
-
-    async def _has_loaded(self, servable: ServableId) -> None:
-        app = servable_app(self._app, servable)
-        signatures = self._reported.get(servable)
-        if signatures is None:
-            try:
-                signatures = await asyncio.to_thread(apps.signatures_of, app)
-            except Exception as error:  # asked again at the next look
-                logger.warning("%s runs but does not tell its signatures yet: %s", servable, error)
-                return
-        self._loading.pop(servable, None)
-        self._serving.add(servable)
-        logger.info("%s: ready", servable)
-        self._inbox.put_nowait(events.ServableLoaded(servable, app, signatures))
+        return _LOADING_OBSERVE_S if self._fleet.is_waiting else _IDLE_OBSERVE_S
 
     # Beginning and end.
 
@@ -312,23 +217,7 @@ class Controller:
             logger.info("adopting %d running versions", len(seen.servables))
             # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
             self._followers.acknowledge("followers-before-restart", 0)
-        for servable, app in seen.servables.items():
-            name = servable_app(self._app, servable)
-            if app.state is AppState.DELETING:
-                # Modelled as an abandoned load: the manager orders its removal, or loads it again once it is gone.
-                self._loading[servable] = self._load_deadline(servable)
-                self._inbox.put_nowait(events.LoadAdopted(servable))
-                continue
-            try:
-                if app.state is not AppState.RUNNING:
-                    raise Unavailable("not running yet")
-                signatures = await asyncio.to_thread(apps.signatures_of, name)
-            except Exception:
-                self._loading[servable] = self._load_deadline(servable)
-                self._inbox.put_nowait(events.LoadAdopted(servable))
-            else:
-                self._serving.add(servable)
-                self._inbox.put_nowait(events.ServableAdopted(servable, name, signatures))
+        await self._fleet.adopt(seen)
         while not self._inbox.empty():
             self._manager.handle(self._inbox.get_nowait(), now=time.time())
 
@@ -347,7 +236,7 @@ class Controller:
                 if seen.owner is None or not self._live_gateways():
                     for servable, app in seen.servables.items():
                         if app.state is not AppState.DELETING:
-                            await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
+                            await self._fleet.remove(servable)
             await asyncio.sleep(0.1)
         ray_private.delete_state(self._state_key)
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
@@ -380,12 +269,6 @@ class Controller:
                 return model
         raise NotFound(f"the model {name} is not configured any more")
 
-    def _load_deadline(self, servable: ServableId) -> float:
-        try:
-            return time.monotonic() + self._model(servable.name).load_timeout_s
-        except NotFound:  # dropped from the configuration meanwhile; its removal is about to be ordered
-            return time.monotonic()
-
     def _servable_of(self, app: str) -> ServableId:
         servable = parse_servable_app(self._app, app)
         if servable is None:
@@ -408,9 +291,9 @@ def _manager_options(config: ServingConfig) -> ManagerOptions:
     )
 
 
-def _grouped(actions: list[Action]) -> list[list[StartLoad] | PublishRoutes | StartUnload]:
+def _grouped(actions: list[Action]) -> list[Order | PublishRoutes]:
     """The same orders, with neighbouring loads as one: Serve deploys many applications in one go."""
-    grouped: list[list[StartLoad] | PublishRoutes | StartUnload] = []
+    grouped: list[Order | PublishRoutes] = []
     for action in actions:
         if not isinstance(action, StartLoad):
             grouped.append(action)
@@ -419,12 +302,6 @@ def _grouped(actions: list[Action]) -> list[list[StartLoad] | PublishRoutes | St
         else:
             grouped.append([action])
     return grouped
-
-
-def _failed(servable: ServableId, error: Exception) -> events.LoadFailed:
-    if isinstance(error, ServingError):
-        return events.LoadFailed(servable, error.code, error.message)
-    return events.LoadFailed(servable, Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def _stop_process_on_failure(task: asyncio.Task[None]) -> None:

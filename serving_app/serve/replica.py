@@ -34,7 +34,7 @@ _SPREAD_ABOVE_S = 200e-6
 class ServableReplica:
     """Answers `predict_many` for one version."""
 
-    async def __init__(self, controller: str, app: str) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, controller: str, app: str, ticket: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._app = app
         self._host = Host()
         self._threads = max(2, os.cpu_count() or 2)
@@ -48,13 +48,13 @@ class ServableReplica:
             self._signatures: Mapping[str, Signature] = await asyncio.to_thread(self._host.load, self._assignment)
         except Exception as error:
             failure = _as_serving_error(error)
-            await actor.replica_failed.remote(app, failure.code, failure.message)
+            await actor.replica_failed.remote(app, ticket, failure.code, failure.message)
             raise
         if self._assignment.batching is not None:
             self._configure_batching(self._assignment)
         logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path,
                     time.monotonic() - started)
-        await actor.replica_loaded.remote(app, self._signatures)
+        await actor.replica_loaded.remote(app, ticket, self._signatures)
 
     def describe(self) -> Mapping[str, Signature]:
         """The signatures of the version held here, for a controller that was restarted."""

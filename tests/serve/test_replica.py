@@ -37,10 +37,10 @@ class Controller:
         assert app == APP
         return self._assignment
 
-    async def replica_loaded(self, app: str, signatures: Mapping[str, Signature]) -> None:
+    async def replica_loaded(self, app: str, _ticket: str, signatures: Mapping[str, Signature]) -> None:
         self.loaded.append(signatures)
 
-    async def replica_failed(self, app: str, code: Code, message: str) -> None:
+    async def replica_failed(self, app: str, _ticket: str, code: Code, message: str) -> None:
         self.failed.append((code, message))
 
 
@@ -74,7 +74,7 @@ class Stage:
         replica = ServableReplica.__new__(ServableReplica)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await replica.__init__("controller:default", APP)  # type: ignore[misc]
+                await replica.__init__("controller:default", APP, "ticket")  # type: ignore[misc]
                 await scenario(replica)
         finally:
             await self._close_queue()

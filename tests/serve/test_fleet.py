@@ -1,0 +1,277 @@
+"""The fleet against a Serve that does what the test says: what it orders, and what it makes of what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from serving_app.config import ModelConfig
+from serving_app.core.actions import StartLoad, StartUnload
+from serving_app.core.errors import Code, NotFound
+from serving_app.core.events import Event, LoadAdopted, LoadFailed, ServableAdopted, ServableGone, ServableLoaded
+from serving_app.core.servable import ServableId
+from serving_app.serve import apps
+from serving_app.serve.apps import AppSeen, AppState, Observation, Target
+from serving_app.serve.fleet import Fleet
+from tests.stepping import until
+
+ONE, TWO = ServableId("m", 1), ServableId("m", 2)
+SIGNATURES: dict[str, Any] = {"serving_default": "of m"}
+
+
+class World:
+    """Serve as far as the fleet sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shown: dict[ServableId, AppSeen] = {}
+        self.deployed: list[list[Target]] = []
+        self.deleted: list[str] = []
+        self.events: list[Event] = []
+        self.refusal: Exception | None = None
+        self.signatures: dict[str, Any] | None = SIGNATURES
+        self.model = ModelConfig(name="m", base_path="/m")
+        self.fleet = Fleet("app", self._find, self.events.append)
+        monkeypatch.setattr(apps, "deploy", self._deploy)
+        monkeypatch.setattr(apps, "delete", self.deleted.append)
+        monkeypatch.setattr(apps, "signatures_of", self._signatures_of)
+
+    def show(self, servable: ServableId, state: AppState | None, message: str = "") -> None:
+        """From now on Serve shows this version so; None is not at all."""
+        self.shown.pop(servable, None)
+        if state is not None:
+            self.shown[servable] = AppSeen(state, message)
+
+    async def look(self) -> list[Event]:
+        """What the fleet makes of what Serve shows now."""
+        before = len(self.events)
+        await self.fleet.look(Observation(True, AppSeen(AppState.RUNNING), dict(self.shown)))
+        return self.events[before:]
+
+    async def load(self, *servables: ServableId, order: int = 1) -> list[Target]:
+        """Have versions loaded; what was deployed for that."""
+        count = len(self.deployed)
+        self.fleet.order([StartLoad(servable, "/m", order=order) for servable in servables])
+        await until(lambda: len(self.deployed) > count)
+        return self.deployed[-1]
+
+    def _find(self, name: str) -> ModelConfig:
+        if name != "m":
+            raise NotFound(f"{name} is not configured")
+        return self.model
+
+    def _deploy(self, controller: str, targets: Sequence[Target]) -> None:
+        assert controller == "controller:app"
+        if self.refusal is not None:
+            raise self.refusal
+        self.deployed.append(list(targets))
+
+    def _signatures_of(self, name: str) -> dict[str, Any]:
+        if self.signatures is None:
+            raise RuntimeError("no answer")
+        return self.signatures
+
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
+    async def run(scenario: Scenario) -> None:
+        world = World(monkeypatch)
+        worker = asyncio.create_task(world.fleet.carry_out_orders())
+        try:
+            await scenario(world)
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+    return lambda scenario: asyncio.run(run(scenario))
+
+
+def test_a_version_is_ready_when_serve_routes_to_it(play: Callable[[Scenario], None]) -> None:
+    """A replica's report alone makes no version ready; Serve must show its application as running."""
+
+    async def scenario(world: World) -> None:
+        [target] = await world.load(ONE, order=7)
+        assert target.app == "app:m@1"
+        world.show(ONE, AppState.STARTING)
+        world.fleet.report_loaded(ONE, target.ticket, SIGNATURES)
+        assert world.fleet.is_about_to_change
+        assert await world.look() == []
+        world.show(ONE, AppState.RUNNING)
+        world.signatures = None  # the report had them, so nobody is asked
+        assert await world.look() == [ServableLoaded(ONE, "app:m@1", SIGNATURES, 7)]
+        assert await world.look() == []
+        assert not world.fleet.is_waiting
+
+    play(scenario)
+
+
+def test_loads_ordered_together_are_deployed_together(play: Callable[[Scenario], None]) -> None:
+    """Serve is asked once for all of them, and each has a ticket of its own."""
+
+    async def scenario(world: World) -> None:
+        targets = await world.load(ONE, TWO)
+        assert [target.app for target in targets] == ["app:m@1", "app:m@2"]
+        assert len({target.ticket for target in targets}) == 2
+
+    play(scenario)
+
+
+def test_reports_of_an_earlier_load_are_not_news(play: Callable[[Scenario], None]) -> None:
+    """A failure that a replica of the first try reports late does not fail the second."""
+
+    async def scenario(world: World) -> None:
+        [first] = await world.load(ONE, order=1)
+        world.fleet.report_failed(ONE, first.ticket, Code.NOT_FOUND, "no file")
+        assert world.events == [LoadFailed(ONE, Code.NOT_FOUND, "no file", 1)]
+        [second] = await world.load(ONE, order=3)
+        world.fleet.report_failed(ONE, first.ticket, Code.NOT_FOUND, "no file")
+        world.fleet.report_loaded(ONE, first.ticket, SIGNATURES)
+        assert len(world.events) == 1
+        assert not world.fleet.is_about_to_change
+        world.fleet.report_failed(ONE, second.ticket, Code.DATA_LOSS, "torn file")
+        assert world.events[1:] == [LoadFailed(ONE, Code.DATA_LOSS, "torn file", 3)]
+
+    play(scenario)
+
+
+def test_a_replica_that_fails_beside_others_fails_no_version(play: Callable[[Scenario], None]) -> None:
+    """Once the version is ready, Serve replaces single replicas; the version stays."""
+
+    async def scenario(world: World) -> None:
+        [target] = await world.load(ONE)
+        world.show(ONE, AppState.RUNNING)
+        await world.look()
+        world.fleet.report_failed(ONE, target.ticket, Code.INTERNAL, "out of memory")
+        world.show(ONE, AppState.BROKEN)
+        assert await world.look() == []
+
+    play(scenario)
+
+
+def test_serve_giving_up_fails_the_load(play: Callable[[Scenario], None]) -> None:
+    """Where no replica could report, what Serve says becomes the reason."""
+
+    async def scenario(world: World) -> None:
+        await world.load(ONE)
+        world.show(ONE, AppState.BROKEN, "the worker died")
+        assert await world.look() == [LoadFailed(ONE, Code.UNAVAILABLE, "the worker died", 1)]
+
+    play(scenario)
+
+
+def test_a_load_that_takes_too_long_fails(play: Callable[[Scenario], None]) -> None:
+    """After load_timeout_s the load counts as failed, with what Serve says about the delay."""
+
+    async def scenario(world: World) -> None:
+        world.model = ModelConfig(name="m", base_path="/m", load_timeout_s=1e-9)
+        await world.load(ONE)
+        world.show(ONE, AppState.STARTING, "waiting for a GPU")
+        [failure] = await world.look()
+        assert failure == LoadFailed(
+            ONE, Code.DEADLINE_EXCEEDED, "not loaded within load_timeout_s; waiting for a GPU", 1
+        )
+
+    play(scenario)
+
+
+def test_a_refused_deployment_fails_its_versions(play: Callable[[Scenario], None]) -> None:
+    """Every version of the order hears why, and later orders are carried out."""
+
+    async def scenario(world: World) -> None:
+        world.refusal = ValueError("no such option")
+        world.fleet.order([StartLoad(ONE, "/m", order=1), StartLoad(TWO, "/m", order=2)])
+        await until(lambda: len(world.events) == 2)
+        assert world.events == [
+            LoadFailed(ONE, Code.INTERNAL, "ValueError: no such option", 1),
+            LoadFailed(TWO, Code.INTERNAL, "ValueError: no such option", 2),
+        ]
+        world.refusal = None
+        await world.load(ONE)
+
+    play(scenario)
+
+
+def test_an_unload_is_done_when_nothing_is_left(play: Callable[[Scenario], None]) -> None:
+    """ServableGone comes when Serve shows the application no more, with the number of the order."""
+
+    async def scenario(world: World) -> None:
+        await world.load(ONE)
+        world.show(ONE, AppState.RUNNING)
+        await world.look()
+        world.fleet.order(StartUnload(ONE, 9))
+        await until(lambda: world.fleet.is_about_to_change)
+        assert world.deleted == ["app:m@1"]
+        world.show(ONE, AppState.DELETING)
+        assert await world.look() == []
+        world.show(ONE, None)
+        assert await world.look() == [ServableGone(ONE, 9)]
+        assert await world.look() == []
+
+    play(scenario)
+
+
+def test_a_removal_that_serve_did_not_hear_of_is_ordered_again(play: Callable[[Scenario], None]) -> None:
+    """An application that is to go and still runs is deleted once more."""
+
+    async def scenario(world: World) -> None:
+        world.show(ONE, AppState.RUNNING)
+        world.fleet.order(StartUnload(ONE, 2))
+        await until(lambda: world.deleted == ["app:m@1"])
+        await until(lambda: world.fleet.is_about_to_change)
+        assert await world.look() == []
+        await until(lambda: world.deleted == ["app:m@1", "app:m@1"])
+
+    play(scenario)
+
+
+def test_a_version_that_vanishes_is_told(play: Callable[[Scenario], None]) -> None:
+    """Somebody else deleted a ready version's application: gone, by the order that had loaded it."""
+
+    async def scenario(world: World) -> None:
+        await world.load(ONE, order=4)
+        world.show(ONE, AppState.RUNNING)
+        await world.look()
+        world.show(ONE, None)
+        assert await world.look() == [ServableGone(ONE, 4)]
+        assert await world.look() == []
+
+    play(scenario)
+
+
+def test_what_runs_is_adopted(play: Callable[[Scenario], None]) -> None:
+    """Running versions are adopted with their signatures, anything else as a load whose outcome is awaited."""
+
+    async def scenario(world: World) -> None:
+        three = ServableId("m", 3)
+        world.show(ONE, AppState.RUNNING)
+        world.show(TWO, AppState.STARTING)
+        world.show(three, AppState.DELETING)
+        await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES), LoadAdopted(TWO), LoadAdopted(three)]
+        world.show(TWO, AppState.RUNNING)
+        assert await world.look() == [
+            ServableLoaded(TWO, "app:m@2", SIGNATURES, 0),
+            LoadFailed(three, Code.UNAVAILABLE, "its application was deleted", 0),
+        ]
+
+    play(scenario)
+
+
+def test_an_adopted_version_that_does_not_answer_yet_is_asked_again(play: Callable[[Scenario], None]) -> None:
+    """A running application whose replicas do not tell their signatures is ready as soon as they do."""
+
+    async def scenario(world: World) -> None:
+        world.show(ONE, AppState.RUNNING)
+        world.signatures = None
+        await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert world.events == [LoadAdopted(ONE)]
+        assert await world.look() == []
+        world.signatures = SIGNATURES
+        assert await world.look() == [ServableLoaded(ONE, "app:m@1", SIGNATURES, 0)]
+
+    play(scenario)
