@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray import serve
 
-from tests.cluster.asking import ask_everywhere, ask_rest, steadily
-from tests.cluster.serving import Serving
+from tests.cluster.asking import ask_everywhere, ask_rest, open_rest, steadily
+from tests.cluster.serving import Serving, free_port
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
 
@@ -29,3 +32,49 @@ def test_gateways_are_replaced(app: Serving, base: Path, zoo: Zoo, before: int, 
         load.wait_for_more()
     load.assert_nothing_failed()
     assert ask_rest(app, "added")() == 2
+
+
+def test_removed_model(app: Serving, base: Path, zoo: Zoo) -> None:
+    """A model that the configuration does not name any more is not served any more; the others are left alone."""
+    app.deploy({"half_plus_two": str(base), "removed": zoo.base("half_plus_two")})
+    app.wait_for_version("half_plus_two", 1)
+    app.wait_for_version("removed", 2)
+    replicas = app.replicas("half_plus_two", 1)
+    with steadily(ask_everywhere(app)) as load:
+        app.deploy({"half_plus_two": str(base)})
+        wait_for("the model to go", lambda: app.apps() == {app.name, f"{app.name}:half_plus_two@1"})
+    load.assert_nothing_failed()
+    assert app.replicas("half_plus_two", 1) == replicas
+    assert open_rest(app).request("POST", "/v1/models/removed:predict", {"instances": [1.0]}) == (
+        404, {"error": "Servable not found for request: Latest(removed)"}
+    )
+
+
+def test_ports_of_others(new_serving: Callable[[str], Serving], base: Path) -> None:
+    """A port that somebody else has is refused by a message that names it and the setting; nobody is disturbed."""
+    first, second = new_serving("-first"), new_serving("-second")
+    first.deploy({"half_plus_two": str(base)})
+    first.wait_for_version("half_plus_two", 1)
+    ask = ask_rest(first)
+    second.rest_port = first.rest_port
+    refusal = f"REST port 127.0.0.1:{second.rest_port} is in use by the serving app '{first.name}'"
+    assert refusal in refused(second, base)
+    second.rest_port = free_port()
+    with socket.create_server(("127.0.0.1", second.grpc_port)):
+        refusal = f"gRPC port 127.0.0.1:{second.grpc_port} is in use by another program"
+        message = refused(second, base)
+        assert refusal in message
+        assert "gateway.grpc_port" in message
+    assert ask() == 1
+    second.deploy({"half_plus_two": str(base)})
+    second.wait_for_version("half_plus_two", 1)
+    assert ask_rest(second)() == 1
+    assert ask() == 1
+
+
+def refused(app: Serving, base: Path) -> str:
+    """Why the app could not be deployed."""
+    with pytest.raises(RuntimeError):
+        app.deploy({"half_plus_two": str(base)})
+    deployments = serve.status().applications[app.name].deployments
+    return "\n".join(deployment.message for deployment in deployments.values())
