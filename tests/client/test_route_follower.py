@@ -49,6 +49,8 @@ class Following:
         self.actor: Any = Actor(controller)
         self.connections = 0
         self.tables: list[int] = []
+        self.prepared = asyncio.Event()
+        self.prepared.set()
         self.follower = RouteFollower("gateway:1", self._connect, self._prepare)
 
     async def _connect(self) -> Any:
@@ -58,8 +60,8 @@ class Following:
         return self.actor
 
     async def _prepare(self, table: RouteTable) -> None:
-        assert self.follower.table.revision < table.revision, "told before it is routed by"
         self.tables.append(table.revision)
+        await self.prepared.wait()
 
     async def has(self, revision: int) -> None:
         """Wait for a table."""
@@ -126,6 +128,25 @@ def test_tables_come_as_they_are_published() -> None:
             await following.has(revision)
             await until(lambda revision=revision: controller.acknowledged[-1] == revision)
         assert following.tables == [1, 2, 3, 7]
+
+    asyncio.run(scenario())
+
+
+def test_no_request_follows_a_table_that_is_not_prepared() -> None:
+    """While the way to a new table's versions is prepared requests follow the older one, and that one is in use."""
+
+    async def scenario() -> None:
+        controller, following = await started()
+        following.prepared.clear()
+        controller.publish(2)
+        await until(lambda: following.tables == [1, 2])
+        await turns()
+        with following.follower.lease() as table:
+            assert table.revision == 1
+        assert controller.acknowledged == [1]
+        following.prepared.set()
+        await following.has(2)
+        await until(lambda: controller.acknowledged == [1, 2])
 
     asyncio.run(scenario())
 
