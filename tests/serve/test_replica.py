@@ -85,8 +85,9 @@ class Stage:
         """End the decorator's queue while its loop runs; later it would make a loop for that and not close it."""
         queue, self._queue._queue = self._queue._queue, None
         if queue is not None:
-            queue._handle_batch_task.cancel()
-            await asyncio.gather(queue._handle_batch_task, return_exceptions=True)
+            task, queue._handle_batch_task = queue._handle_batch_task, None
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def reset(self) -> None:
         """Leave the decorator as it was."""
