@@ -115,11 +115,14 @@ class Fleet:
     async def _unload(self, order: StartUnload) -> None:
         self._loading.pop(order.servable, None)
         self._serving.pop(order.servable, None)
-        try:
-            await self.remove(order.servable)
-        except Exception:  # a look shows whether it is gone, and has the removal ordered again if not
-            logger.exception("%s: ordering its removal failed", order.servable)
+        await self._try_to_remove(order.servable)
         self._unloading[order.servable] = order.order
+
+    async def _try_to_remove(self, servable: ServableId) -> None:
+        try:
+            await self.remove(servable)
+        except Exception:  # the next look shows whether it is gone, and tries again if not
+            logger.exception("%s: ordering its removal failed", servable)
 
     async def _on_serve_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._serve_thread, function, *args)
@@ -153,7 +156,8 @@ class Fleet:
                 logger.info("%s: gone", servable)
                 self._emit(events.ServableGone(servable, order))
             elif app.state is not AppState.DELETING:
-                self.order(StartUnload(servable, order))
+                # Not as an order in the queue: that might be carried out when the version is being loaded again.
+                await self._try_to_remove(servable)
         for servable in self._serving.keys() - seen.servables.keys():
             logger.warning("%s: its application has vanished", servable)
             self._emit(events.ServableGone(servable, self._serving.pop(servable)))

@@ -224,7 +224,7 @@ def test_a_removal_that_serve_did_not_hear_of_is_ordered_again(play: Callable[[S
         await until(lambda: world.deleted == ["app:m@1"])
         await until(lambda: world.fleet.is_about_to_change)
         assert await world.look() == []
-        await until(lambda: world.deleted == ["app:m@1", "app:m@1"])
+        assert world.deleted == ["app:m@1", "app:m@1"]
 
     play(scenario)
 
