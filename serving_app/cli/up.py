@@ -49,7 +49,10 @@ def add_listening(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", default="default", help="name of the serving app on the cluster (default: default)")
     parser.add_argument(
-        "--address", help="the Ray cluster to join, or `local` to start one (default: what Ray finds, else a new one)"
+        # Ray's own reading of the variable would start a new cluster in silence where that one does not answer.
+        "--address", default=os.environ.get("RAY_ADDRESS") or None,
+        help="the Ray cluster to join, or `local` to start one (default: RAY_ADDRESS, else what Ray finds, else a new "
+        "one)",
     )
 
 
@@ -115,7 +118,9 @@ def _join_or_start_ray(address: str | None) -> bool:
             ray.init(address=address or "auto", **quiet)
         except (ConnectionError, RuntimeError) as error:
             if address:
-                raise FailedPrecondition(f"no Ray cluster at {address}: {error}") from error
+                raise FailedPrecondition(
+                    f"no Ray cluster at {address}: {error}. If it asks for a token, set RAY_AUTH_MODE=token"
+                ) from error
         else:
             _say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
             return False
