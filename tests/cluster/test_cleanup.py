@@ -41,7 +41,7 @@ def processes(folder: Path) -> dict[int, str]:
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == folder:
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\\0", b" ").decode().strip()
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
         except OSError:  # it has just ended
             continue
     return found
@@ -133,9 +133,9 @@ def test_up_without_a_cluster(folder: Path, zoo: Zoo) -> None:
     port = free_port()
     command = [
         str(BIN / "serving-app"), "up", "--model", f"half_plus_two={zoo.base('half_plus_two')}",
-        "--rest-port", str(port), "--grpc-port", str(free_port()), "--http-port", "0",
+        "--rest-port", str(port), "--grpc-port", str(free_port()), "--http-port", "0", "--address", "local",
     ]
-    with running(folder, command, RAY_ADDRESS="local"):
+    with running(folder, command):
         assert wait_for_answer(port, "half_plus_two") == 2
     wait_for("all processes to end", lambda: not processes(folder))
 
@@ -159,7 +159,8 @@ def test_on_a_cluster_that_stays(folder: Path, zoo: Zoo) -> None:
             "--rest-port", str(ports[0]), "--grpc-port", str(ports[1]), "--http-port", str(ports[2]),
         ]
         for command in (up, serve_run):
-            with running(folder, command):
+            # Ray wants this said of clusters that it does not find by itself.
+            with running(folder, command, RAY_AUTH_MODE="token"):
                 assert wait_for_answer(ports[0], "half_plus_two") == 2
                 assert any("half_plus_two@2" in title for title in workers(folder))
             wait_for("all actors to end", lambda: not workers(folder))
