@@ -49,7 +49,7 @@ def add_listening(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", default="default", help="name of the serving app on the cluster (default: default)")
     parser.add_argument(
-        # Ray's own reading of the variable would start a new cluster in silence where that one does not answer.
+        # Read here, so that a cluster that is named and does not answer is an error, and no reason to start another.
         "--address", default=os.environ.get("RAY_ADDRESS") or None,
         help="the Ray cluster to join, or `local` to start one (default: RAY_ADDRESS, else what Ray finds, else a new "
         "one)",

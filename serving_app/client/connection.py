@@ -54,7 +54,8 @@ def connect(app: str = "default", *, address: str | None = None) -> Connection:
             ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise Unavailable(
-                f"no Ray cluster found ({error}); start one with `serving-app up`, or give its address"
+                f"no Ray cluster found ({error}); start one with `serving-app up`, or give its address. "
+                "If it asks for a token, set RAY_AUTH_MODE=token"
             ) from error
     return Connection(app)
 
