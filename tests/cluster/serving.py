@@ -96,12 +96,15 @@ class Serving:
         return {status.version: status for status in table.models[model].statuses}
 
     def wait_for_version(self, model: str, version: int, state: PublicState = PublicState.AVAILABLE) -> VersionStatus:
-        """Returns the version's status as soon as it is in this state and every gateway knows."""
+        """Returns the version's status as soon as it is in this state; if that is AVAILABLE, every gateway knows then.
+        """
 
         def look() -> VersionStatus | None:
             seen = self.status()
             table, readers = seen["table"], seen["models"].readers
-            if table is None or model not in table.models or min(readers.values(), default=0) < table.revision:
+            if table is None or model not in table.models:
+                return None
+            if state is PublicState.AVAILABLE and min(readers.values(), default=0) < table.revision:
                 return None
             found = [each for each in table.models[model].statuses if each.version == version and each.state is state]
             return found[0] if found else None

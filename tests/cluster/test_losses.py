@@ -53,9 +53,9 @@ def kill_controller(app: Serving) -> int:
 
 def test_replica_dies(app: Serving, load: Load) -> None:
     """Of two replicas one may die without a failed request; another comes up in its place and the route stays."""
-    before = app.replicas(MODEL, 1)
-    kill(next(iter(before.values())))
-    wait_for("a new replica", lambda: len(app.replicas(MODEL, 1).keys() - before.keys()) == 1)
+    name, pid = next(iter(app.replicas(MODEL, 1).items()))
+    kill(pid)
+    wait_for("a new replica", lambda: len(app.replicas(MODEL, 1)) == 2 and name not in app.replicas(MODEL, 1))
     load.wait_for_more()
     load.assert_nothing_failed()
     assert app.versions(MODEL)[1].state is PublicState.AVAILABLE

@@ -28,17 +28,14 @@ def test_resources(app: Serving, zoo: Zoo) -> None:
     """Replicas reserve the CPUs, the memory and the part of a GPU that the model asks for; TensorFlow gets that part
     of the GPU's memory, less what CUDA itself needs.
     """
-    before = taken()
     model = {
         "base_path": zoo.base("half_plus_two"), "replicas": 2, "num_cpus": 0.5, "num_gpus": 0.5, "memory": "100MB"
     }
     app.deploy({"sized": model})
     app.wait_for_version("sized", 2)
-    wanted = {"CPU": 2 * 0.5 + 0.1, "GPU": 2 * 0.5, "memory": 2 * 100_000_000}  # a gateway takes a tenth of a CPU
-    wait_for(
-        f"{wanted} to be reserved",
-        lambda: all(taken()[name] - before[name] == pytest.approx(amount) for name, amount in wanted.items()),
-    )
+    # Two replicas, and a gateway, which takes a tenth of a CPU.
+    wanted = {"CPU": 2 * 0.5 + 0.1, "GPU": 2 * 0.5, "memory": 2 * 100_000_000}
+    wait_for(f"{wanted} to be reserved", lambda: taken() == pytest.approx(wanted))
     for name in app.replicas("sized", 2):
         replica = ray.get_actor(name, namespace="serve")
         assert len(ray.get(replica.__ray_call__.remote(lambda _self: ray.get_gpu_ids()))) == 1
