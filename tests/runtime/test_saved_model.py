@@ -15,7 +15,7 @@ from serving_app.core.errors import Code, DeadlineExceeded, ServingError, Unavai
 from serving_app.protocol import messages
 from serving_app.runtime import LoadOptions, loader_for
 from serving_app.runtime.saved_model import SavedModel, SavedModelLoader
-from serving_app.runtime.tensorflow_c.session import session_config
+from serving_app.runtime.tensorflow_c.session import Session, session_config
 from tests.runtime.ledger import keep_ledger
 from tests.zoo import Zoo
 
@@ -353,6 +353,31 @@ def test_the_callers_thread_may_run_the_whole_graph(zoo: Zoo) -> None:
         outputs = servable.run(example.signature, example.inputs)
         np.testing.assert_allclose(outputs["probabilities"], example.outputs["probabilities"], rtol=1e-6)
     servable.close()
+
+
+def test_quick_calls_move_to_the_callers_thread_and_slow_ones_stay_out(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a signature's runs were quick, no other thread is woken for them; a graph with loops stays stoppable."""
+    places: list[bool] = []
+    run = Session.run
+
+    def watch(*arguments: Any, here: bool = False) -> list[int]:
+        places.append(here)
+        return run(*arguments, here=here)
+
+    monkeypatch.setattr(Session, "run", watch)
+    servable = load("half_plus_two")
+    for _ in range(50):
+        outputs = servable.run("serving_default", {"x": np.array([1, 2, 5], np.float32)}, timeout=30)
+        np.testing.assert_allclose(outputs["y"], [2.5, 3, 4.5])
+    assert (places[0], places[-1]) == (False, True)
+
+    places.clear()
+    looping = load("slow")
+    for _ in range(50):
+        looping.run("serving_default", {"steps": np.array(1, np.int32)}, timeout=30)
+    assert not any(places)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
