@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,15 +32,23 @@ def run(options: argparse.Namespace) -> int:
         raise FailedPrecondition("the demo models could not be made; see above")
     ready = home / "ready"
     options.model = [f"{path.name}={path}" for path in sorted(ready.iterdir()) if path.is_dir()]
-    return serve_until_stopped(read_config(options), options, lambda addresses: _announce(home, addresses))
+    return serve_until_stopped(
+        read_config(options), options, lambda addresses: _announce(home, options.name, addresses)
+    )
 
 
-def _announce(home: Path, addresses: Mapping[str, str]) -> None:
-    print(try_this(home, addresses.get("REST", "127.0.0.1:8501")), flush=True)
+def _announce(home: Path, app: str, addresses: Mapping[str, str]) -> None:
+    print(try_this(home, app, addresses.get("REST", "127.0.0.1:8501")), flush=True)
 
 
-def try_this(home: Path, rest: str) -> str:
-    """What a newcomer may do now, ready to paste into another terminal."""
+def try_this(home: Path, app: str, rest: str) -> str:
+    """What a newcomer may do now. Each command is one line, for pasting it into another terminal with its indentation.
+
+    The Python there is this one, so nothing has to be activated first.
+    """
+    python = f"from serving_app import connect; print(connect({'' if app == 'default' else json.dumps(app)})"
+    python += '.model("half_plus_two").predict(x=[1.0, 2.0, 5.0]))'
+    ready = home / "ready" / "half_plus_two"
     return f"""
 Serving. In another terminal, try
 
@@ -48,13 +58,15 @@ Serving. In another terminal, try
 
   2. Python, from any process on the Ray cluster, without a socket:
 
-     {sys.executable} -c '
-     from serving_app import connect
-     print(connect().model("half_plus_two").predict(x=[1.0, 2.0, 5.0]))'
+     {shlex.join([sys.executable, "-c", python])}
 
-  3. A new version: drop it in, and it takes over without a lost request (then repeat 1 or 2):
+  3. A new version: drop it in, and a moment later it takes over without a lost request (then repeat 1 or 2):
 
-     cp -r {home}/staged/half_plus_two/2 {home}/ready/half_plus_two/
+     {shlex.join(["cp", "-r", str(home / "staged" / "half_plus_two" / "2"), f"{ready}/"])}
+
+  4. The way back: remove it, and version 1 takes over again:
+
+     {shlex.join(["rm", "-r", str(ready / "2")])}
 
 Ctrl-C stops everything.
 """
