@@ -46,6 +46,8 @@ serve: install
 	@$(BIN)/serving-app demo
 
 test: lint types
+	@command -v c++ >/dev/null || { echo 'The tests build a library of custom operations and need a C++ compiler.' \
+		'On Debian and Ubuntu: apt-get install g++' >&2; exit 1; }
 	$(BIN)/python -m pytest
 
 lint: install
