@@ -132,8 +132,11 @@ class ServableReplica:
         queue.set_batch_wait_timeout_s(batching.batch_timeout_micros / 1e6)
 
     async def __del__(self) -> None:
-        await asyncio.to_thread(self._host.unload, self._assignment.servable)
-        self._pool.shutdown(wait=False)
+        # Serve calls this also when the constructor did not get far.
+        assignment: Assignment | None = getattr(self, "_assignment", None)
+        if assignment is not None:
+            await asyncio.to_thread(self._host.unload, assignment.servable)
+            self._pool.shutdown(wait=False)
 
 
 def _as_serving_error(error: Exception) -> ServingError:
