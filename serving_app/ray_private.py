@@ -62,6 +62,21 @@ async def open_handle(app: str) -> DeploymentHandle[Any]:
     return handle
 
 
+async def close_handle(app: str, handle: DeploymentHandle[Any]) -> None:
+    """End what the router of an application's handles does in the background; who asks for a handle gets a new one.
+
+    For an application that autoscales that is two tasks, which would tell Serve of a deployment that is gone once a
+    second for ever. Relies on the global client's cache, which would hand out the closed router again.
+    """
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        for key in [key for key, cached in client.handle_cache.items() if cached.app_name == app]:
+            del client.handle_cache[key]
+    await handle.shutdown_async()
+
+
 def inline(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
     """The handle's method with arguments inside the request. Relies on `_by_reference`."""
     return handle.options(

@@ -28,6 +28,7 @@ class HandleCallers:
 
     def __init__(self) -> None:
         self._callers: dict[str, tuple[Caller, _Hop]] = {}
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def prepare(self, table: RouteTable) -> None:
         """Get ready to route by this table: when a request follows it, the way to the replicas is known already.
@@ -36,7 +37,10 @@ class HandleCallers:
         """
         named = {route.app for model in table.models.values() for route in model.routes.values()}
         for app in [app for app, (caller, _) in self._callers.items() if app not in named and caller.is_idle]:
-            del self._callers[app]
+            _, hop = self._callers.pop(app)
+            ending = asyncio.create_task(hop.close())
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
         new = [self._open(app)[1] for app in named - self._callers.keys()]
         await asyncio.gather(*(hop.prepare() for hop in new))
 
@@ -73,6 +77,12 @@ class _Hop:
                     await asyncio.sleep(0.01)
         except (TimeoutError, RayError, RayServeException) as error:
             logger.warning("%s: no replica is known yet: %r", self._app, error)
+
+    async def close(self) -> None:
+        """Leave nothing behind that works for the application in the background."""
+        ways, self._ways = self._ways, None
+        if ways is not None:
+            await ray_private.close_handle(self._app, ways.inline)
 
     async def send(self, calls: list[Call]) -> Answer:
         """One reply per call. A replica that dies under them means one more try, elsewhere."""

@@ -51,12 +51,18 @@ class Serve:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened: list[Handle] = []
         self.outcomes: list[BaseException] = []
+        self.closed: list[str] = []
         monkeypatch.setattr("serving_app.ray_private.open_handle", self._open)
+        monkeypatch.setattr("serving_app.ray_private.close_handle", self._close)
 
     async def _open(self, app: str) -> Handle:
         handle = Handle(app, self._answer)
         self.opened.append(handle)
         return handle
+
+    async def _close(self, app: str, handle: Handle) -> None:
+        assert handle.app == app
+        self.closed.append(app)
 
     def _answer(self, calls: list[Call]) -> Answer:
         if self.outcomes:
@@ -162,7 +168,9 @@ def test_the_way_is_known_before_the_first_request(serve: Serve) -> None:
 
 
 def test_callers_are_let_go_when_nobody_uses_them(serve: Serve) -> None:
-    """A caller whose application no table names stays while calls are under way, and goes with a later table."""
+    """A caller whose application no table names stays while calls are under way, and goes with a later table, and its
+    handle with it.
+    """
 
     async def scenario() -> None:
         callers = HandleCallers()
@@ -174,7 +182,9 @@ def test_callers_are_let_go_when_nobody_uses_them(serve: Serve) -> None:
         assert callers.find("a") is caller
         await call
         await until(lambda: caller.is_idle)
+        assert serve.closed == []
         await callers.prepare(table(3))
+        await until(lambda: serve.closed == ["a"])
         assert callers.find("a") is not caller
 
     asyncio.run(scenario())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ray import serve
 from ray.experimental import internal_kv
 from ray.serve import context
 from ray.serve._private import constants, handle_options
+from ray.serve._private.client import ServeControllerClient
 from ray.serve._private.request_router import replica_wrapper
 from ray.serve.handle import DeploymentHandle
 
@@ -42,6 +45,29 @@ def test_the_routers_loop_can_be_chosen(separate: bool) -> None:
     assert isinstance(inspect.getattr_static(DeploymentHandle, "is_initialized"), property)
     options = handle_options.InitHandleOptions.create(_run_router_in_separate_loop=separate)
     assert options._run_router_in_separate_loop is separate
+
+
+def test_a_handle_can_be_closed() -> None:
+    """Closing a handle ends its router, and takes it out of the cache of handles that Serve keeps."""
+
+    class Handle:
+        def __init__(self, app_name: str) -> None:
+            self.app_name = app_name
+            self.closed = False
+
+        async def shutdown_async(self) -> None:
+            self.closed = True
+
+    assert takes(DeploymentHandle.shutdown_async, "self")
+    assert isinstance(inspect.getattr_static(DeploymentHandle, "app_name"), property)
+    assert "self.handle_cache[cache_key] = handle" in inspect.getsource(ServeControllerClient.get_handle)
+    mine, other = Handle("app:m@1"), Handle("app:m@2")
+    client = SimpleNamespace(handle_cache={("Servable", each.app_name, False): each for each in (mine, other)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "_get_global_client", lambda **_: client)
+        asyncio.run(ray_private.close_handle("app:m@1", mine))  # type: ignore[arg-type]
+    assert list(client.handle_cache.values()) == [other]
+    assert (mine.closed, other.closed) == (True, False)
 
 
 def test_a_handle_knows_whether_it_has_replicas() -> None:
