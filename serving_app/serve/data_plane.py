@@ -21,6 +21,10 @@ from serving_app.core.routing import Route, RouteTable, VersionStatus, find_stat
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.calls import Call, Outputs
 
+LARGE_BYTES = 1 << 18
+"""Requests above this are decoded in a thread: it may take seconds to find the mistake in megabytes of wrong JSON, and
+other requests are not to wait for that. Below it the thread would cost more than it gains."""
+
 
 class DataPlane:
     """Routes by the newest table and calls the version that it names."""

@@ -6,6 +6,7 @@ generated code is needed.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from serving_app.core.errors import Internal, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import grpc_methods, predict_checks, predict_proto, status_proto
 from serving_app.protocol.calls import Call
-from serving_app.serve.data_plane import DataPlane
+from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
 
 logger = logging.getLogger("ray.serve")
 
@@ -43,11 +44,13 @@ class GrpcApp:
         return [_Methods({path: _guard(path, answer) for path, answer in answers.items()})]
 
     async def _predict(self, request: bytes, context: Any) -> bytes:
-        query = predict_proto.decode_predict(request)
+        is_large = len(request) > LARGE_BYTES
+        parse, decode = predict_proto.decode_predict, predict_proto.decode_inputs
+        query = await asyncio.to_thread(parse, request) if is_large else parse(request)
         with self._plane.route(query.spec) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
             predict_checks.check_inputs(signature, query.inputs)
-            inputs = predict_proto.decode_inputs(query)
+            inputs = await asyncio.to_thread(decode, query) if is_large else decode(query)
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call)

@@ -6,6 +6,7 @@ configured model can be asked) and `/healthz/identity`, by which gateways that s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -19,7 +20,7 @@ from serving_app.protocol import json_predict, json_status, rest_url
 from serving_app.protocol.calls import Call
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
-from serving_app.serve.data_plane import DataPlane
+from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
 
 logger = logging.getLogger("ray.serve")
 
@@ -94,10 +95,12 @@ class RestApp:
     async def _infer(self, call: RestCall, payload: bytes) -> bytes:
         if call.action is not RestAction.PREDICT:
             raise Unimplemented(f":{call.action.value} is not offered yet; call :predict")
-        body = json_predict.parse_predict(payload)
+        is_large = len(payload) > LARGE_BYTES
+        parse, decode = json_predict.parse_predict, json_predict.decode_inputs
+        body = await asyncio.to_thread(parse, payload) if is_large else parse(payload)
         with self._plane.route(call.spec) as route:
             signature = json_predict.find_signature(body, route.signatures)
-            inputs = json_predict.decode_inputs(body, signature)
+            inputs = await asyncio.to_thread(decode, body, signature) if is_large else decode(body, signature)
             run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._timeout)
             outputs = await self._plane.run(route, run)
             return json_predict.encode_outputs(body, outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import socket
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,20 @@ def test_rows_and_columns_are_answered_in_kind(front: Front) -> None:
             assert json.loads(text) == right
             assert answer.headers["content-type"] == "application/json"
             assert int(answer.headers["content-length"]) == len(text)
+
+
+def test_a_large_mistake_holds_up_nobody_else(front: Front) -> None:
+    """While a large body is searched for its mistake, others are answered."""
+    with connection(front.rest_address) as slow, connection(front.rest_address) as quick:
+        slow.request("POST", PREDICT, b"[" * LARGEST_REQUEST)
+        for _ in range(3):
+            quick.request("POST", PREDICT, ONE)
+            assert quick.getresponse().read() == b'{"predictions":[3.5]}'
+        slow_socket: socket.socket = slow.sock
+        assert select.select([slow_socket], [], [], 0)[0] == []
+        answer = slow.getresponse()
+        assert answer.status == 400
+        assert b"JSON Parse error: Invalid value. at offset: 1048576" in answer.read()
 
 
 @pytest.mark.parametrize(
