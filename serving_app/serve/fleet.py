@@ -94,6 +94,7 @@ class Fleet:
         await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
 
     async def _load(self, order: Sequence[StartLoad]) -> None:
+        """Deploy these together; if that is refused, one by one, so that the one to blame hears of it and no other."""
         for load in order:
             self._loading[load.servable] = _Load(self._deadline(load.servable), load.order, uuid.uuid4().hex)
         try:
@@ -106,11 +107,15 @@ class Fleet:
                 for load in order
             ]
             await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
-        except Exception as error:  # the versions that the order was about hear of it, nobody else
-            logger.exception("deploying %s failed", ", ".join(str(load.servable) for load in order))
+        except Exception as error:
+            if len(order) > 1:
+                for load in order:
+                    await self._load([load])
+                return
+            [load] = order
+            logger.exception("deploying %s failed", load.servable)
             failure = error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
-            for load in order:
-                self._fail(load.servable, failure.code, failure.message)
+            self._fail(load.servable, failure.code, failure.message)
 
     async def _unload(self, order: StartUnload) -> None:
         self._loading.pop(order.servable, None)
@@ -163,10 +168,21 @@ class Fleet:
             self._emit(events.ServableGone(servable, self._serving.pop(servable)))
 
     async def adopt(self, seen: Observation) -> None:
-        """Take over what an earlier life of the controller has ordered."""
-        for servable, app in seen.servables.items():
-            name = servable_app(self._app, servable)
-            signatures = await self._ask_signatures(name) if app.state is AppState.RUNNING else None
+        """Take over what an earlier life of the controller has ordered: what answers serves, whatever Serve says of it.
+
+        A version that lost one of its replicas is broken in Serve's eyes until there is another, and answers all the
+        same; to load it again would take the others away as well.
+        """
+        names = {servable: servable_app(self._app, servable) for servable in seen.servables}
+        may_answer = [
+            servable
+            for servable, app in seen.servables.items()
+            if app.state in (AppState.RUNNING, AppState.BROKEN)
+        ]
+        answers = await asyncio.gather(*(self._ask_signatures(names[servable]) for servable in may_answer))
+        found = dict(zip(may_answer, answers, strict=True))
+        for servable, name in names.items():
+            signatures = found.get(servable)
             if signatures is not None:
                 self._serving[servable] = 0
                 self._emit(events.ServableAdopted(servable, name, signatures))

@@ -31,6 +31,7 @@ class World:
         self.deleted: list[str] = []
         self.events: list[Event] = []
         self.refusal: Exception | None = None
+        self.refused: set[str] = set()
         self.signatures: dict[str, Any] | None = SIGNATURES
         self.model = ModelConfig(name="m", base_path="/m")
         self.fleet = Fleet("app", self._find, self.events.append)
@@ -66,6 +67,8 @@ class World:
         assert controller == "controller:app"
         if self.refusal is not None:
             raise self.refusal
+        if refused := self.refused & {target.app for target in targets}:
+            raise ValueError(f"cannot deploy {refused}")
         self.deployed.append(list(targets))
 
     def _signatures_of(self, name: str) -> dict[str, Any]:
@@ -196,6 +199,27 @@ def test_a_refused_deployment_fails_its_versions(play: Callable[[Scenario], None
     play(scenario)
 
 
+def test_a_refused_version_does_not_take_others_along(play: Callable[[Scenario], None]) -> None:
+    """Of versions that were ordered together only the one that Serve refuses fails; the others are deployed."""
+
+    async def scenario(world: World) -> None:
+        world.refused = {"app:m@1"}
+        assert [target.app for target in await world.load(ONE, TWO)] == ["app:m@2"]
+        assert world.events == [LoadFailed(ONE, Code.INTERNAL, "ValueError: cannot deploy {'app:m@1'}", 1)]
+
+    play(scenario)
+
+
+def test_a_model_that_was_dropped_does_not_take_others_along(play: Callable[[Scenario], None]) -> None:
+    """A load of a model that has left the configuration meanwhile fails alone."""
+
+    async def scenario(world: World) -> None:
+        assert [target.app for target in await world.load(ServableId("n", 1), ONE)] == ["app:m@1"]
+        assert world.events == [LoadFailed(ServableId("n", 1), Code.NOT_FOUND, "n is not configured", 1)]
+
+    play(scenario)
+
+
 def test_an_unload_is_done_when_nothing_is_left(play: Callable[[Scenario], None]) -> None:
     """ServableGone comes when Serve shows the application no more, with the number of the order."""
 
@@ -258,6 +282,21 @@ def test_what_runs_is_adopted(play: Callable[[Scenario], None]) -> None:
             ServableLoaded(TWO, "app:m@2", SIGNATURES, 0),
             LoadFailed(three, Code.UNAVAILABLE, "its application was deleted", 0),
         ]
+
+    play(scenario)
+
+
+def test_a_version_that_lost_a_replica_is_adopted(play: Callable[[Scenario], None]) -> None:
+    """What Serve calls broken serves on if some replica of it answers, and is loaded again only if none does."""
+
+    async def scenario(world: World) -> None:
+        world.show(ONE, AppState.BROKEN, "unhealthy")
+        await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES)]
+        world.signatures = None
+        await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert world.events[1:] == [LoadAdopted(ONE)]
+        assert await world.look() == [LoadFailed(ONE, Code.UNAVAILABLE, "unhealthy", 0)]
 
     play(scenario)
 
