@@ -10,7 +10,8 @@ that follows what to do here:
   keeps a few hops in flight over a quick model, and as many as it takes to feed all replicas of a slow one; and when
   replicas fall behind, hops take longer, so more calls share one.
 
-A hop that fails as a whole fails each of its calls. Everything here runs on one event loop.
+A hop that fails as a whole fails each of its calls; so does one that takes longer than any of them may. Everything here
+runs on one event loop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from serving_app.core.errors import Internal, ResourceExhausted, ServingError, Unavailable
+from serving_app.core.errors import DeadlineExceeded, Internal, ResourceExhausted, ServingError, Unavailable
 from serving_app.protocol.calls import Answer, Call, Outputs
 
 _RUN_S = 0.010
@@ -32,6 +33,8 @@ _MAX_BYTES_PER_HOP = 8 << 20
 _FREE_HOPS, _MAX_HOPS = 2, 256
 
 _MIN_GATHER_S, _MAX_GATHER_S = 0.0005, 0.020
+
+_GRACE_S = 0.1
 
 _MAX_WAITING = 20_000
 """Requests that may wait here; more would only grow the memory, and their clients have given up."""
@@ -121,13 +124,18 @@ class Caller:
         started = time.monotonic()
         calls = [_with_time_left(waiting, started) for waiting in members]
         try:
-            replies, run_s = await self._send(calls)
+            # When nobody waits any more, the hop makes room for others: a replica may hang for long.
+            async with asyncio.timeout(_time_for_all(calls)):
+                replies, run_s = await self._send(calls)
             if len(replies) != len(calls):
                 raise Internal(f"{len(calls)} calls were answered by {len(replies)} replies")
         except asyncio.CancelledError:
             # Nobody here cancels a hop: the transport does, when its channel to a replica is closed.
             _fail(members, Unavailable("the replica went away under the request; try again"))
             raise
+        except TimeoutError:
+            _fail(members, DeadlineExceeded("no replica gave an answer in time"))
+            return
         except Exception as error:
             _fail(members, error)
             return
@@ -148,6 +156,14 @@ class Caller:
         self._hops.discard(hop)
         if self._turn is None:
             self._dispatch()
+
+
+def _time_for_all(calls: Iterable[Call]) -> float | None:
+    """After how long surely nobody waits for any of these calls; None if somebody waits for ever."""
+    left = [call.timeout for call in calls]
+    known = [timeout for timeout in left if timeout is not None]
+    # Those who wait guard their deadlines themselves, and know better what to say.
+    return max(known) + _GRACE_S if len(known) == len(left) else None
 
 
 def _fail(members: Iterable[_Waiting], error: Exception) -> None:

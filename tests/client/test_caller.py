@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from serving_app.client.caller import Caller
-from serving_app.core.errors import FailedPrecondition, Internal, InvalidArgument, ResourceExhausted, Unavailable
+from serving_app.core.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Unavailable,
+)
 from serving_app.protocol.calls import Answer, Call, Reply
 from tests.stepping import PATIENCE_S, turns, until
 
@@ -268,6 +275,25 @@ def test_time_that_a_call_waits_here_is_taken_off(monkeypatch: pytest.MonkeyPatc
         assert left[1] is not None
         assert 0 < left[1] <= 0.01
         assert left[2] is None
+
+    asyncio.run(scenario())
+
+
+def test_a_hop_ends_when_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hop without an answer is given up when the time of all its calls is over, and its place is free again."""
+    monkeypatch.setattr("serving_app.client.caller._GRACE_S", 0.0)
+
+    async def scenario() -> None:
+        wire = Wire()
+        caller = await measured(wire)
+        wire.open.clear()
+        [short, long] = ask(caller, 1, timeout=0.001) + ask(caller, 2, timeout=0.002)
+        assert [type(outcome) for outcome in await answers([short, long])] == [DeadlineExceeded, DeadlineExceeded]
+        [endless] = ask(caller, 3)
+        await until(lambda: wire.sent == [1, 2, 3])
+        wire.open.set()
+        assert await answers([endless]) == [3]
+        await until(lambda: caller.is_idle)
 
     asyncio.run(scenario())
 
