@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.model import ModelConfig
@@ -21,6 +21,15 @@ class LoadConfig(Settings):
         default=1.0, gt=0, description="Seconds before a failed load is tried again; each further failure doubles them."
     )
     retry_max_s: float = Field(default=60.0, gt=0, description="Seconds between two tries of a load at most.")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> LoadConfig:
+        if self.retry_base_s > self.retry_max_s:
+            raise ValueError(
+                f"retry_base_s ({self.retry_base_s}) is above retry_max_s ({self.retry_max_s}); lower it or raise "
+                "retry_max_s"
+            )
+        return self
 
 
 def _list_models(value: object) -> object:

@@ -273,6 +273,10 @@ class Manager:
         """When `handle` has to be called at the latest, with a Tick if nothing else happens; None means no need."""
         return min(self._wakeups.values(), default=None)
 
+    def limit(self, options: ManagerOptions) -> None:
+        """Keep these limits from the next `handle` on. What is under way goes on, also if it is more than that."""
+        self._options = options
+
     def snapshot(self) -> ManagerView:
         """All that is known, for people."""
         models = {name: self._models[name].view() for name in sorted(self._models)}

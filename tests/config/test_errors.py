@@ -37,6 +37,7 @@ def model(**settings: Any) -> dict:
         (model(replicas=2, autoscaling={}), "models[0]", "model m has both replicas and autoscaling; keep"),
         (model(replicas=0), "models[0].replicas", "greater than or equal to 1; got 0"),
         (model(autoscaling={"min_replicas": 3}), "models[0].autoscaling", "max_replicas (2) is below min_replicas (3)"),
+        ({"load": {"retry_base_s": 90}}, "load", "retry_base_s (90.0) is above retry_max_s (60.0); lower it or raise"),
         (model(num_gpus=1.5), "models[0].num_gpus", "more than one GPU is counted in whole ones, got 1.5"),
         (model(num_gpus=-1), "models[0].num_gpus", "greater than or equal to 0; got -1"),
         (model(num_cpus=float("nan")), "models[0].num_cpus", "finite number; got nan"),

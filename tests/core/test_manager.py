@@ -297,6 +297,15 @@ def test_load_never_begun():
     assert scene.statuses("m") == [(2, PublicState.LOADING, Code.OK, "")]
 
 
+def test_limits_can_change():
+    """Limits hold from the next event on, for what has waited already too."""
+    scene = Scene(ModelIntent("m", All()), ModelIntent("n"), options=ManagerOptions(max_concurrent_loads=1))
+    scene.list("m", 1, 2)
+    scene.list("n", 1)
+    scene.manager.limit(ManagerOptions(max_concurrent_loads=3))
+    assert scene.tell(ConfigApplied((ModelIntent("m", All()), ModelIntent("n")))) == ["routes", "load m@1", "load n@1"]
+
+
 def test_draining_version_that_is_aspired_again():
     """As long as its unloading is not ordered, a version simply goes back into the routes."""
     scene = serving(1)
