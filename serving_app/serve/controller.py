@@ -48,6 +48,7 @@ _BUSY_OBSERVE_S = 0.05
 _LOADING_OBSERVE_S = 0.5
 _IDLE_OBSERVE_S = 1.0
 _TEARDOWN_S = 120.0
+"""How long the removal of everything may take, besides the time that is given to requests under way."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,9 @@ class Controller:
         self._closing = True
         self._polling.stop()
         logger.info("the application %s is being deleted; removing its versions", self._app)
-        deadline = time.monotonic() + _TEARDOWN_S
+        config = self._applied.config
+        drains_s = config.gateway.drain_timeout_s + max([model.drain_timeout_s for model in config.models], default=0.0)
+        deadline = time.monotonic() + _TEARDOWN_S + drains_s
         while serve_running and time.monotonic() < deadline:
             self._followers.expire()
             seen = await asyncio.to_thread(apps.observe, self._app)
@@ -260,6 +263,7 @@ class Controller:
     def _apply(self) -> None:
         config = self._applied.config
         self._keep_applied()
+        self._manager.limit(_manager_options(config))
         self._inbox.put_nowait(events.ConfigApplied(to_intents(config)))
         self._polling.watch(config)
 
