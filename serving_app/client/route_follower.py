@@ -86,11 +86,16 @@ class RouteFollower:
             self._controller.acknowledge.remote(self.name, self._told)
 
     async def _follow(self) -> None:
+        is_lost = False
         while True:
             try:
                 await self._poll()
+                is_lost = False
             except Exception as error:
-                logger.debug("the controller does not answer (%r); routing by revision %d", error, self.table.revision)
+                # Once, and not five times a second.
+                level = logging.DEBUG if is_lost else logging.WARNING
+                is_lost = True
+                logger.log(level, "no news of routes (%r); going on by revision %d", error, self.table.revision)
                 await asyncio.sleep(_RECONNECT_S)
                 await self._reconnect()
 

@@ -94,7 +94,8 @@ class GatewayReplica:
         deadline = asyncio.get_running_loop().time() + _CONTROLLER_WAIT_S
         while True:
             try:
-                controller = open_controller(self._app, self._applied)
+                # Asks the head of the cluster and waits for it; requests that are under way must not.
+                controller = await asyncio.to_thread(open_controller, self._app, self._applied)
                 await controller.register.remote(self._applied, self._follower.name, self._addresses)
                 return controller
             except Exception as error:

@@ -208,8 +208,12 @@ def test_a_request_that_fails_gives_its_table_back() -> None:
     asyncio.run(scenario())
 
 
-def test_a_lost_controller_leaves_the_last_table_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While there is no controller requests go on by the last table; the next controller is found, and followed."""
+def test_a_lost_controller_leaves_the_last_table_in_force(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While there is no controller requests go on by the last table, and the log says so once; the next controller is
+    found, and followed.
+    """
     monkeypatch.setattr("serving_app.client.route_follower._RECONNECT_S", 0)
 
     async def scenario() -> None:
@@ -219,6 +223,9 @@ def test_a_lost_controller_leaves_the_last_table_in_force(monkeypatch: pytest.Mo
         await until(lambda: following.connections > 3)
         with following.follower.lease() as table:
             assert table.revision == 1
+        assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+            "no news of routes (ConnectionError('the actor died')); going on by revision 1"
+        ]
         controller = Controller(5)
         following.actor = Actor(controller)
         await following.has(5)
