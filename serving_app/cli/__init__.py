@@ -31,4 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         print(f"serving-app: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before `up` listens to it, while models are made or Ray starts
+        print("serving-app: interrupted", file=sys.stderr)
+        return 130
     return code

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import Code, FailedPrecondition
@@ -92,12 +93,15 @@ def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, anno
         signal.signal(number, lambda *_: stop.set())
     try:
         _start_serve(options.http_port)
+        _refuse_to_replace(options.name)
         try:
-            _deploy(config, options.name)
-            _watch(config, options.name, stop, announce)
+            if _deploy(config, options.name, stop):
+                _watch(config, options.name, stop, announce)
         finally:
             _say("stopping ...")
             _remove(options.name)
+            if not started_ray:  # else Serve ends with Ray
+                _shut_empty_serve_down()
     finally:
         _leave_ray(started_ray)
     _say("stopped")
@@ -126,6 +130,7 @@ def _join_or_start_ray(address: str | None) -> bool:
             return False
     _say("starting Ray on this machine ...")
     ray.init(address="local", include_dashboard=False, **quiet)
+    _say(f"started a Ray cluster at {ray.get_runtime_context().gcs_address}")
     return True
 
 
@@ -141,7 +146,11 @@ def _start_serve(http_port: int) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions, ProxyLocation
 
+    from serving_app import ray_private
+
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if ray_private.serve_is_running():
+        return
     _say("starting Ray Serve ...")
     if http_port:
         serve.start(http_options=HTTPOptions(port=http_port))
@@ -149,16 +158,49 @@ def _start_serve(http_port: int) -> None:
         serve.start(proxy_location=ProxyLocation.Disabled)
 
 
-def _deploy(config: ServingConfig, name: str) -> None:
+def _refuse_to_replace(name: str) -> None:
+    """Raise FailedPrecondition if an application has this name: ours would replace it, and remove it at the end."""
     from ray import serve
 
+    if name in serve.status().applications:
+        raise FailedPrecondition(
+            f"an application named {name!r} is on this Ray cluster already; stop it where it was started, or give this "
+            "one a --name, a --rest-port and a --grpc-port of its own"
+        )
+
+
+def route_prefix(name: str) -> str:
+    """Where a serving app hangs at Serve's HTTP door: each needs a place of its own; the usual one gets the root."""
+    return "/" if name == "default" else f"/{quote(name, safe='')}"
+
+
+def _deploy(config: ServingConfig, name: str, stop: threading.Event) -> bool:
+    """Start the gateway and wait until it runs; False when somebody wants to stop before."""
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+    from ray.serve.schema import ApplicationStatus
+
+    from serving_app import ray_private
     from serving_app.serve.builder import build
 
     _say("starting the gateway ...")
     try:
-        serve.run(build(config), name=name, route_prefix="/")
-    except RuntimeError as error:
-        raise FailedPrecondition(f"the gateway did not start: {_last_words(name) or error}") from None
+        ray_private.deploy([serve.RunTarget(build(config), name=name, route_prefix=route_prefix(name))])
+    except RayServeException as error:
+        reason = getattr(error, "cause", error)  # what Serve's controller raised, without its stack
+        raise FailedPrecondition(f"Serve refuses the gateway: {reason} Another --name may help") from error
+    told = ""
+    while not stop.wait(0.1):
+        app = serve.status().applications[name]
+        if app.status is ApplicationStatus.RUNNING:
+            return True
+        if app.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
+            raise FailedPrecondition(f"the gateway did not start: {_last_words(name) or app.message}")
+        waits_for = next((each.message for each in app.deployments.values() if "to be scheduled" in each.message), "")
+        if waits_for != told:
+            told = waits_for
+            _say(f"  {waits_for}")
+    return False
 
 
 def _last_words(name: str) -> str:
@@ -186,6 +228,9 @@ def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: An
         try:
             status = ray.get(controller.status.remote(), timeout=10.0)
         except ray.exceptions.RayError:
+            if not _exists(name):
+                _say("the serving app was stopped from elsewhere")
+                return
             continue  # the controller restarts; the gateway serves on
         table: RouteTable | None = status["table"]
         if table is None:
@@ -204,7 +249,8 @@ def news(table: RouteTable, told: dict[tuple[str, int], VersionStatus]) -> list[
     """A line for each version whose status differs from what was told; remembers what is told now."""
     lines = []
     for name, model in table.models.items():
-        for status in reversed(model.statuses):
+        # What answers goes first: who reads that the old version goes has read by then that the new one is there.
+        for status in sorted(model.statuses, key=lambda each: (each.state is not PublicState.AVAILABLE, each.version)):
             if told.get((name, status.version)) != status:
                 told[name, status.version] = status
                 reason = f": {status.code.name}: {status.message}" if status.code is not Code.OK else ""
@@ -243,23 +289,31 @@ def _announce(addresses: Mapping[str, str]) -> None:
 
 
 def _remove(name: str) -> None:
-    """Delete the application, wait until its controller has removed every version, and shut an empty Serve down."""
+    """Delete the application, and wait until its controller has removed every version."""
     from ray import serve
-
-    from serving_app.serve.controller import find_controller
 
     try:
         serve.delete(name)
     except Exception as error:
         _say(f"deleting the application failed: {error}")
     deadline = time.monotonic() + _GONE_S
-    while time.monotonic() < deadline:
-        try:
-            find_controller(name)
-        except ValueError:
-            break
+    while _exists(name) and time.monotonic() < deadline:
         time.sleep(0.1)
+
+
+def _exists(name: str) -> bool:
+    """Whether the serving app has a controller: it is the last to go."""
+    from serving_app.serve.controller import find_controller
+
+    try:
+        find_controller(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _shut_empty_serve_down() -> None:
+    from ray import serve
+
     if not serve.status().applications:
         serve.shutdown()
-
-

@@ -119,8 +119,9 @@ class Connection:
             return await asyncio.to_thread(ray.get_actor, controller_name(self._app), namespace=NAMESPACE)
         except ValueError:
             raise Unavailable(
-                f"no serving app named {self._app!r} runs on this Ray cluster; "
-                "start it with `serve run serving_app:app …` or `serving-app up`"
+                f"no serving app named {self._app!r} runs on the Ray cluster at "
+                f"{ray.get_runtime_context().gcs_address}; start it with `serve run serving_app:app …` or "
+                "`serving-app up`, or name the cluster on which it runs by RAY_ADDRESS"
             ) from None
 
     def _route(self, spec: ModelSpec) -> Route:

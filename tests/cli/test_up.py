@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving_app.cli import main, make_parser
-from serving_app.cli.up import news, read_config
+from serving_app.cli.up import news, read_config, route_prefix
 from serving_app.config import ConfigError, ServingConfig, load_yaml
 from serving_app.core.errors import Code
 from serving_app.core.routing import ModelRoutes, RouteTable, VersionStatus
@@ -108,3 +108,35 @@ def test_each_change_of_a_version_is_one_line() -> None:
         "  m version 2: END: NOT_FOUND: no saved_model.pb",
     ]
     assert news(table(broken, ready), told) == []
+
+
+def test_what_answers_is_told_before_what_goes() -> None:
+    """At a change of versions, in either direction, the line of the one that answers now comes first."""
+    for new, old in ((2, 1), (1, 2)):
+        statuses = sorted(
+            [VersionStatus(new, PublicState.AVAILABLE), VersionStatus(old, PublicState.UNLOADING)],
+            key=lambda status: -status.version,
+        )
+        table = RouteTable(1, {"m": ModelRoutes(statuses=tuple(statuses))})
+        assert news(table, {}) == [f"  m version {new}: AVAILABLE", f"  m version {old}: UNLOADING"]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("default", "/"), ("trial", "/trial"), ("a b/{c}", "/a%20b%2F%7Bc%7D")]
+)
+def test_each_serving_app_hangs_at_a_place_of_its_own(name: str, prefix: str) -> None:
+    """At Serve's HTTP door the usual name has the root, and any other one a path of its own."""
+    assert route_prefix(name) == prefix
+
+
+def test_an_early_interruption_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C before anything is there to stop ends the command with a word, and without a stack."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serving_app.cli.up.serve_until_stopped", interrupt)
+    assert main(["up", "--model", f"m={tmp_path}"]) == 130
+    assert capsys.readouterr().err == "serving-app: interrupted\n"
