@@ -87,9 +87,10 @@ def _read_model(text: str) -> dict[str, str]:
 def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, announce: Announce) -> int:
     """Serve, tell what happens, and clean up at Ctrl-C or SIGTERM."""
     stop = threading.Event()
-    _listen_to_signals(stop)
     started_ray = _join_or_start_ray(options.address)
-    _listen_to_signals(stop)  # Ray has set handlers of its own while it started
+    # Only now: Ray sets handlers of its own when it is initialised.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
         _start_serve(options.http_port)
         _refuse_to_replace(options.name)
@@ -105,11 +106,6 @@ def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, anno
         _leave_ray(started_ray)
     _say("stopped")
     return 0
-
-
-def _listen_to_signals(stop: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
 
 def _say(line: str) -> None:
