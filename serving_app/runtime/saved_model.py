@@ -43,7 +43,13 @@ class SavedModelLoader:
     def load(self, path: str, options: LoadOptions) -> SavedModel:
         """Load the SavedModel in this local directory, ready to answer."""
         _check_files(Path(path))
-        session = load_session(path, options)
+        try:
+            session = load_session(path, options)
+        except RuntimeFailure as failure:
+            if path in failure.message:
+                raise
+            # Of a torn file TensorFlow says how many bytes it wanted, and not where.
+            raise RuntimeFailure(failure.code, f"{failure.message} (while loading {path})") from failure
         try:
             return SavedModel(session, signatures_from_meta_graph(session.meta_graph))
         except BaseException:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,16 @@ def test_a_version_that_cannot_be_loaded_says_why_and_leaves_nothing(
     assert caught.value.code is code
     assert text in caught.value.message
     assert ledger.alive == {}
+
+
+def test_a_torn_file_is_told_by_the_path_of_its_version(zoo: Zoo, tmp_path: Path) -> None:
+    """Of a graph cut short TensorFlow reports only a number of bytes; the error says of which version."""
+    torn = tmp_path / "torn"
+    shutil.copytree(zoo.path("half_plus_two"), torn)
+    variables = torn / "variables" / "variables.index"
+    variables.write_bytes(variables.read_bytes()[:10])
+    with pytest.raises(ServingError, match=str(torn)):
+        loader_for("tensorflow").load(str(torn), LoadOptions())
 
 
 def test_a_session_bundle_is_refused_as_tensorflow_serving_does(tmp_path: Any) -> None:
