@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -210,7 +211,8 @@ def _last_words(name: str) -> str:
     app = serve.status().applications.get(name)
     messages = [deployment.message for deployment in app.deployments.values()] if app else []
     lines = [line for message in messages for line in message.splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "PortTaken" in line or "Error" in line), "").strip()
+    last = next((line for line in reversed(lines) if "PortTaken" in line or "Error" in line), "")
+    return re.sub(r"^[\w.]+: ", "", last.strip())  # the name of the exception's class tells users nothing
 
 
 def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: Announce) -> None:

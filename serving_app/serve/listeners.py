@@ -114,7 +114,8 @@ def check_neighbours(name: str, host: str, port: int, identity: Mapping[str, str
     if neighbour == identity:
         return
     who = f"the serving app {neighbour['app']!r} of another cluster or name" if neighbour else "another program"
-    raise PortTaken(f"{name} port {host}:{port} is in use by {who}; stop it, or set gateway.{name.lower()}_port")
+    setting = f"gateway.{name.lower()}_port (--{name.lower()}-port of serving-app up)"
+    raise PortTaken(f"{name} port {host}:{port} is in use by {who}; stop it, or set {setting}")
 
 
 def _url_host(host: str) -> str:
