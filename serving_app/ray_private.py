@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from ray.serve.handle import DeploymentHandle
 INLINE_LIMIT_BYTES = 1 << 20
 """Up to here a call travels inside the request (gRPC between replicas); above it by reference through the object
 store, which is faster from about this size on and has no message limit."""
+
+_ANSWER_S = 3.0
+"""How long a cluster may take to answer before it counts as gone."""
 
 GATEWAY_ENV = {
     # User code, router and Serve's own work share one event loop, so that a request crosses no thread between socket
@@ -39,6 +43,28 @@ def raise_reply_limit() -> None:
     from ray.serve._private.request_router import replica_wrapper
 
     replica_wrapper.RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH = (1 << 31) - 1
+
+
+def find_cluster(address: str | None) -> str | None:
+    """Where the cluster is that Ray would join: the one named, else the one it finds. None if nobody answers there.
+
+    Ray waits for ever for a cluster that is gone, and one that died without a farewell leaves its address behind.
+    Relies on how Ray looks for an address.
+    """
+    from ray._private.services import get_ray_address_from_environment
+
+    try:
+        found: str = get_ray_address_from_environment(address or "auto", None)
+    except ConnectionError:
+        return None
+    host, _, port = found.rpartition(":")
+    if "://" in found or not port.isdigit():
+        return found
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError:
+        return None
+    return found
 
 
 def blocking_handle(app: str) -> DeploymentHandle[Any]:

@@ -117,7 +117,13 @@ def _join_or_start_ray(address: str | None) -> bool:
     """Whether a Ray of our own was started."""
     import ray
 
+    from serving_app import ray_private
+
     quiet: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address != "local" and ray_private.find_cluster(address) is None:
+        if address:
+            raise FailedPrecondition(f"no Ray cluster answers at {address}; start one, or leave the address out")
+        address = "local"
     if address != "local":
         try:
             ray.init(address=address or "auto", **quiet)

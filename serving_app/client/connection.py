@@ -50,6 +50,10 @@ def connect(app: str = "default", *, address: str | None = None) -> Connection:
     import ray
 
     if not ray.is_initialized():
+        from serving_app import ray_private
+
+        if ray_private.find_cluster(address) is None:
+            raise Unavailable("no Ray cluster answers; start one with `serving-app up`, or give the address of one")
         try:
             ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError) as error:
