@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from serving_app.core.errors import (
     DeadlineExceeded,
-    FailedPrecondition,
     InvalidArgument,
     NotFound,
     RuntimeFailure,
@@ -27,6 +26,7 @@ from serving_app.core.errors import (
 from serving_app.core.signatures import Signature, TensorSpec
 from serving_app.protocol import messages
 from serving_app.protocol.dtypes import to_numpy
+from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
 from serving_app.protocol.signature_proto import signatures_from_meta_graph
 from serving_app.runtime.loader import Array, LoadOptions
 from serving_app.runtime.tensorflow_c.library import Library, Output, library
@@ -119,7 +119,7 @@ class SavedModel:
             raise DeadlineExceeded("The time for this request was over before the model was run.")
         timeout_ms = None if timeout is None else math.ceil(timeout * 1000)
         if inputs.keys() != plan.names:
-            inputs = _complete(self._lib, self.signatures[signature_name], inputs)
+            inputs = _complete(self._lib, find_signature(self.signatures, signature_name), inputs)
         lib = self._lib
         tensors: list[int] = []
         try:
@@ -145,10 +145,8 @@ class SavedModel:
         self._session.close()
 
     def _prepare(self, signature_name: str, wanted: tuple[str, ...]) -> _Plan:
-        signature = self.signatures.get(signature_name)
-        if signature is None:
-            raise FailedPrecondition(f'Serving signature key "{signature_name}" not found.')
-        _check_outputs(signature, wanted)
+        signature = find_signature(self.signatures, signature_name)
+        select_outputs(signature, wanted)
         inputs = tuple(signature.inputs)
         feeds = [self._port(signature_name, "input", name, signature.inputs[name])[0] for name in inputs]
         fetches, outputs = [], []
@@ -191,42 +189,13 @@ def _check_files(path: Path) -> None:
     )
 
 
-def _check_outputs(signature: Signature, wanted: Sequence[str]) -> None:
-    for position, name in enumerate(wanted):
-        if name not in signature.outputs:
-            raise InvalidArgument(
-                f"output tensor alias not found in signature: {name} "
-                f"Outputs expected to be in the set {_listed(signature.outputs)}."
-            )
-        if name in wanted[:position]:
-            raise InvalidArgument(f"duplicate output tensor alias: {name}")
-
-
 def _complete(lib: Library, signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
     """Inputs with the signature's defaults for what is missing; TensorFlow Serving's errors if they do not fit it."""
-    names = signature.inputs.keys()
+    check_inputs(signature, inputs.keys())
     defaults = messages.SignatureDef.FromString(signature.encoded).defaults
-    missing, extra = names - inputs.keys(), inputs.keys() - names
-    if len(inputs) > len(names) or (len(inputs) < len(names) and not defaults):
-        raise InvalidArgument(
-            f"input size does not match signature: {len(inputs)}!={len(names)} "
-            f"len({_listed(inputs)}) != len({_listed(names)}). "
-            f"Sent extra: {_listed(extra)}. Missing but required: {_listed(missing)}."
-        )
-    for name in sorted(missing - defaults.keys()):
-        raise InvalidArgument(
-            f"Signature input alias: {name}(feed name: {signature.inputs[name].tensor}) not found in request and no "
-            f"default value provided. Inputs expected to be in the request {_listed(names)}, or default input alias "
-            f"set: {_listed(defaults)}"
-        )
-    if extra:
-        raise InvalidArgument(
-            f"Inputs contains invalid name. Used request inputs: {_listed(inputs.keys() & names)}, "
-            f"request input: {_listed(inputs)}"
-        )
     filled = {
         name: to_array(lib, from_proto(lib, defaults[name].SerializeToString()), to_numpy(defaults[name].dtype))
-        for name in missing
+        for name in signature.inputs.keys() - inputs.keys()
     }
     return {**inputs, **filled}
 
@@ -238,7 +207,3 @@ def _tensor(lib: Library, name: str, array: Array) -> int:
         raise
     except ServingError as error:
         raise InvalidArgument(f'Input "{name}": {error}') from error
-
-
-def _listed(names: Collection[str]) -> str:
-    return "{" + ",".join(sorted(names)) + "}"
