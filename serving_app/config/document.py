@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from serving_app.config.arguments import SHORT_ARGUMENTS
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.gateway import GatewayConfig
-from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig
+from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig, WarmupConfig
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.settings import Form, Settings
 
@@ -70,6 +70,7 @@ _SECTIONS: Mapping[str, type[Settings]] = {
     "Autoscaling": AutoscalingConfig,
     "Session": SessionConfig,
     "Batching": BatchingConfig,
+    "Warm-up": WarmupConfig,
     "Gateway": GatewayConfig,
     "Loading": LoadConfig,
 }

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.settings import Form, Settings
-from serving_app.config.sizes import Bytes
+from serving_app.config.sizes import Reservation
 from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
 from serving_app.core.policies import Latest
 
@@ -88,6 +88,23 @@ class SessionConfig(Settings):
     )
 
 
+class WarmupConfig(Settings):
+    """Requests that a replica answers to itself before it takes traffic."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether the requests in a version's assets.extra/tf_serving_warmup_requests are run.",
+    )
+    iterations: int = Field(default=1, ge=1, description="How often each of these requests is run.")
+    synthetic: bool = Field(
+        default=False,
+        description="Whether requests made up from the signatures are run as well, one per signature and batch size.",
+    )
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(1,), min_length=1, description="The batch sizes of requests that are made up."
+    )
+
+
 class ModelConfig(Settings):
     """One model: where its versions lie, which of them are served, and what each replica of a version gets."""
 
@@ -127,8 +144,16 @@ class ModelConfig(Settings):
     num_gpus: Annotated[float, AfterValidator(_check_share)] = Field(
         default=0.0, ge=0, description="GPUs that each replica reserves: a fraction of one, or whole ones."
     )
-    memory: Bytes | None = Field(
-        default=None, description="Main memory that each replica reserves; null reserves none."
+    memory: Reservation | None = Field(
+        default=None,
+        description="Main memory that each replica reserves: a size, `estimate` for `memory_factor` times the size of "
+        "the version's files, or null for none.",
+    )
+    memory_factor: float = Field(
+        default=1.2,
+        gt=0,
+        description="Memory that a version is expected to need for each byte of its files. One that needs more than "
+        "any node has is reported and not loaded.",
     )
     max_ongoing_requests: int = Field(
         default=64,
@@ -147,6 +172,23 @@ class ModelConfig(Settings):
     )
     batching: BatchingConfig | None = Field(
         default=None, description="How requests are joined into batches; null runs each request by itself."
+    )
+    warmup: WarmupConfig = Field(
+        default=WarmupConfig(), description="Requests that a replica answers to itself before it takes traffic."
+    )
+    poll_interval_s: float | None = Field(
+        default=None, ge=0, description="Seconds between two looks for versions of this model; null means as for all."
+    )
+    settle_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds for which the files of a new version must not change before it counts as finished.",
+    )
+    done_marker: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The name of a file in a version's directory that says that the version is finished; if given, "
+        "`settle_s` does not matter, and a version without the file is never loaded.",
     )
     storage_options: Mapping[str, Any] = Field(
         default={}, description="What fsspec needs to reach the base path, such as an endpoint or credentials."

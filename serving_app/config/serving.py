@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.model import ModelConfig
 from serving_app.config.settings import Form, Settings
+from serving_app.config.sizes import Bytes
 
 
 class LoadConfig(Settings):
@@ -21,6 +22,13 @@ class LoadConfig(Settings):
         default=1.0, gt=0, description="Seconds before a failed load is tried again; each further failure doubles them."
     )
     retry_max_s: float = Field(default=60.0, gt=0, description="Seconds between two tries of a load at most.")
+
+    quick_retries: int = Field(
+        default=5, ge=0, description="Tries at this pace after the first; later ones are `slow_retry_s` apart."
+    )
+    slow_retry_s: float = Field(
+        default=300.0, gt=0, description="Seconds between later tries, for as long as the version is to be served."
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> LoadConfig:
@@ -66,6 +74,37 @@ class ServingConfig(Settings):
         default=1.0,
         ge=0,
         description="Seconds between two looks for new versions under a base path; 0 looks only once.",
+    )
+    poll_timeout_s: float = Field(
+        default=30.0, gt=0, description="Seconds that a look may take before it counts as failed."
+    )
+    stores: Mapping[str, Mapping[str, Any]] = Field(
+        default={},
+        description="What fsspec needs to reach the stores of a kind, such as an endpoint or credentials, by the "
+        "scheme of their URIs: {s3: {endpoint_url: …}}. A model's own `storage_options` go before.",
+    )
+    state_uri: str | None = Field(
+        default=None,
+        description="The directory, as an absolute path or URI, where the application keeps what was changed at run "
+        "time; null keeps it in the Ray cluster alone, with which it ends.",
+    )
+    model_config_file: str | None = Field(
+        default=None,
+        description="A file, as an absolute path or URI, with the models to serve, in this form or in TensorFlow "
+        "Serving's text form; it takes the place of `models` and is read again when it changes.",
+    )
+    model_config_file_poll_s: float = Field(
+        default=10.0, ge=0, description="Seconds between two looks at `model_config_file`; 0 reads it only once."
+    )
+    allow_version_labels_for_unavailable_models: bool = Field(
+        default=False,
+        description="Whether a label may be set at run time on a version that is not available yet, if the model has "
+        "no such label.",
+    )
+    cache_max_bytes: Bytes | None = Field(
+        default=None,
+        description="How much each node keeps in `cache_dir`; what was not used for the longest time goes first, what "
+        "is in use stays. Null means half of the disk.",
     )
     cache_dir: str | None = Field(
         default=None,

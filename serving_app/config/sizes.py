@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -30,3 +30,15 @@ def parse_bytes(value: object) -> object:
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1), Form("bytes, or text such as `2GiB`")]
 """A number of bytes, at least one."""
+
+
+def _parse_reservation(value: object) -> object:
+    return value if value == "estimate" else parse_bytes(value)
+
+
+Reservation = Annotated[
+    Annotated[int, Field(ge=1)] | Literal["estimate"],
+    BeforeValidator(_parse_reservation),
+    Form("bytes, or text such as `2GiB`, or `estimate`"),
+]
+"""A number of bytes to reserve, or that it is to be estimated."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from serving_app.core.errors import Code
 from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, Latest, VersionPolicy
+from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 
@@ -23,6 +24,10 @@ class ModelIntent:
     version_policy: VersionPolicy = field(default_factory=Latest)
     aspired_policy: AspiredVersionPolicy = field(default_factory=AvailabilityPreserving)
     labels: Mapping[str, int] = field(default_factory=dict)
+    demand: Demand = field(default_factory=Demand)
+    """What a replica reserves; without a figure for memory, that is estimated from the size of a version's files."""
+    memory_factor: float = 1.2
+    """Bytes of memory estimated for each byte of a version's files (TensorFlow Serving's factor)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,17 @@ class ConfigApplied:
 
 @dataclass(frozen=True, slots=True)
 class VersionsListed:
-    """A poll of a model's base path succeeded and found these versions (number to path)."""
+    """A poll of a model's base path succeeded and found these finished versions (number to path).
+
+    `waiting` has the versions that are still being written, and what each of them lacks; they are not to be loaded.
+    `sizes` has the bytes of the versions that were looked into. `warnings` are for people.
+    """
 
     model: str
     versions: Mapping[int, str]
+    waiting: Mapping[int, str] = field(default_factory=dict)
+    sizes: Mapping[int, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,22 @@ class ListingFailed:
     model: str
     code: Code
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """What the nodes of the cluster have; told when it is first known and when it changes."""
+
+    nodes: tuple[NodeResources, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgressed:
+    """How far a load is, in words (`fetched 120 of 480 MB`). Only for people."""
+
+    servable: ServableId
+    message: str
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,7 @@ class LoadAdopted:
     """A load that an earlier manager ordered was found under way (sent only before the first Tick after a restart)."""
 
     servable: ServableId
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,7 @@ class ServableAdopted:
     servable: ServableId
     app: str
     signatures: Mapping[str, Signature]
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +154,8 @@ Event = (
     ConfigApplied
     | VersionsListed
     | ListingFailed
+    | NodesSeen
+    | LoadProgressed
     | ServableLoaded
     | LoadFailed
     | ServableGone

@@ -25,6 +25,19 @@ class Moment:
         return f"{self.at:.3f} {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a model, or to one of its versions, at a time of the manager's clock."""
+
+    at: float
+    model: str
+    version: int | None
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.what}" if self.version is None else f"{self.model}@{self.version}: {self.what}"
+
+
 class Story:
     """The last moments of one version, oldest first. It forgets the oldest, so it never grows beyond `length`."""
 

@@ -52,7 +52,9 @@ from serving_app.core.events import (
     ListingFailed,
     LoadAdopted,
     LoadFailed,
+    LoadProgressed,
     ModelIntent,
+    NodesSeen,
     ReaderJoined,
     ReaderLeft,
     RoutesAcknowledged,
@@ -331,6 +333,8 @@ class Manager:
                 self._acknowledge(event.reader, event.revision)
             case ReaderLeft():
                 self._readers.pop(event.reader, None)
+            case NodesSeen() | LoadProgressed():
+                pass
             case Tick():
                 self._start()
             case _:

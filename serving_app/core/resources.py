@@ -1,0 +1,51 @@
+"""What a version needs and what the cluster's nodes have: whether there is any node on which it could run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one replica of a version reserves. `memory` is in bytes; None means that nothing is known about it."""
+
+    cpus: float = 0.0
+    gpus: float = 0.0
+    memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResources:
+    """What one node has in all, whether or not somebody uses it now."""
+
+    cpus: float
+    gpus: float
+    memory: int
+
+
+def find_misfit(demand: Demand, nodes: Iterable[NodeResources]) -> str | None:
+    """Why no node could ever hold this, in words; None if one could."""
+    known = list(nodes)
+    if any(_fits(demand, node) for node in known):
+        return None
+    largest = ", ".join(_describe(node.cpus, node.gpus, node.memory) for node in _largest(known))
+    needs = _describe(demand.cpus, demand.gpus, demand.memory or 0)
+    return f"a replica needs {needs}, and no node has that in all; the largest have: {largest or 'there are no nodes'}"
+
+
+def _fits(demand: Demand, node: NodeResources) -> bool:
+    return demand.cpus <= node.cpus and demand.gpus <= node.gpus and (demand.memory or 0) <= node.memory
+
+
+def _largest(nodes: list[NodeResources]) -> list[NodeResources]:
+    ordered = sorted(set(nodes), key=lambda node: (node.gpus, node.memory, node.cpus), reverse=True)
+    return ordered[:3]
+
+
+def _describe(cpus: float, gpus: float, memory: int) -> str:
+    parts = [f"{cpus:g} CPUs"]
+    if gpus:
+        parts.append(f"{gpus:g} GPUs")
+    parts.append(f"{memory / 1e9:.2f} GB of memory")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]])
