@@ -18,9 +18,9 @@ from urllib.parse import quote
 
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import Code, FailedPrecondition
-from serving_app.core.history import ManagerView
 from serving_app.core.routing import RouteTable, VersionStatus
 from serving_app.core.states import PublicState
+from serving_app.core.views import ManagerView
 
 _FIRST_STATUS_S = 60.0
 _GONE_S = 60.0

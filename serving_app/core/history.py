@@ -6,12 +6,7 @@ Nothing here takes part in a decision.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from serving_app.core.errors import Code
-from serving_app.core.servable import ServableId
-from serving_app.core.states import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,62 +60,3 @@ class Story:
 
     def __repr__(self) -> str:
         return f"<Story of {self._told}, last: {self._moments[-1] if self._moments else None}>"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something did not work."""
-
-    code: Code
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.code.name}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class VersionView:
-    """One version as the manager sees it. `aspired` is None while no listing has told."""
-
-    servable: ServableId
-    state: State
-    since: float
-    aspired: bool | None
-    path: str | None
-    app: str | None
-    failures: int
-    error: Failure | None
-    retry_at: float | None
-    story: tuple[Moment, ...]
-
-    def __str__(self) -> str:
-        words = [f"{self.servable} {self.state.value} since {self.since:.3f}"]
-        if self.aspired is False:
-            words.append("not aspired")
-        if self.app:
-            words.append(f"app {self.app}")
-        if self.error:
-            words.append(f"after {self.failures} failures, last {self.error}")
-        if self.retry_at is not None:
-            words.append(f"next attempt at {self.retry_at:.3f}")
-        return ", ".join(words)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """One model as the manager sees it, its versions newest first. `aspired` is None while no listing has told."""
-
-    name: str
-    configured: bool
-    aspired: frozenset[int] | None
-    listing_failure: Failure | None
-    versions: tuple[VersionView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerView:
-    """All that the manager knows at one moment. `readers` has the revision that each one acknowledged."""
-
-    revision: int
-    readers: Mapping[str, int]
-    models: Mapping[str, ModelView]

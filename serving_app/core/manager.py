@@ -64,7 +64,7 @@ from serving_app.core.events import (
     Tick,
     VersionsListed,
 )
-from serving_app.core.history import Failure, ManagerView, ModelView, Story, VersionView
+from serving_app.core.history import Story
 from serving_app.core.policies import (
     AspiredVersionPolicy,
     AvailabilityPreserving,
@@ -77,6 +77,7 @@ from serving_app.core.policies import (
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
 from serving_app.core.states import MOVES, Cause, IllegalMove, PublicState, State, public_state
+from serving_app.core.views import Failure, ManagerView, ModelView, VersionView
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,6 @@ class _Model:
             failures=version.failures,
             error=version.error,
             retry_at=version.retry_at if aspired and version.state is State.FAILED else None,
-            story=version.story.moments,
         )
 
 

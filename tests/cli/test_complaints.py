@@ -7,7 +7,7 @@ import pytest
 from serving_app.cli.up import complaints
 from serving_app.config import parse
 from serving_app.core.errors import Code
-from serving_app.core.history import Failure, ManagerView, ModelView
+from serving_app.core.views import Failure, ManagerView, ModelView
 
 CONFIG = parse({"models": {"m": "/models/m"}})
 

@@ -28,12 +28,12 @@ from serving_app.core.events import (
     Tick,
     VersionsListed,
 )
-from serving_app.core.history import Failure
 from serving_app.core.manager import Manager, ManagerOptions
 from serving_app.core.policies import All, Latest, ResourcePreserving, Specific
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import Cause, IllegalMove, PublicState, State
+from serving_app.core.views import Failure
 
 
 class Scene:
@@ -513,7 +513,8 @@ def test_story():
     scene.failed("m@1")
     scene.failed("m@1")
     (version,) = scene.manager.snapshot().models["m"].versions
-    assert [str(moment) for moment in version.story] == [
+    assert str(scene.manager._models["m"].versions[1].story).splitlines() == [
+        "(1 earlier)",
         "3.000 load failed (DATA_LOSS: damaged): loading -> clearing",
         "3.000 load failed (DATA_LOSS: damaged): clearing -> clearing",
     ]
