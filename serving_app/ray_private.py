@@ -175,6 +175,26 @@ def cluster_identity() -> str:
     return str(node.session_name) if node is not None else os.environ.get("RAY_SESSION_NAME", "unknown")
 
 
+def versioned(deployment: serve.Deployment, version: str) -> serve.Deployment:
+    """The deployment under a version of its code. Deployed again under the same one, replicas that run go on running, and
+    only their number and limits follow what changed. Relies on the option that Serve no longer promises.
+    """
+    return deployment.options(version=version, _internal=True)
+
+
+def nodes() -> list[dict[str, float]]:
+    """The resources of each node of the cluster, and of each kind of node that its autoscaler could add.
+
+    Relies on the cluster configuration that an autoscaler reports.
+    """
+    from ray._private.state import state
+
+    alive = [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config is not None else ()
+    return alive + [dict(group.resources) for group in groups if group.max_count != 0]
+
+
 def put_state(key: str, value: bytes) -> None:
     """Keep bytes in the cluster's own key-value store: they outlive any actor and end with the cluster."""
     from ray.experimental.internal_kv import _internal_kv_put
@@ -188,6 +208,13 @@ def get_state(key: str) -> bytes | None:
 
     value: Any = _internal_kv_get(key.encode(), namespace=b"serving_app")
     return None if value is None else bytes(value)
+
+
+def list_state(prefix: str) -> list[str]:
+    """The keys under which `put_state` keeps something that begin so."""
+    from ray.experimental.internal_kv import _internal_kv_list
+
+    return [key.decode() for key in _internal_kv_list(prefix.encode(), namespace=b"serving_app")]
 
 
 def delete_state(key: str) -> None:

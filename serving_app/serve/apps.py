@@ -17,10 +17,10 @@ from ray.serve.schema import ApplicationStatus
 from serving_app import ray_private
 from serving_app.config import ModelConfig
 from serving_app.core.names import SERVABLE_DEPLOYMENT, parse_servable_app
+from serving_app.core.resources import NodeResources
 from serving_app.core.servable import ServableId
-from serving_app.core.signatures import Signature
 from serving_app.serve.autoscaling import serve_options
-from serving_app.serve.replica import Servable
+from serving_app.serve.replica import Description, Servable
 
 
 class AppState(Enum):
@@ -76,11 +76,16 @@ def observe(owner: str) -> Observation | None:
 
 
 class Target(NamedTuple):
-    """An application to deploy: its name, its model, and the ticket that its replicas show when they report."""
+    """An application to deploy: its name, its model, the ticket that its replicas show when they report, and the memory
+    that each of them reserves.
+
+    Deployed again with the same ticket, its replicas go on running, and only their number and limits change.
+    """
 
     app: str
     model: ModelConfig
-    ticket: str | None
+    ticket: str
+    memory: int | None = None
 
 
 def deploy(controller: str, targets: Sequence[Target]) -> None:
@@ -88,7 +93,7 @@ def deploy(controller: str, targets: Sequence[Target]) -> None:
     ray_private.deploy(
         [
             serve.RunTarget(
-                target=_deployment(target.model).bind(controller, target.app, target.ticket),
+                target=_deployment(target).bind(controller, target.app, target.ticket),
                 name=target.app,
                 route_prefix=None,
             )
@@ -97,11 +102,12 @@ def deploy(controller: str, targets: Sequence[Target]) -> None:
     )
 
 
-def _deployment(model: ModelConfig) -> serve.Deployment:
+def _deployment(target: Target) -> serve.Deployment:
+    model = target.model
     options: dict[str, Any] = {
         "name": SERVABLE_DEPLOYMENT,
         "max_ongoing_requests": model.max_ongoing_requests,
-        "ray_actor_options": actor_options(model),
+        "ray_actor_options": actor_options(model, target.memory),
         # Requests are drained before an unload is ordered; what is left for Serve is to notice that.
         "graceful_shutdown_wait_loop_s": 0.1,
         "graceful_shutdown_timeout_s": model.drain_timeout_s,
@@ -116,23 +122,32 @@ def _deployment(model: ModelConfig) -> serve.Deployment:
         options["num_replicas"] = model.replicas or 1
     else:
         options["autoscaling_config"] = serve_options(model.autoscaling)
-    return Servable.options(**options)
+    return ray_private.versioned(Servable.options(**options), target.ticket)
 
 
-def actor_options(model: ModelConfig) -> dict[str, Any]:
+def actor_options(model: ModelConfig, memory: int | None) -> dict[str, Any]:
     """What a replica of this model asks of the cluster."""
     options: dict[str, Any] = {"num_cpus": model.num_cpus, "runtime_env": ray_private.servable_runtime_env()}
     if model.num_gpus:
         options["num_gpus"] = model.num_gpus
-    if model.memory is not None:
-        options["memory"] = model.memory
+    if memory is not None:
+        options["memory"] = memory
     return options
 
 
-def signatures_of(app: str) -> Mapping[str, Signature]:
-    """Ask a running version for its signatures."""
-    signatures: Mapping[str, Signature] = ray_private.blocking_handle(app).describe.remote().result(timeout_s=10.0)
-    return signatures
+def describe(app: str) -> Description:
+    """Ask a running version what it is."""
+    description: Description = ray_private.blocking_handle(app).describe.remote().result(timeout_s=10.0)
+    return description
+
+
+def nodes() -> tuple[NodeResources, ...]:
+    """What the nodes of the cluster have, those that could be added among them; equal ones are named once."""
+    seen = {
+        NodeResources(node.get("CPU", 0.0), node.get("GPU", 0.0), int(node.get("memory", 0.0)))
+        for node in ray_private.nodes()
+    }
+    return tuple(sorted(seen, key=lambda node: (node.cpus, node.gpus, node.memory)))
 
 
 def delete(app: str) -> None:

@@ -72,8 +72,9 @@ class Controller:
         self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
         self._followers = Followers(self._inbox.put_nowait)
         self._polling = Polling(self._inbox.put_nowait)
-        self._fleet = Fleet(app, self._model, self._inbox.put_nowait)
+        self._fleet = Fleet(app, self._model, self._memory, self._inbox.put_nowait)
         self._paths: dict[ServableId, str] = {}
+        self._sizes: dict[ServableId, int] = {}
         self._gateways: dict[str, dict[str, str]] = {}
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,6 +124,10 @@ class Controller:
         """A replica has loaded its version."""
         self._fleet.report_loaded(self._servable_of(app), ticket, signatures)
 
+    async def replica_progress(self, app: str, ticket: str, message: str) -> None:
+        """A replica tells how far its load is."""
+        self._fleet.report_progress(self._servable_of(app), ticket, message)
+
     async def replica_failed(self, app: str, ticket: str, code: Code, message: str) -> None:
         """A replica could not load its version."""
         self._fleet.report_failed(self._servable_of(app), ticket, code, message)
@@ -171,6 +176,8 @@ class Controller:
         if isinstance(event, events.VersionsListed):
             for version, path in event.versions.items():
                 self._paths[ServableId(event.model, version)] = path
+            for version, size in event.sizes.items():
+                self._sizes[ServableId(event.model, version)] = size
 
     def _perform(self, action: Order | PublishRoutes) -> None:
         if isinstance(action, PublishRoutes):
@@ -272,6 +279,14 @@ class Controller:
             if model.name == name:
                 return model
         raise NotFound(f"the model {name} is not configured any more")
+
+    def _memory(self, servable: ServableId) -> int | None:
+        """What a replica of this version reserves."""
+        model = self._model(servable.name)
+        if model.memory != "estimate":
+            return model.memory
+        size = self._sizes.get(servable)
+        return None if size is None else int(size * model.memory_factor)
 
     def _servable_of(self, app: str) -> ServableId:
         servable = parse_servable_app(self._app, app)

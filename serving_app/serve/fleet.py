@@ -29,6 +29,7 @@ from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.serve import apps
 from serving_app.serve.apps import AppSeen, AppState, Observation
+from serving_app.serve.replica import Description
 
 logger = logging.getLogger("serving_app.controller")
 
@@ -43,22 +44,40 @@ class _Load:
     deadline: float
     order: int = 0
     ticket: str | None = None
+    model: ModelConfig | None = None
     signatures: Mapping[str, Signature] | None = None
+    told: str = ""
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """A version that serves: the order (0 if adopted), the ticket and, unless adopted, the settings that loaded it."""
+
+    order: int
+    ticket: str
+    model: ModelConfig | None
 
 
 class Fleet:
     """What is expected of each version, and the orders about them. Lives on one event loop; events go to `emit`."""
 
     def __init__(
-        self, app: str, find_model: Callable[[str], ModelConfig], emit: Callable[[events.Event], None]
+        self,
+        app: str,
+        find_model: Callable[[str], ModelConfig],
+        find_memory: Callable[[ServableId], int | None],
+        emit: Callable[[events.Event], None],
     ) -> None:
+        """`find_model` gives a model's settings, or raises a ServingError; `find_memory` what a replica of a version
+        reserves."""
         self._app = app
         self._find_model = find_model
+        self._find_memory = find_memory
         self._emit = emit
-        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._orders: asyncio.Queue[Order | ServableId] = asyncio.Queue()
         self._serve_thread = ThreadPoolExecutor(1, thread_name_prefix="serve")
         self._loading: dict[ServableId, _Load] = {}
-        self._serving: dict[ServableId, int] = {}  # and the order that loaded each
+        self._serving: dict[ServableId, _Serving] = {}
         self._unloading: dict[ServableId, int] = {}  # and the order that removes each
         self.stirred = asyncio.Event()
         """Set when something has happened that a look would show."""
@@ -85,9 +104,17 @@ class Fleet:
             order = await self._orders.get()
             if isinstance(order, StartUnload):
                 await self._unload(order)
+            elif isinstance(order, ServableId):
+                await self._rescale(order)
             else:
                 await self._load(order)
             self.stirred.set()
+
+    def rescale(self, model: str) -> None:
+        """Have the versions of this model follow its present number and limits of replicas."""
+        for servable in (*self._loading, *self._serving):
+            if servable.name == model:
+                self._orders.put_nowait(servable)
 
     async def remove(self, servable: ServableId) -> None:
         """Have a version removed now, whatever is expected of it."""
@@ -98,15 +125,12 @@ class Fleet:
         for load in order:
             self._loading[load.servable] = _Load(self._deadline(load.servable), load.order, uuid.uuid4().hex)
         try:
-            targets = [
-                apps.Target(
-                    servable_app(self._app, load.servable),
-                    self._find_model(load.servable.name),
-                    self._loading[load.servable].ticket,
-                )
-                for load in order
-            ]
-            await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
+            targets = []
+            for servable in [load.servable for load in order]:
+                begun = self._loading[servable]
+                begun.model = self._find_model(servable.name)
+                targets.append(self._target(servable, begun.model, begun.ticket or ""))
+            await self._deploy(targets)
         except Exception as error:
             if len(order) > 1:
                 for load in order:
@@ -116,6 +140,26 @@ class Fleet:
             logger.exception("deploying %s failed", load.servable)
             failure = error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
             self._fail(load.servable, failure.code, failure.message)
+
+    def _target(self, servable: ServableId, model: ModelConfig, ticket: str) -> apps.Target:
+        return apps.Target(servable_app(self._app, servable), model, ticket, self._find_memory(servable))
+
+    async def _deploy(self, targets: Sequence[apps.Target]) -> None:
+        await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
+
+    async def _rescale(self, servable: ServableId) -> None:
+        begun = self._serving.get(servable) or self._loading.get(servable)
+        if begun is None or begun.ticket is None:
+            return  # on its way out by now, or not known well enough to be deployed again
+        try:
+            now = self._find_model(servable.name)
+            # Whatever else has changed since is for versions that are loaded from now on: it would restart replicas.
+            scale = {"replicas": now.replicas, "autoscaling": now.autoscaling,
+                     "max_ongoing_requests": now.max_ongoing_requests}
+            model = (begun.model or now).model_copy(update=scale)
+            await self._deploy([self._target(servable, model, begun.ticket)])
+        except Exception:  # it serves on as it is; the next change of its settings tries again
+            logger.exception("%s: changing its replicas failed", servable)
 
     async def _unload(self, order: StartUnload) -> None:
         self._loading.pop(order.servable, None)
@@ -148,6 +192,13 @@ class Fleet:
         if load is not None and load.ticket in (None, ticket):
             self._fail(servable, Code(code), message)
 
+    def report_progress(self, servable: ServableId, ticket: str, message: str) -> None:
+        """A replica tells how far its load is."""
+        load = self._loading.get(servable)
+        if load is not None and load.ticket in (None, ticket) and load.told != message:
+            load.told = message
+            self._emit(events.LoadProgressed(servable, message, load.order))
+
     # Looking.
 
     async def look(self, seen: Observation) -> None:
@@ -158,14 +209,13 @@ class Fleet:
             app = seen.servables.get(servable)
             if app is None:
                 del self._unloading[servable]
-                logger.info("%s: gone", servable)
                 self._emit(events.ServableGone(servable, order))
             elif app.state is not AppState.DELETING:
                 # Not as an order in the queue: that might be carried out when the version is being loaded again.
                 await self._try_to_remove(servable)
         for servable in self._serving.keys() - seen.servables.keys():
             logger.warning("%s: its application has vanished", servable)
-            self._emit(events.ServableGone(servable, self._serving.pop(servable)))
+            self._emit(events.ServableGone(servable, self._serving.pop(servable).order))
 
     async def adopt(self, seen: Observation) -> None:
         """Take over what an earlier life of the controller has ordered: what answers serves, whatever Serve says of it.
@@ -179,13 +229,15 @@ class Fleet:
             for servable, app in seen.servables.items()
             if app.state in (AppState.RUNNING, AppState.BROKEN)
         ]
-        answers = await asyncio.gather(*(self._ask_signatures(names[servable]) for servable in may_answer))
+        answers = await asyncio.gather(*(self._ask(names[servable]) for servable in may_answer))
         found = dict(zip(may_answer, answers, strict=True))
         for servable, name in names.items():
-            signatures = found.get(servable)
-            if signatures is not None:
-                self._serving[servable] = 0
-                self._emit(events.ServableAdopted(servable, name, signatures))
+            description = found.get(servable)
+            if description is not None:
+                self._serving[servable] = _Serving(0, description.ticket, None)
+                self._emit(
+                    events.ServableAdopted(servable, name, description.signatures, description.path)
+                )
             else:
                 # One that is being deleted, too: its load will be seen to fail, and what is left of it is removed.
                 self._loading[servable] = _Load(self._deadline(servable))
@@ -195,13 +247,16 @@ class Fleet:
         load = self._loading[servable]
         if app is not None and app.state is AppState.RUNNING:
             name = servable_app(self._app, servable)
-            signatures = load.signatures or await self._ask_signatures(name)
-            # While the signatures were asked for, an unload may have been ordered.
-            if signatures is not None and self._loading.get(servable) is load:
+            if load.signatures is None or load.ticket is None:  # a report that was lost with an earlier controller
+                description = await self._ask(name)
+                if description is None:
+                    return
+                load.signatures, load.ticket = description.signatures, description.ticket
+            # While it was asked, an unload may have been ordered.
+            if self._loading.get(servable) is load:
                 del self._loading[servable]
-                self._serving[servable] = load.order
-                logger.info("%s: ready", servable)
-                self._emit(events.ServableLoaded(servable, name, signatures, load.order))
+                self._serving[servable] = _Serving(load.order, load.ticket, load.model)
+                self._emit(events.ServableLoaded(servable, name, load.signatures, load.order))
         elif app is not None and app.state is not AppState.STARTING:
             self._fail(servable, Code.UNAVAILABLE, app.message or "its application was deleted")
         elif time.monotonic() > load.deadline:
@@ -213,12 +268,12 @@ class Fleet:
         if load is not None:
             self._emit(events.LoadFailed(servable, code, message, load.order))
 
-    async def _ask_signatures(self, name: str) -> Mapping[str, Signature] | None:
-        """A running version's signatures; None when it does not answer now. It is asked again at the next look."""
+    async def _ask(self, name: str) -> Description | None:
+        """What a running version is; None when it does not answer now. It is asked again at the next look."""
         try:
-            return await asyncio.to_thread(apps.signatures_of, name)
+            return await asyncio.to_thread(apps.describe, name)
         except Exception as error:
-            logger.warning("%s runs but does not tell its signatures: %r", name, error)
+            logger.warning("%s runs but does not tell what it is: %r", name, error)
             return None
 
     def _deadline(self, servable: ServableId) -> float:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -27,6 +28,16 @@ from serving_app.serve.autoscaling import CALLS
 
 logger = logging.getLogger("ray.serve")
 
+
+@dataclass(frozen=True)
+class Description:
+    """What a replica holds, told to a controller that was restarted."""
+
+    signatures: Mapping[str, Signature]
+    path: str
+    ticket: str
+
+
 _SPREAD_ABOVE_S = 200e-6
 """Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""
 
@@ -35,7 +46,7 @@ class ServableReplica:
     """Answers `predict_many` for one version."""
 
     async def __init__(self, controller: str, app: str, ticket: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._app = app
+        self._ticket = ticket
         self._host = Host()
         self._threads = max(2, os.cpu_count() or 2)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
@@ -56,9 +67,9 @@ class ServableReplica:
                     time.monotonic() - started)
         await actor.replica_loaded.remote(app, ticket, self._signatures)
 
-    def describe(self) -> Mapping[str, Signature]:
-        """The signatures of the version held here, for a controller that was restarted."""
-        return self._signatures
+    def describe(self) -> Description:
+        """What is held here, for a controller that was restarted."""
+        return Description(self._signatures, self._assignment.path, self._ticket)
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:
         """One reply per call, in order: outputs, or the error of that call alone."""

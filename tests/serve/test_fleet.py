@@ -11,11 +11,20 @@ import pytest
 from serving_app.config import ModelConfig
 from serving_app.core.actions import StartLoad, StartUnload
 from serving_app.core.errors import Code, NotFound
-from serving_app.core.events import Event, LoadAdopted, LoadFailed, ServableAdopted, ServableGone, ServableLoaded
+from serving_app.core.events import (
+    Event,
+    LoadAdopted,
+    LoadFailed,
+    LoadProgressed,
+    ServableAdopted,
+    ServableGone,
+    ServableLoaded,
+)
 from serving_app.core.servable import ServableId
 from serving_app.serve import apps
 from serving_app.serve.apps import AppSeen, AppState, Observation, Target
 from serving_app.serve.fleet import Fleet
+from serving_app.serve.replica import Description
 from tests.stepping import until
 
 ONE, TWO = ServableId("m", 1), ServableId("m", 2)
@@ -34,10 +43,10 @@ class World:
         self.refused: set[str] = set()
         self.signatures: dict[str, Any] | None = SIGNATURES
         self.model = ModelConfig(name="m", base_path="/m")
-        self.fleet = Fleet("app", self._find, self.events.append)
+        self.fleet = Fleet("app", self._find, lambda servable: 1000 if servable == TWO else None, self.events.append)
         monkeypatch.setattr(apps, "deploy", self._deploy)
         monkeypatch.setattr(apps, "delete", self.deleted.append)
-        monkeypatch.setattr(apps, "signatures_of", self._signatures_of)
+        monkeypatch.setattr(apps, "describe", self._describe)
 
     def show(self, servable: ServableId, state: AppState | None, message: str = "") -> None:
         """From now on Serve shows this version so; None is not at all."""
@@ -71,10 +80,10 @@ class World:
             raise ValueError(f"cannot deploy {refused}")
         self.deployed.append(list(targets))
 
-    def _signatures_of(self, name: str) -> dict[str, Any]:
+    def _describe(self, name: str) -> Description:
         if self.signatures is None:
             raise RuntimeError("no answer")
-        return self.signatures
+        return Description(self.signatures, f"/path/of/{name}", "an earlier ticket")
 
 
 Scenario = Callable[[World], Awaitable[None]]
@@ -276,7 +285,7 @@ def test_what_runs_is_adopted(play: Callable[[Scenario], None]) -> None:
         world.show(TWO, AppState.STARTING)
         world.show(three, AppState.DELETING)
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
-        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES), LoadAdopted(TWO), LoadAdopted(three)]
+        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1"), LoadAdopted(TWO), LoadAdopted(three)]
         world.show(TWO, AppState.RUNNING)
         assert await world.look() == [
             ServableLoaded(TWO, "app:m@2", SIGNATURES, 0),
@@ -292,7 +301,7 @@ def test_a_version_that_lost_a_replica_is_adopted(play: Callable[[Scenario], Non
     async def scenario(world: World) -> None:
         world.show(ONE, AppState.BROKEN, "unhealthy")
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
-        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES)]
+        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1")]
         world.signatures = None
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
         assert world.events[1:] == [LoadAdopted(ONE)]
@@ -312,5 +321,59 @@ def test_an_adopted_version_that_does_not_answer_yet_is_asked_again(play: Callab
         assert await world.look() == []
         world.signatures = SIGNATURES
         assert await world.look() == [ServableLoaded(ONE, "app:m@1", SIGNATURES, 0)]
+
+    play(scenario)
+
+
+def test_replicas_are_scaled_without_being_replaced(play: Callable[[Scenario], None]) -> None:
+    """Versions that serve or load are deployed again under their own ticket, with their number and limits of replicas
+    as they are now and everything else as it was when they were loaded."""
+
+    async def scenario(world: World) -> None:
+        first, second = await world.load(ONE, TWO)
+        assert (first.memory, second.memory) == (None, 1000)
+        world.show(ONE, AppState.RUNNING)
+        world.fleet.report_loaded(ONE, first.ticket, SIGNATURES)
+        await world.look()
+        world.model = ModelConfig(name="m", base_path="/m", replicas=3, max_ongoing_requests=7, num_gpus=1)
+        world.fleet.rescale("m")
+        world.fleet.rescale("another")
+        await until(lambda: len(world.deployed) == 3)
+        again = {target.app: target for [target] in world.deployed[1:]}
+        assert again.keys() == {first.app, second.app}
+        for before in (first, second):
+            after = again[before.app]
+            assert (after.ticket, after.memory) == (before.ticket, before.memory)
+            assert (after.model.replicas, after.model.max_ongoing_requests, after.model.num_gpus) == (3, 7, 0)
+
+    play(scenario)
+
+
+def test_a_version_that_goes_is_not_scaled(play: Callable[[Scenario], None]) -> None:
+    """An unload that was ordered before is not undone."""
+
+    async def scenario(world: World) -> None:
+        [target] = await world.load(ONE)
+        world.show(ONE, AppState.RUNNING)
+        world.fleet.report_loaded(ONE, target.ticket, SIGNATURES)
+        await world.look()
+        world.fleet.order(StartUnload(ONE, 2))
+        world.fleet.rescale("m")
+        await until(lambda: world.deleted == ["app:m@1"])
+        await world.load(TWO, order=3)
+        assert [target.app for targets in world.deployed for target in targets] == ["app:m@1", "app:m@2"]
+
+    play(scenario)
+
+
+def test_progress_is_told_while_a_version_loads(play: Callable[[Scenario], None]) -> None:
+    """What a replica tells of its load is handed on with the order's number; repetitions and other loads' are not."""
+
+    async def scenario(world: World) -> None:
+        [target] = await world.load(ONE, order=4)
+        world.fleet.report_progress(ONE, "of an earlier load", "fetched 1 of 9 MB")
+        for _ in range(2):
+            world.fleet.report_progress(ONE, target.ticket, "fetched 2 of 9 MB")
+        assert world.events == [LoadProgressed(ONE, "fetched 2 of 9 MB", 4)]
 
     play(scenario)
