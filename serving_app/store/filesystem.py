@@ -14,9 +14,12 @@ Every failure below is one of these, so that who polls a store can tell what to 
 from __future__ import annotations
 
 import errno
+import importlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -48,10 +51,28 @@ _PACKAGES = {
 
 def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system of a path or URI, and the path on it, without a trailing slash."""
+    options = dict(storage_options or {})
     with translated_errors(url):
         _require_package(url)
-        filesystem, path = url_to_fs(url, **(storage_options or {}))
+        filesystem, path = _open_gcs_elsewhere(url, options) or url_to_fs(url, **options)
         return filesystem, path.rstrip("/") or path
+
+
+def _open_gcs_elsewhere(url: str, options: dict[str, Any]) -> tuple[AbstractFileSystem, str] | None:
+    """The file system for an API like Google's that somebody else runs; None if the URL means anything else.
+
+    gcsfs asks by gRPC of which kind a bucket is, before every listing until it knows. Google's own endpoints answer at
+    once, and for some kinds gcsfs needs to know. No emulator speaks gRPC: there the question ends after a minute.
+    gcsfs's plain file system, which the other one is made from, does not ask.
+    """
+    if get_protocol(url) not in {"gs", "gcs"} or "::" in url:
+        return None
+    # The variable is the one that gcsfs, and Google's own clients, obey where no endpoint is given.
+    host = urlsplit(options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST", "")).hostname
+    if host is None or host.endswith(".googleapis.com"):
+        return None
+    plain = importlib.import_module("gcsfs.core").GCSFileSystem
+    return plain(**options), plain._strip_protocol(url)
 
 
 def is_local(url: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
+from fsspec.registry import _registry
 
 from serving_app.core.errors import (
     FailedPrecondition,
@@ -103,8 +105,6 @@ def test_translates_errors(raised: Exception, expected: type) -> None:
 @pytest.mark.parametrize(
     ("base_path", "options", "expected", "message"),
     [
-        ("s3://bucket/model", {}, FailedPrecondition, "pip install s3fs"),
-        ("gs://bucket/model", {}, FailedPrecondition, "pip install gcsfs"),
         ("nope://bucket/model", {}, InvalidArgument, "nope:// is no file system that fsspec knows"),
         ("/etc/hostname/model", {}, FailedPrecondition, "is a file, or lies below one"),
         ("/dev/null", {}, FailedPrecondition, "is a file"),
@@ -117,3 +117,12 @@ def test_explains_base_paths_that_cannot_be_listed(base_path: str, options: dict
         list_versions(base_path, options, servable="m")
     assert f"Could not find base path {base_path} for servable m with error {expected.code.name}: " in str(caught.value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
+def test_names_the_package_that_is_missing(scheme: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose driver is not installed is refused with the command that installs it."""
+    monkeypatch.delitem(_registry, scheme, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(FailedPrecondition, match=f"{scheme}:// needs a package .* pip install {package}"):
+        list_versions(f"{scheme}://bucket/model", servable="m")

@@ -8,9 +8,10 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from store_contract import Store, StoreContract
 
 from serving_app.store import fetch, list_versions
+from tests.store.servers import ObjectStore
+from tests.store.store_contract import Store, StoreContract
 
 
 class TestLocalPath(StoreContract):
@@ -84,3 +85,25 @@ class TestStoreThatKeepsListings(StoreContract):
     def store(self) -> Store:
         fsspec.register_implementation("forgetful", ForgetfulFileSystem, clobber=True)
         return Store(f"forgetful://{uuid.uuid4().hex}/models")
+
+
+class TestS3(StoreContract):
+    @pytest.fixture
+    def store(self, s3_server: ObjectStore) -> Store:
+        return Store(f"{s3_server.new_bucket()}/models", s3_server.options, s3_server.filesystem)
+
+    def test_gives_back_uris(self, store: Store) -> None:
+        """A version is named by its whole URI, so that any node can fetch it."""
+        store.write("1/saved_model.pb")
+        assert store.list().versions == {1: f"{store.url}/1"}
+
+
+class TestGcs(StoreContract):
+    @pytest.fixture
+    def store(self, gcs_server: ObjectStore) -> Store:
+        return Store(f"{gcs_server.new_bucket()}/models", gcs_server.options, gcs_server.filesystem)
+
+    def test_gives_back_uris(self, store: Store) -> None:
+        """A version is named by its whole URI, so that any node can fetch it."""
+        store.write("1/saved_model.pb")
+        assert store.list().versions == {1: f"{store.url}/1"}
