@@ -285,7 +285,11 @@ def test_what_runs_is_adopted(play: Callable[[Scenario], None]) -> None:
         world.show(TWO, AppState.STARTING)
         world.show(three, AppState.DELETING)
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
-        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1"), LoadAdopted(TWO), LoadAdopted(three)]
+        assert world.events == [
+            ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1"),
+            LoadAdopted(TWO),
+            LoadAdopted(three),
+        ]
         world.show(TWO, AppState.RUNNING)
         assert await world.look() == [
             ServableLoaded(TWO, "app:m@2", SIGNATURES, 0),
