@@ -19,7 +19,7 @@ FORMATS = {"numpy", "ml_dtypes", "google"}  # google: protobuf
 
 LAYERS: dict[str, set[str]] = {
     "core": set(),
-    "config": {"core", "pydantic", "yaml", "google"},
+    "config": {"core", "protocol", "pydantic", "yaml", "google"},
     "protocol": {"core", "orjson", *FORMATS},
     "store": {"core", "config", "fsspec"},
     "runtime": {"core", "protocol", *FORMATS},

@@ -7,12 +7,22 @@ reader of its own, and all of them go through `parse`.
 from serving_app.config.arguments import from_args
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.errors import ConfigError
+from serving_app.config.forms import read_any, read_edit, read_model_file
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.gpu_memory import GpuMemory, gpu_memory
 from serving_app.config.intents import to_intents
 from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig
+from serving_app.config.model_server_config import (
+    read_model_server_config,
+    read_reload_config,
+    to_models,
+    write_model_server_config,
+)
 from serving_app.config.parsing import parse
+from serving_app.config.plan import check_edit, delete_label, make_plan, replace_models, set_label
+from serving_app.config.secrets import redact, restore_secrets
 from serving_app.config.serving import LoadConfig, ServingConfig
+from serving_app.config.stores import store_options
 from serving_app.config.yaml_file import load_yaml, parse_yaml, to_yaml
 
 __all__ = [
@@ -25,11 +35,26 @@ __all__ = [
     "ModelConfig",
     "ServingConfig",
     "SessionConfig",
+    "check_edit",
+    "delete_label",
     "from_args",
     "gpu_memory",
     "load_yaml",
+    "make_plan",
     "parse",
     "parse_yaml",
+    "read_any",
+    "read_edit",
+    "read_model_file",
+    "read_model_server_config",
+    "read_reload_config",
+    "redact",
+    "replace_models",
+    "restore_secrets",
+    "set_label",
+    "store_options",
     "to_intents",
+    "to_models",
     "to_yaml",
+    "write_model_server_config",
 ]

@@ -10,6 +10,7 @@ import yaml
 
 from serving_app.config.errors import ConfigError
 from serving_app.config.parsing import parse
+from serving_app.config.secrets import redact
 from serving_app.config.serving import ServingConfig
 
 
@@ -53,6 +54,7 @@ def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:
     return parse({} if data is None else data, source)
 
 
-def to_yaml(config: ServingConfig) -> str:
-    """Every setting in force, as a text that reads back as the same configuration."""
+def to_yaml(config: ServingConfig, secrets: bool = False) -> str:
+    """Every setting in force, as a text that reads back as the same configuration; secrets only if asked for."""
+    config = config if secrets else redact(config)
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,47 @@
+"""Messages in protobuf's text form, as TensorFlow Serving's files are written."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf import text_format
+
+from serving_app.config.errors import ConfigError
+from serving_app.protocol import messages
+
+Message = TypeVar("Message")
+
+
+def parse_proto_text(text: str, message: Message, file: str | None = None) -> Message:
+    """`message`, filled from the text. Raises ConfigError with the line and column of what cannot be read.
+
+    Nothing is taken of a text that cannot be read to its end. `file` is the name of where it comes from, if that is
+    known.
+    """
+    try:
+        text_format.Parse(text.removeprefix("\ufeff"), message, descriptor_pool=messages.POOL)
+    except text_format.ParseError as error:
+        raise ConfigError(f"{_opening(file)}{_place(error)}: {_reason(error)}") from error
+    return message
+
+
+def write_proto_text(message: Any) -> str:
+    """The text form of a message, which reads back as the same message."""
+    return str(text_format.MessageToString(message, as_utf8=True, descriptor_pool=messages.POOL))
+
+
+def _opening(file: str | None) -> str:
+    # TensorFlow Serving's sentence (model_servers/server.cc, ParseProtoTextFile)
+    return f"Invalid protobuf file: '{file}', " if file else "Invalid protobuf text, "
+
+
+def _place(error: text_format.ParseError) -> str:
+    line, column = error.GetLine(), error.GetColumn()
+    return "at its end" if line is None else f"line {line}, column {column or 1}"
+
+
+def _reason(error: text_format.ParseError) -> str:
+    """What the parser says, without the place that it puts in front."""
+    text = str(error)
+    prefix = f"{error.GetLine()}:{error.GetColumn()} : "
+    return text.removeprefix(prefix).strip()
