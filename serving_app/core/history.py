@@ -1,23 +1,15 @@
-"""What each version has gone through, and what the manager knows: for status pages, logs and error reports.
+"""What has happened, in sentences for people: one line each, for logs and for whoever asks afterwards.
 
 Nothing here takes part in a decision.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Something that happened, at a time of the manager's clock."""
-
-    at: float
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.at:.3f} {self.what}"
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +25,47 @@ class Happening:
         return f"{self.model}: {self.what}" if self.version is None else f"{self.model}@{self.version}: {self.what}"
 
 
-class Story:
-    """The last moments of one version, oldest first. It forgets the oldest, so it never grows beyond `length`."""
+class History:
+    """What happened to each model, as far as it is remembered.
 
-    def __init__(self, length: int) -> None:
-        self._moments: deque[Moment] = deque(maxlen=length)
+    Of a model the newest `per_model` happenings are kept. When there are more than `in_all`, the model to which nothing
+    has happened for the longest time is forgotten as a whole, so that dropped models go first.
+    """
+
+    def __init__(self, per_model: int = 200, in_all: int = 100_000) -> None:
+        if not 1 <= per_model <= in_all:
+            raise ValueError(f"per_model is {per_model} and in_all is {in_all}; they must be at least 1, in this order")
+        self._per_model = per_model
+        self._in_all = in_all
         self._told = 0
+        self._count = 0
+        # Each with its number in the order of telling. The model that something happened to last is the last one.
+        self._by_model: dict[str, deque[tuple[int, Happening]]] = {}
 
-    def tell(self, at: float, what: str) -> None:
-        """Add a moment, unless it only repeats the last one: a report that is sent every second must not flood out
-        what mattered."""
-        if self._moments and self._moments[-1].what == what:
-            return
-        self._told += 1
-        self._moments.append(Moment(at, what))
+    def add(self, *happenings: Happening) -> None:
+        """Remember these; they happened after all that were added before."""
+        for happening in happenings:
+            told = self._by_model.pop(happening.model, None)
+            if told is None:
+                told = deque(maxlen=self._per_model)
+            self._by_model[happening.model] = told
+            self._count += len(told) < self._per_model
+            self._told += 1
+            told.append((self._told, happening))
+            while self._count > self._in_all:
+                self._count -= len(self._by_model.pop(next(iter(self._by_model))))
 
-    @property
-    def moments(self) -> tuple[Moment, ...]:
-        """What is still remembered."""
-        return tuple(self._moments)
+    def find(self, model: str | None = None, version: int | None = None, limit: int = 100) -> tuple[Happening, ...]:
+        """The newest `limit` happenings of this model and version, newest last; None means any."""
+        told: Iterable[tuple[int, Happening]]
+        told = chain.from_iterable(self._by_model.values()) if model is None else self._by_model.get(model, ())
+        if version is not None:
+            told = (each for each in told if each[1].version == version)
+        newest = heapq.nlargest(limit, told, key=lambda each: each[0])
+        return tuple(happening for _, happening in reversed(newest))
 
-    def __str__(self) -> str:
-        forgotten = self._told - len(self._moments)
-        lines = [str(moment) for moment in self._moments]
-        return "\n".join([f"({forgotten} earlier)", *lines] if forgotten else lines)
+    def __len__(self) -> int:
+        return self._count
 
     def __repr__(self) -> str:
-        return f"<Story of {self._told}, last: {self._moments[-1] if self._moments else None}>"
+        return f"<History of {len(self._by_model)} models: {self._count} happenings of {self._told}>"

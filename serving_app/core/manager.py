@@ -28,20 +28,26 @@ How it decides. Events change what is known about their model, and mark the mode
 settled: its actions are derived anew from what is wanted and what is seen, whatever led there. So no decision hangs
 on a particular event being seen, and one rule covers the new, the repeated and the late. The order of the rules:
 
-1. Aspired versions that are unknown or ended start over; unwanted ones that hold nothing are forgotten or ended.
+1. Aspired versions that are unknown or ended start over; unwanted ones that hold nothing are forgotten or ended. One
+   that no node could hold is set aside before it is ordered, and comes back when that has changed.
 2. The policy says which loaded versions should go. A version drains exactly as long as the policy says so: when
    its successor vanishes, or it is aspired again, it goes back into the routes.
 3. A version that should go is unloaded when no reader can name it any more. That holds for loads that are called off
    as well: a reader may still have a table from an earlier life of that version.
 4. Loads start while there are slots, model by model in turn. Within a model new versions go before those that failed
    before, so that a version that never loads cannot hold up one that would.
+
+What clients see of a version that fails: TensorFlow Serving says LOADING until its last retry is over, then END with
+the reason. Here there is no last retry while the version is aspired, so END with the reason holds between two attempts,
+and LOADING during each. Whoever waits for AVAILABLE or END gets an answer with a reason at the first failure, and at
+the slow pace END is what nearly every look finds. `snapshot()` has the last reason also while it is tried again.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
@@ -64,20 +70,22 @@ from serving_app.core.events import (
     Tick,
     VersionsListed,
 )
-from serving_app.core.history import Story
-from serving_app.core.policies import (
-    AspiredVersionPolicy,
-    AvailabilityPreserving,
-    Load,
-    Unload,
-    VersionSnapshot,
-    aspired_versions,
-    next_step,
+from serving_app.core.history import Happening
+from serving_app.core.news import (
+    News,
+    compare_active_labels,
+    compare_intents,
+    compare_waiting,
+    describe_move,
 )
-from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
+from serving_app.core.policies import Load, Unload, next_step
+from serving_app.core.records import HOLDING_NOTHING, LOADED, ModelRecord, VersionRecord
+from serving_app.core.resources import NodeResources
+from serving_app.core.retries import find_delay
+from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
-from serving_app.core.states import MOVES, Cause, IllegalMove, PublicState, State, public_state
-from serving_app.core.views import Failure, ManagerView, ModelView, VersionView
+from serving_app.core.states import MOVES, Cause, IllegalMove, State
+from serving_app.core.views import Failure, ManagerView
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +97,13 @@ class ManagerOptions:
     retry_base_s: float = 1.0
     """The wait after the first failed load of a version; each further failure doubles it."""
     retry_max_s: float = 60.0
-    """The longest wait between two attempts."""
+    """The longest wait before a quick retry."""
+    quick_retries: int = 5
+    """Retries of a version at that pace."""
+    slow_retry_s: float = 300.0
+    """The wait before each retry after those."""
     story_length: int = 32
-    """Moments remembered for each version."""
+    """Happenings remembered for each version, to be told if the manager makes a mistake."""
     ended_versions_kept: int = 16
     """Ended versions of a model that stay visible; those that ended last are kept."""
     dropped_models_kept: int = 256
@@ -101,7 +113,7 @@ class ManagerOptions:
         for name in ("max_concurrent_loads", "story_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("ended_versions_kept", "dropped_models_kept"):
+        for name in ("ended_versions_kept", "dropped_models_kept", "quick_retries"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not 0 < self.retry_base_s <= self.retry_max_s:
@@ -109,116 +121,8 @@ class ManagerOptions:
                 f"retry_base_s is {self.retry_base_s} and retry_max_s is {self.retry_max_s}; "
                 "both must be above 0, and the base not above the maximum"
             )
-
-
-@dataclass(slots=True)
-class _Version:
-    servable: ServableId
-    story: Story = field(repr=False)
-    since: float
-    state: State = State.NEW
-    order: int = 0  # the newest one about it; 0 if that was an earlier manager's, or there was none
-    path: str | None = None  # of the last order to load
-    route: Route | None = None  # while loaded
-    failures: int = 0  # in a row
-    error: Failure | None = None  # the last one, until a load succeeds or the version starts over
-    retry_at: float = 0.0
-
-    def status(self) -> VersionStatus:
-        public = public_state(self.state)
-        if public is PublicState.END and self.error:
-            return VersionStatus(self.servable.version, public, self.error.code, self.error.message)
-        return VersionStatus(self.servable.version, public)
-
-
-@dataclass(slots=True)
-class _Model:
-    name: str
-    intent: ModelIntent | None = None  # None: out of the configuration
-    listing: Mapping[int, str] | None = None  # None: not listed since it is in the configuration
-    listing_failure: Failure | None = None
-    aspired: Mapping[int, str] | None = None  # version to path, as of the last time that the model was settled
-    versions: dict[int, _Version] = field(default_factory=dict)
-
-    @property
-    def policy(self) -> AspiredVersionPolicy:
-        return self.intent.aspired_policy if self.intent else AvailabilityPreserving()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is nothing left to do about it, nor ever will be unless it comes back."""
-        return self.intent is None and all(each.state is State.ENDED for each in self.versions.values())
-
-    def find_aspired(self) -> Mapping[int, str] | None:
-        """The versions to be served and where they are; None when nobody can know yet."""
-        if self.intent is None:
-            return {}
-        if self.listing is None:
-            return None
-        numbers = aspired_versions(self.intent.version_policy, self.listing)
-        return {number: self.listing[number] for number in numbers}
-
-    def is_aspired(self, version: _Version) -> bool:
-        return self.aspired is not None and version.servable.version in self.aspired
-
-    def find_retry(self, now: float) -> _Version | None:
-        """The aspired failed version whose next attempt has been due for the longest time."""
-        due = [each for each in self.versions.values() if each.state is State.FAILED and self.is_aspired(each)]
-        due = [each for each in due if each.retry_at <= now]
-        return min(due, key=lambda each: (each.retry_at, -each.servable.version), default=None)
-
-    def find_next_retry(self, now: float) -> float | None:
-        """When an aspired failed version will be due that is not due yet."""
-        failed = [each for each in self.versions.values() if each.state is State.FAILED and self.is_aspired(each)]
-        return min((each.retry_at for each in failed if each.retry_at > now), default=None)
-
-    def take_snapshots(self, now: float) -> list[VersionSnapshot]:
-        """The versions as a policy should see them: a failed one whose next attempt is due counts as new, one at a
-        time and only when nothing is really new."""
-        versions = self.versions.values()
-        snapshots = [VersionSnapshot(each.servable.version, each.state, self.is_aspired(each)) for each in versions]
-        if any(each.state is State.NEW and each.aspired for each in snapshots):
-            return snapshots
-        retry = self.find_retry(now)
-        if retry is None:
-            return snapshots
-        number = retry.servable.version
-        return [replace(each, state=State.NEW) if each.version == number else each for each in snapshots]
-
-    def make_routes(self) -> ModelRoutes:
-        newest_first = self._sort_newest_first()
-        ready = [each for each in newest_first if each.state is State.READY]
-        return ModelRoutes(
-            routes={each.servable.version: each.route for each in ready if each.route},
-            labels=dict(self.intent.labels) if self.intent else {},
-            statuses=tuple(each.status() for each in newest_first),
-        )
-
-    def view(self) -> ModelView:
-        return ModelView(
-            name=self.name,
-            configured=self.intent is not None,
-            aspired=None if self.aspired is None else frozenset(self.aspired),
-            listing_failure=self.listing_failure,
-            versions=tuple(self._view_version(each) for each in self._sort_newest_first()),
-        )
-
-    def _sort_newest_first(self) -> list[_Version]:
-        return [self.versions[number] for number in sorted(self.versions, reverse=True)]
-
-    def _view_version(self, version: _Version) -> VersionView:
-        aspired = self.is_aspired(version)
-        return VersionView(
-            servable=version.servable,
-            state=version.state,
-            since=version.since,
-            aspired=None if self.aspired is None else aspired,
-            path=version.path,
-            app=version.route.app if version.route else None,
-            failures=version.failures,
-            error=version.error,
-            retry_at=version.retry_at if aspired and version.state is State.FAILED else None,
-        )
+        if self.slow_retry_s <= 0:
+            raise ValueError(f"slow_retry_s is {self.slow_retry_s}; it must be above 0")
 
 
 def _exactly(delay: float) -> float:
@@ -242,7 +146,7 @@ class Manager:
         self._started = False
         self._published = False
         self._table = RouteTable(revision=revision)
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, ModelRecord] = {}
         self._readers: dict[str, int] = {}  # the newest revision that each one acknowledged
         # What is not in the newest table, but may be in one that a reader has: the first revision without it.
         self._withdrawn: dict[ServableId, int] = {}
@@ -255,7 +159,9 @@ class Manager:
         self._queue: dict[str, None] = {}  # models that want to load something, next first
         self._retired: dict[str, None] = {}  # models of which only ended versions are left, oldest first
         self._wakeups: dict[str, float] = {}  # when the next retry of a model is due
+        self._nodes: tuple[NodeResources, ...] | None = None  # None: not told yet
         self._orders: list[Action] = []  # not handed out yet
+        self._happenings: list[Happening] = []  # likewise
         self._last_order = 0
 
     def __repr__(self) -> str:
@@ -284,6 +190,12 @@ class Manager:
         models = {name: self._models[name].view() for name in sorted(self._models)}
         return ManagerView(self._table.revision, dict(self._readers), models)
 
+    def take_happenings(self) -> list[Happening]:
+        """What has happened since the last call, oldest first. To be called after each `handle`: until then it is kept,
+        however much it is."""
+        taken, self._happenings = self._happenings, []
+        return taken
+
     def handle(self, *events: Event, now: float) -> list[Action]:
         """Take in what has happened and say what is to be done, in that order."""
         for event in events:
@@ -306,20 +218,26 @@ class Manager:
     def _absorb(self, event: Event, now: float) -> None:
         match event:
             case ConfigApplied():
-                self._configure(event.models)
+                self._configure(event.models, now)
             case VersionsListed():
-                self._take_listing(event.model, event.versions)
+                self._take_listing(event, now)
             case ListingFailed():
-                model = self._models.get(event.model)
-                if model and model.intent:
-                    model.listing_failure = Failure(event.code, event.message)
+                self._take_listing_failure(event, now)
+            case NodesSeen():
+                if self._nodes != event.nodes:
+                    self._nodes = event.nodes
+                    self._mark(self._models)
+            case LoadProgressed():
+                version = self._find(event.servable, event.order)
+                if version and version.state is State.LOADING:
+                    version.progress = event.message
             case ServableLoaded():
                 self._take_loaded(event, Cause.LOADED, event.order, now)
             case ServableAdopted():
-                self._adopt(event.servable, now)
+                self._adopt(event.servable, event.path, now)
                 self._take_loaded(event, Cause.FOUND_SERVING, None, now)
             case LoadAdopted():
-                self._adopt(event.servable, now)
+                self._adopt(event.servable, event.path, now)
                 self._take_report(event.servable, Cause.FOUND_LOADING, None, now)
             case LoadFailed():
                 self._take_failure(event, now)
@@ -333,8 +251,6 @@ class Manager:
                 self._acknowledge(event.reader, event.revision)
             case ReaderLeft():
                 self._readers.pop(event.reader, None)
-            case NodesSeen() | LoadProgressed():
-                pass
             case Tick():
                 self._start()
             case _:
@@ -346,49 +262,81 @@ class Manager:
         self._started = True
         self._mark(self._models)
 
-    def _configure(self, intents: Iterable[ModelIntent]) -> None:
+    def _configure(self, intents: Iterable[ModelIntent], now: float) -> None:
         wanted = {intent.name: intent for intent in intents}
         for name in wanted:
-            self._models.setdefault(name, _Model(name))
+            self._models.setdefault(name, ModelRecord(name))
         for model in self._models.values():
-            model.intent = wanted.get(model.name)
+            before, model.intent = model.intent, wanted.get(model.name)
+            self._tell_news(model.name, compare_intents(before, model.intent), now)
             if model.intent is None:
                 # Should the model come back, it may live elsewhere; the old listing says nothing then.
                 model.listing = None
                 model.listing_failure = None
         self._mark(self._models)
 
-    def _take_listing(self, name: str, versions: Mapping[int, str]) -> None:
-        model = self._models.get(name)
+    def _take_listing(self, listing: VersionsListed, now: float) -> None:
+        model = self._models.get(listing.model)
         if model is None or model.intent is None:
             return  # The poll began before the model was dropped.
-        model.listing_failure = None
-        if model.listing != versions:
-            model.listing = dict(versions)
-            self._mark([name])
+        if model.listing_failure:
+            model.listing_failure = None
+            self._tell(model.name, None, "its base path can be listed again", now)
+        before = model.listing
+        model.take_listing(listing)
+        if model.listing != before:
+            waiting = before.waiting if before else {}
+            news = compare_waiting(waiting, listing.waiting, listing.versions, model.find_loaded())
+            self._tell_news(model.name, news, now)
+            self._mark([model.name])
+
+    def _take_listing_failure(self, event: ListingFailed, now: float) -> None:
+        model = self._models.get(event.model)
+        if model is None or model.intent is None:
+            return
+        # Messages of stores may differ from poll to poll, by a request's number for one; that is no news.
+        if model.listing_failure is None or model.listing_failure.code is not event.code:
+            self._tell(
+                model.name,
+                None,
+                f"its base path cannot be listed ({event.code.name}: {event.message}); what is "
+                "served goes on, new versions wait",
+                now,
+            )
+        model.listing_failure = Failure(event.code, event.message)
 
     def _take_loaded(
         self, event: ServableLoaded | ServableAdopted, cause: Cause, order: int | None, now: float
     ) -> None:
-        version = self._take_report(event.servable, cause, order, now)
-        if version and version.state in (State.READY, State.DRAINING):
+        version = self._take_report(event.servable, cause, order, now, f", answered for by {event.app}")
+        if version and version.state in LOADED:
             version.route = Route(event.servable, event.app, event.signatures)
             version.failures = 0
             version.error = None
 
     def _take_failure(self, event: LoadFailed, now: float) -> None:
-        waited_for = event.servable in self._loading
-        detail = f" ({event.code.name}: {event.message})"
-        version = self._take_report(event.servable, Cause.LOAD_FAILED, event.order, now, detail)
-        if version and waited_for:
-            version.error = Failure(event.code, event.message)
-            version.retry_at = now + self._find_delay(version.failures)
-            version.failures += 1
-            self._order_removal(version)
+        version = self._find(event.servable, event.order)
+        if version is None or version.state is not State.LOADING:
+            return  # Every other state has had its answer, or waits for another one: the table of moves agrees.
+        delay = self._find_delay(version.failures)
+        detail = f" ({event.code.name}: {event.message}); next attempt in {delay:.1f} s if it is still wanted"
+        self._take_report(event.servable, Cause.LOAD_FAILED, event.order, now, detail)
+        version.error = Failure(event.code, event.message)
+        version.retry_at = now + delay
+        version.failures += 1
+        self._order_removal(version)
 
-    def _find_delay(self, failures_before: int) -> float:
-        doublings = min(failures_before, 64)  # beyond that only the maximum counts, and floats overflow
-        return self._jitter(min(self._options.retry_base_s * 2.0**doublings, self._options.retry_max_s))
+    def _find_delay(self, retries_before: int) -> float:
+        options = self._options
+        return self._jitter(
+            find_delay(
+                retries_before,
+                base_s=options.retry_base_s,
+                max_s=options.retry_max_s,
+                quick_retries=options.quick_retries,
+                slow_s=options.slow_retry_s,
+            )
+        )
 
     def _acknowledge(self, reader: str, revision: int) -> None:
         known = self._readers.get(reader)
@@ -397,37 +345,45 @@ class Manager:
 
     def _take_report(
         self, servable: ServableId, cause: Cause, order: int | None, now: float, detail: str = ""
-    ) -> _Version | None:
-        """Move the version that a report is about, and return it. A report about a version that nobody knows, or about
-        an order that is not the newest, changes nothing."""
-        model = self._models.get(servable.name)
-        version = model.versions.get(servable.version) if model else None
-        if version is None or order not in (None, version.order):
-            return None
-        self._move(version, cause, now, detail)
-        self._mark([servable.name])
+    ) -> VersionRecord | None:
+        """Move the version that a report is about, and return it, if it is the report's business."""
+        version = self._find(servable, order)
+        if version is not None:
+            self._move(version, cause, now, detail)
+            self._mark([servable.name])
         return version
 
-    def _adopt(self, servable: ServableId, now: float) -> None:
-        version = self._find_or_add(servable, now)
-        if version.state in (State.NEW, State.FAILED, State.ENDED):
-            version.order = 0  # It lives by the order of an earlier manager.
+    def _find(self, servable: ServableId, order: int | None) -> VersionRecord | None:
+        """The version that a report is about. A report about a version that nobody knows, or about an order that is
+        not the newest, is about none."""
+        model = self._models.get(servable.name)
+        version = model.versions.get(servable.version) if model else None
+        return None if version is None or order not in (None, version.order) else version
 
-    def _find_or_add(self, servable: ServableId, now: float) -> _Version:
-        versions = self._models.setdefault(servable.name, _Model(servable.name)).versions
+    def _adopt(self, servable: ServableId, path: str | None, now: float) -> None:
+        version = self._find_or_add(servable, now)
+        if version.state in HOLDING_NOTHING:
+            version.order = 0  # It lives by the order of an earlier manager.
+            version.path = path
+
+    def _find_or_add(self, servable: ServableId, now: float) -> VersionRecord:
+        versions = self._models.setdefault(servable.name, ModelRecord(servable.name)).versions
         if servable.version not in versions:
-            versions[servable.version] = _Version(servable, Story(self._options.story_length), since=now)
+            versions[servable.version] = VersionRecord(servable, deque(maxlen=self._options.story_length), since=now)
         return versions[servable.version]
 
-    def _move(self, version: _Version, cause: Cause, now: float, detail: str = "") -> None:
+    def _move(self, version: VersionRecord, cause: Cause, now: float, detail: str = "") -> None:
         before = version.state
         after = MOVES.get((before, cause))
         if after is None:
-            raise IllegalMove(str(version.servable), before, cause, str(version.story))
-        version.story.tell(now, f"{cause.value}{detail}: {before.value} -> {after.value}")
-        if after is not before:
-            version.state = after
-            version.since = now
+            story = "\n".join(f"{each.at:.3f} {each.what}" for each in version.story)
+            raise IllegalMove(str(version.servable), before, cause, story)
+        if after is before:
+            return
+        self._tell(version.servable.name, version.servable.version, describe_move(before, cause) + detail, now)
+        version.state = after
+        version.since = now
+        version.progress = None
         if after is State.LOADING:
             self._loading.add(version.servable)
         else:
@@ -435,6 +391,28 @@ class Manager:
 
     def _mark(self, names: Iterable[str]) -> None:
         self._marked.update(dict.fromkeys(names))
+
+    # Telling people.
+
+    def _tell(self, model: str, version: int | None, what: str, now: float) -> None:
+        # In one line: messages of runtimes and stores may have several.
+        happening = Happening(now, model, version, " ".join(what.split()))
+        self._happenings.append(happening)
+        known = self._models[model].versions
+        if version in known:
+            known[version].story.append(happening)
+
+    def _tell_news(self, model: str, news: News, now: float) -> None:
+        for version, what in news:
+            self._tell(model, version, what, now)
+
+    def _tell_labels_and_warnings(self, model: ModelRecord, now: float) -> None:
+        before, model.active_labels = model.active_labels, model.find_active_labels()
+        self._tell_news(model.name, compare_active_labels(before, model.active_labels, model.labels), now)
+        told, model.warnings = model.warnings, model.find_warnings()
+        for warning in model.warnings:
+            if warning not in told:
+                self._tell(model.name, None, f"warning: {warning}", now)
 
     # Deciding.
 
@@ -460,7 +438,7 @@ class Manager:
         model = self._table.models.get(servable.name)
         return model is not None and servable.version in model.routes
 
-    def _settle(self, model: _Model, now: float) -> None:
+    def _settle(self, model: ModelRecord, now: float) -> None:
         """Derive what to do about one model from what is wanted and what is seen."""
         model.aspired = model.find_aspired()
         if model.aspired is not None:
@@ -468,34 +446,57 @@ class Manager:
             self._dismiss(model, now)
         self._drain(model, now)
         self._line_up(model, now)
+        self._tell_labels_and_warnings(model, now)
         self._forget(model)
 
-    def _welcome(self, model: _Model, aspired: Mapping[int, str], now: float) -> None:
+    def _welcome(self, model: ModelRecord, aspired: Iterable[int], now: float) -> None:
         """Let aspired versions begin, or begin again."""
         for number in sorted(aspired, reverse=True):
+            path = model.find_path(number)
+            is_new = number not in model.versions
             version = self._find_or_add(ServableId(model.name, number), now)
+            if path is None or version.state not in HOLDING_NOTHING:
+                continue
+            if is_new:
+                self._tell(model.name, number, f"wanted, and found at {path}", now)
+            have_files_changed = version.note_files(path, model.find_size(number))
             if version.state is State.ENDED:
-                self._move(version, Cause.ASPIRE, now)
+                self._move(version, Cause.ASPIRE, now, f", and found at {path}")
                 version.failures = 0
                 version.error = None
-            elif version.state is State.FAILED and version.path != aspired[number]:
-                # It lies elsewhere now, so what went wrong before need not go wrong again.
+            elif version.state in (State.FAILED, State.UNFIT) and have_files_changed:
+                # What went wrong before need not go wrong again.
+                self._tell(model.name, number, f"its files have changed; tried again at once, from {path}", now)
                 version.failures = 0
                 version.retry_at = now
+            self._weigh(model, version, now)
 
-    def _dismiss(self, model: _Model, now: float) -> None:
+    def _weigh(self, model: ModelRecord, version: VersionRecord, now: float) -> None:
+        """Set a version aside that fits on no node, and take it back when it does."""
+        misfit = None if self._nodes is None else model.find_misfit(version.servable.version, self._nodes)
+        if misfit is None:
+            if version.state is State.UNFIT:
+                self._move(version, Cause.ADMIT, now)
+                version.error = None
+            return
+        if version.state is not State.UNFIT:
+            self._move(version, Cause.REJECT, now, f" ({misfit})")
+        version.error = misfit
+
+    def _dismiss(self, model: ModelRecord, now: float) -> None:
         """Let go of unwanted versions that are not loaded."""
         for version in [each for each in model.versions.values() if not model.is_aspired(each)]:
             if version.state is State.NEW:
+                self._tell(model.name, version.servable.version, "not wanted any more, and never loaded", now)
                 del model.versions[version.servable.version]
-            elif version.state is State.FAILED:
+            elif version.state in (State.FAILED, State.UNFIT):
                 self._move(version, Cause.END, now)
             elif version.state is State.LOADING and not self._is_named(version.servable):
                 # The text is TensorFlow Serving's (loader_harness.cc).
                 version.error = version.error or Failure(Code.CANCELLED, "Loading of servable cancelled")
                 self._unload(version, now)
 
-    def _drain(self, model: _Model, now: float) -> None:
+    def _drain(self, model: ModelRecord, now: float) -> None:
         """Take out of the routes what the policy wants to go, put back what it does not, unload what nobody names."""
         unwanted = self._find_unwanted(model, now)
         for version in [model.versions[number] for number in sorted(model.versions)]:
@@ -507,7 +508,7 @@ class Manager:
             elif version.state is State.DRAINING:
                 self._move(version, Cause.KEEP, now)
 
-    def _find_unwanted(self, model: _Model, now: float) -> set[int]:
+    def _find_unwanted(self, model: ModelRecord, now: float) -> set[int]:
         """The loaded versions that the policy wants to go, whether or not they are on their way already."""
         unwanted: set[int] = set()
         if model.aspired is None:
@@ -521,11 +522,11 @@ class Manager:
             snapshots[step.version] = replace(snapshots[step.version], state=State.DRAINING)
         return unwanted
 
-    def _unload(self, version: _Version, now: float) -> None:
+    def _unload(self, version: VersionRecord, now: float) -> None:
         self._move(version, Cause.UNLOAD, now)
         self._order_removal(version)
 
-    def _order_removal(self, version: _Version) -> None:
+    def _order_removal(self, version: VersionRecord) -> None:
         version.order = self._number_order()
         self._orders.append(StartUnload(version.servable, version.order))
 
@@ -533,7 +534,7 @@ class Manager:
         self._last_order += 1
         return self._last_order
 
-    def _line_up(self, model: _Model, now: float) -> None:
+    def _line_up(self, model: ModelRecord, now: float) -> None:
         """Put the model into the queue for load slots if it wants one, and note when it will want one again."""
         if self._find_load(model, now):
             self._queue.setdefault(model.name)
@@ -545,7 +546,7 @@ class Manager:
         else:
             self._wakeups[model.name] = retry
 
-    def _find_load(self, model: _Model, now: float) -> _Version | None:
+    def _find_load(self, model: ModelRecord, now: float) -> VersionRecord | None:
         if model.aspired is None:
             return None
         step = next_step(model.policy, model.take_snapshots(now))
@@ -558,17 +559,19 @@ class Manager:
             model = self._models[next(iter(self._queue))]
             del self._queue[model.name]
             version = self._find_load(model, now)
-            if version is None or model.aspired is None:
+            path = model.find_path(version.servable.version) if version else None
+            if version is None or path is None:
                 continue
-            version.path = model.aspired[version.servable.version]
+            version.note_files(path, model.find_size(version.servable.version))
             version.order = self._number_order()
-            self._move(version, Cause.LOAD, now)
-            self._orders.append(StartLoad(version.servable, version.path, version.failures + 1, version.order))
+            attempt = version.failures + 1
+            self._move(version, Cause.LOAD, now, f" from {path} (attempt {attempt})")
+            self._orders.append(StartLoad(version.servable, path, attempt, version.order))
             self._line_up(model, now)
             started.append(model.name)
         return started
 
-    def _forget(self, model: _Model) -> None:
+    def _forget(self, model: ModelRecord) -> None:
         """Keep what has ended visible, but only so much of it."""
         ended = [each for each in model.versions.values() if each.state is State.ENDED]
         ended.sort(key=lambda each: (each.since, each.servable.version))

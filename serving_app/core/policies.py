@@ -34,6 +34,17 @@ class Specific:
 VersionPolicy = Latest | All | Specific
 
 
+def describe_policy(policy: VersionPolicy) -> str:
+    """A version policy in words, for people."""
+    match policy:
+        case All():
+            return "all versions"
+        case Specific():
+            return f"versions {', '.join(map(str, policy.versions)) or '(none)'}"
+        case Latest():
+            return "the latest version" if policy.num_versions <= 1 else f"the latest {policy.num_versions} versions"
+
+
 def aspired_versions(policy: VersionPolicy, found: Iterable[int]) -> frozenset[int]:
     """The versions that should be served, of those found."""
     if isinstance(policy, All):
@@ -104,16 +115,20 @@ def _preserve_availability(versions: Sequence[VersionSnapshot]) -> Load | Unload
 
 
 _BEING_REMOVED = frozenset({State.DRAINING, State.UNLOADING, State.CLEARING})
-_NOT_THERE = frozenset({State.NEW, State.FAILED, State.ENDED})
+_NOT_THERE = frozenset({State.NEW, State.FAILED, State.UNFIT, State.ENDED})
 
 
 def _preserve_resources(versions: Sequence[VersionSnapshot]) -> Load | Unload | None:
     """As TensorFlow Serving's resource_preserving_policy.cc: unload all that is unwanted, wait for it, then load.
 
     It also waits for an aspired version that is being removed (it was unwanted a moment ago, or its load failed),
-    which TensorFlow Serving's manager does by postponing the whole list.
+    which TensorFlow Serving's manager does by postponing the whole list. And nothing goes to make room for versions
+    that would not fit even then.
     """
+    aspired = [each for each in versions if each.aspired]
     unwanted = [each for each in versions if not each.aspired]
+    if aspired and all(each.state is State.UNFIT for each in aspired):
+        return None
     ready = [each.version for each in unwanted if each.state is State.READY]
     if ready:
         return Unload(min(ready))

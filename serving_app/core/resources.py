@@ -14,6 +14,9 @@ class Demand:
     gpus: float = 0.0
     memory: int | None = None
 
+    def __str__(self) -> str:
+        return _describe(self.cpus, self.gpus, self.memory)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeResources:
@@ -23,15 +26,17 @@ class NodeResources:
     gpus: float
     memory: int
 
+    def __str__(self) -> str:
+        return _describe(self.cpus, self.gpus, self.memory)
+
 
 def find_misfit(demand: Demand, nodes: Iterable[NodeResources]) -> str | None:
     """Why no node could ever hold this, in words; None if one could."""
     known = list(nodes)
     if any(_fits(demand, node) for node in known):
         return None
-    largest = ", ".join(_describe(node.cpus, node.gpus, node.memory) for node in _largest(known))
-    needs = _describe(demand.cpus, demand.gpus, demand.memory or 0)
-    return f"a replica needs {needs}, and no node has that in all; the largest have: {largest or 'there are no nodes'}"
+    largest = "; ".join(map(str, _largest(known))) or "there are no nodes"
+    return f"a replica needs {demand}, and no node has that in all; the largest have: {largest}"
 
 
 def _fits(demand: Demand, node: NodeResources) -> bool:
@@ -43,9 +48,10 @@ def _largest(nodes: list[NodeResources]) -> list[NodeResources]:
     return ordered[:3]
 
 
-def _describe(cpus: float, gpus: float, memory: int) -> str:
+def _describe(cpus: float, gpus: float, memory: int | None) -> str:
     parts = [f"{cpus:g} CPUs"]
     if gpus:
         parts.append(f"{gpus:g} GPUs")
-    parts.append(f"{memory / 1e9:.2f} GB of memory")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]])
+    if memory is not None:
+        parts.append(f"{memory / 1e9:.2f} GB of memory")
+    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)

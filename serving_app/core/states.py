@@ -32,6 +32,7 @@ class State(Enum):
     UNLOADING = "unloading"  # its removal is ordered
     CLEARING = "clearing"  # its load failed and what is left of it is being removed
     FAILED = "failed"  # its load failed, nothing of it is left; retried while it stays aspired
+    UNFIT = "unfit"  # no node of the cluster could hold it, nothing of it is there; looked at again when that changes
     ENDED = "ended"  # unloaded and gone
 
 
@@ -54,6 +55,7 @@ _PUBLIC = {
     State.UNLOADING: PublicState.UNLOADING,
     State.CLEARING: PublicState.END,
     State.FAILED: PublicState.END,
+    State.UNFIT: PublicState.END,
     State.ENDED: PublicState.END,
 }
 
@@ -75,6 +77,8 @@ class Cause(Enum):
     # Decisions.
     ASPIRE = "aspired again"
     LOAD = "load ordered"
+    REJECT = "found to fit on no node"
+    ADMIT = "found to fit"
     DRAIN = "taken out of the routes"
     KEEP = "put back into the routes"
     UNLOAD = "unload ordered"
@@ -92,6 +96,7 @@ MOVES: Mapping[tuple[State, Cause], State] = {
     (State.NEW, Cause.FOUND_LOADING): State.LOADING,
     (State.NEW, Cause.FOUND_SERVING): State.READY,
     (State.NEW, Cause.LOAD): State.LOADING,
+    (State.NEW, Cause.REJECT): State.UNFIT,
     # Exactly one answer ends a load, LOADED or LOAD_FAILED, unless the order to unload comes before it.
     (State.LOADING, Cause.LOADED): State.READY,
     (State.LOADING, Cause.LOAD_FAILED): State.CLEARING,
@@ -133,7 +138,16 @@ MOVES: Mapping[tuple[State, Cause], State] = {
     (State.FAILED, Cause.FOUND_LOADING): State.LOADING,
     (State.FAILED, Cause.FOUND_SERVING): State.READY,
     (State.FAILED, Cause.LOAD): State.LOADING,
+    (State.FAILED, Cause.REJECT): State.UNFIT,
     (State.FAILED, Cause.END): State.ENDED,
+    # Likewise; that it was found all the same is believed, as the nodes may have changed.
+    (State.UNFIT, Cause.LOADED): State.UNFIT,
+    (State.UNFIT, Cause.LOAD_FAILED): State.UNFIT,
+    (State.UNFIT, Cause.GONE): State.UNFIT,
+    (State.UNFIT, Cause.FOUND_LOADING): State.LOADING,
+    (State.UNFIT, Cause.FOUND_SERVING): State.READY,
+    (State.UNFIT, Cause.ADMIT): State.NEW,
+    (State.UNFIT, Cause.END): State.ENDED,
     # Likewise, and nobody wants it.
     (State.ENDED, Cause.LOADED): State.ENDED,
     (State.ENDED, Cause.LOAD_FAILED): State.ENDED,

@@ -54,7 +54,7 @@ class VersionView:
         if self.app:
             words.append(f"app {self.app}")
         if self.error:
-            words.append(f"after {self.failures} failures, last {self.error}")
+            words.append(f"after {self.failures} failures, last {self.error}" if self.failures else str(self.error))
         if self.retry_at is not None:
             words.append(f"next attempt at {self.retry_at:.3f}")
         return ", ".join(words)

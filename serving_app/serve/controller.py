@@ -6,8 +6,8 @@ worker that carries out orders to Serve strictly in order.
 
 The actor is detached and restarts by itself within a second (`max_restarts=-1`), so gateways hardly notice that it
 was gone: they serve on with their last table. It lives as long as the Serve application that owns it, which it watches:
-when that is deleted, or Serve is shut down, it removes every version it has deployed and then itself. What was
-applied last is kept in the cluster's key-value store; running versions are adopted, not reloaded.
+when that is deleted, or Serve is shut down, it removes every version it has deployed and then itself. What is wanted is
+kept where it outlives the actor (`keeping`); running versions are adopted, not reloaded.
 """
 
 from __future__ import annotations
@@ -16,47 +16,66 @@ import asyncio
 import contextlib
 import logging
 import os
-import pickle
+import random
 import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
 import ray
 
-from serving_app import ray_private
-from serving_app.config import ModelConfig, ServingConfig, to_intents
+from serving_app.config import (
+    ModelConfig,
+    ServingConfig,
+    redact,
+    store_options,
+    to_intents,
+    to_yaml,
+    write_model_server_config,
+)
 from serving_app.core import events
 from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
-from serving_app.core.errors import Code, Internal, NotFound, Unavailable
+from serving_app.core.errors import (
+    Code,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+    Unavailable,
+)
+from serving_app.core.history import Happening
 from serving_app.core.manager import Manager, ManagerOptions
 from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
+from serving_app.core.plan import Plan
+from serving_app.core.resources import NodeResources
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
+from serving_app.core.views import AppView
 from serving_app.host import Assignment
 from serving_app.serve import apps
-from serving_app.serve.apps import AppState
+from serving_app.serve.apps import AppState, Observation
 from serving_app.serve.assignments import assignment_for
+from serving_app.serve.chronicle import Chronicle
+from serving_app.serve.config_file import watch_config_file
+from serving_app.serve.editing import Editing
 from serving_app.serve.fleet import Fleet, Order
 from serving_app.serve.followers import Followers
+from serving_app.serve.keeping import Keeping
 from serving_app.serve.polling import Polling
+from serving_app.serve.reloads import find_outcome
+from serving_app.serve.wanted import Applied, Wanted
 
 logger = logging.getLogger("serving_app.controller")
 
 _BUSY_OBSERVE_S = 0.05
 _LOADING_OBSERVE_S = 0.5
 _IDLE_OBSERVE_S = 1.0
+_NODES_EVERY_S = 5.0
+_HELD_S = 5.0
+"""How long a change that users make waits until every gateway routes by it; one that is lost must not hold it up."""
 _TEARDOWN_S = 120.0
 """How long the removal of everything may take, besides the time that is given to requests under way."""
-
-
-@dataclass(frozen=True)
-class Applied:
-    """A configuration and when its application was built: the newest one wins."""
-
-    generation: int
-    config: ServingConfig
 
 
 class Controller:
@@ -65,17 +84,27 @@ class Controller:
     async def __init__(self, app: str, applied: Applied) -> None:  # type: ignore[misc]  # Ray awaits it
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._app = app
-        self._state_key = f"applied:{app}"
-        self._applied = self._newest(applied)
+        self._deployed = applied
         # Readers compare revisions across restarts of the controller, so a new one starts above all earlier ones.
-        self._manager = Manager(_manager_options(self._applied.config), revision=time.time_ns() // 1_000_000)
+        self._changes = time.time_ns() // 1_000_000
+        self._manager = Manager(revision=self._changes, jitter=_jitter)
         self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._marks: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
+        self._problems: dict[str, str] = {}
+        self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
+        self._editing: Editing | None = None
+        self._restored = asyncio.Event()
+        self._chronicle = Chronicle(app)
         self._followers = Followers(self._inbox.put_nowait)
         self._polling = Polling(self._inbox.put_nowait)
         self._fleet = Fleet(app, self._model, self._memory, self._inbox.put_nowait)
+        self._file_watch: tuple[object, asyncio.Task[None]] | None = None
+        self._nodes: tuple[NodeResources, ...] = ()
         self._paths: dict[ServableId, str] = {}
-        self._sizes: dict[ServableId, int] = {}
+        self._listings: dict[str, events.VersionsListed] = {}
         self._gateways: dict[str, dict[str, str]] = {}
+        self._absences = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         # Here, and not at somebody's call: after a crash Ray constructs the actor anew, and nobody else notices.
@@ -86,13 +115,10 @@ class Controller:
     async def register(self, applied: Applied, gateway: str, addresses: dict[str, str]) -> None:
         """A gateway introduces itself: the configuration it was built with, and where it listens, if it does yet."""
         self._refuse_when_closing()
+        await self._restored.wait()
         if addresses:
             self._gateways[gateway] = addresses
-        if applied.generation > self._applied.generation:
-            self._applied = applied
-            self._keep_applied()
-            self._apply()
-            logger.info("configuration applied: %d models", len(applied.config.models))
+        await self._edits.deploy(applied)
 
     async def poll_routes(self, follower: str, have: int, acknowledged: int) -> RouteTable | None:
         """Long poll: a table newer than revision `have`, or None when there is none for a while."""
@@ -114,50 +140,134 @@ class Controller:
         """What the replica of this application is to hold. Waits while a restarted controller still looks around."""
         servable = self._servable_of(app)
         deadline = time.monotonic() + 30.0
-        while (path := self._paths.get(servable)) is None:
+        while (path := self._find_path(servable)) is None:
             if time.monotonic() > deadline:
                 raise NotFound(f"nothing is known of {servable} that {app} should hold")
             await asyncio.sleep(0.1)
-        return assignment_for(servable, path, self._model(servable.name), self._applied.config.cache_dir)
-
-    async def replica_loaded(self, app: str, ticket: str, signatures: Mapping[str, Signature]) -> None:
-        """A replica has loaded its version."""
-        self._fleet.report_loaded(self._servable_of(app), ticket, signatures)
+        return assignment_for(servable, path, self._model(servable.name), self._edits.config)
 
     async def replica_progress(self, app: str, ticket: str, message: str) -> None:
         """A replica tells how far its load is."""
         self._fleet.report_progress(self._servable_of(app), ticket, message)
 
+    async def replica_loaded(self, app: str, ticket: str, signatures: Mapping[str, Signature]) -> None:
+        """A replica has loaded its version."""
+        self._fleet.report_loaded(self._servable_of(app), ticket, signatures)
+
     async def replica_failed(self, app: str, ticket: str, code: Code, message: str) -> None:
         """A replica could not load its version."""
         self._fleet.report_failed(self._servable_of(app), ticket, code, message)
 
-    # Calls of people and tools.
+    # Calls of people and tools: what is.
 
-    async def status(self) -> dict[str, Any]:
-        """What is in force and where things stand."""
-        return {
-            "app": self._app,
-            "config": self._applied.config,
-            "table": self._followers.table,
-            "gateways": self._live_gateways(),
-            "models": self._manager.snapshot(),
-        }
+    async def view(self) -> AppView:
+        """Where things stand."""
+        seen = self._manager.snapshot()
+        return AppView(
+            app=self._app,
+            revision=seen.revision,
+            readers=seen.readers,
+            gateways=self._live_gateways(),
+            models=seen.models,
+            problems=tuple(self._problems.values()),
+        )
+
+    async def routes(self) -> RouteTable | None:
+        """The table that gateways and clients are given; None while there is none."""
+        return self._followers.table
+
+    async def config_text(self, form: str = "yaml", secrets: bool = False) -> str:
+        """The configuration in force, in our YAML (`yaml`), or its models in TensorFlow Serving's text form (`tfs`)."""
+        await self._wait_until_restored()
+        config = self._edits.config
+        if form == "tfs":
+            return write_model_server_config(config)
+        if form != "yaml":
+            raise InvalidArgument(f"{form!r} is no form of a configuration; use yaml or tfs")
+        return to_yaml(config if secrets else redact(config))
+
+    async def history(
+        self, model: str | None = None, version: int | None = None, limit: int = 100
+    ) -> tuple[Happening, ...]:
+        """What happened last, of everything or of one model or version; the newest comes last."""
+        return self._chronicle.find(model, version, limit)
+
+    async def wait_for_change(self, seen: int, timeout_s: float) -> int:
+        """Long poll for watchers: a number that grows with every change, as soon as it differs from `seen`, else after
+        this time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._changes == seen:
+                    await self._changed.wait()
+        return self._changes
+
+    # Calls of people and tools: what is to be.
+
+    async def apply(self, text: str, source: str, dry_run: bool = False) -> Plan:
+        """Put a configuration in force; with `dry_run` only say what that would change."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        return await self._edits.apply(text, source, dry_run)
+
+    async def reload(self, serialized_model_server_config: bytes, wait_s: float | None) -> None:
+        """HandleReloadConfigRequest: serve these models; returns when each new one has a version that is ready."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        new = await self._edits.reload(serialized_model_server_config)
+        try:
+            async with asyncio.timeout(wait_s):
+                while (outcome := find_outcome(new, self._manager.snapshot().models)) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the configuration is in force, but of {', '.join(sorted(new))} not every one has a version that is "
+                f"ready after {wait_s:.1f} s; GetModelStatus tells more"
+            ) from None
+        if outcome:
+            raise ServingError(outcome)
+
+    async def set_label(self, model: str, label: str, version: int) -> None:
+        """Have a label name a version; returns when every gateway routes by it."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        await self._edits.set_label(model, label, version)
+
+    async def delete_label(self, model: str, label: str) -> None:
+        """Take a label away; returns when no gateway routes by it."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        await self._edits.delete_label(model, label)
 
     # The loop.
 
     async def _run(self) -> None:
+        self._chronicle.restore()
+        wanted = await self._restore()
+        if wanted is None:
+            return
+        self._editing = Editing(wanted, self._keeping, self._available, self._enforce)
         await self._adopt()
-        self._apply()
+        self._manager.limit(_manager_options(wanted.config))
+        self._inbox.put_nowait(events.ConfigApplied(to_intents(wanted.config)))
+        await self._see_nodes()
+        self._polling.watch(wanted.config)
+        self._watch_file(wanted.config)
+        self._restored.set()
         self._spawn(self._fleet.carry_out_orders())
         self._spawn(self._observe())
+        self._spawn(self._chronicle.save_behind())
         pending: list[events.Event] = [events.Tick()]
         while not self._closing:
+            marks, self._marks = self._marks, []
             now = time.time()
             for event in pending:
                 self._remember(event)
             for action in _grouped(self._manager.handle(*pending, now=now)):
                 self._perform(action)
+            self._chronicle.tell(self._manager.take_happenings())
+            self._note_change()
+            for mark in marks:
+                mark.set_result(None)
             pending = await self._next_events(now)
 
     async def _next_events(self, now: float) -> list[events.Event]:
@@ -171,49 +281,111 @@ class Controller:
             gathered.append(self._inbox.get_nowait())
         return gathered
 
+    async def _handled(self) -> None:
+        """Returns when everything that came in before has been handled, and what followed from it is begun."""
+        mark: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._marks.append(mark)
+        self._inbox.put_nowait(events.Tick())
+        await asyncio.shield(mark)
+
     def _remember(self, event: events.Event) -> None:
-        """Keep what carrying out orders needs of an event: paths by version."""
-        if isinstance(event, events.VersionsListed):
-            for version, path in event.versions.items():
-                self._paths[ServableId(event.model, version)] = path
-            for version, size in event.sizes.items():
-                self._sizes[ServableId(event.model, version)] = size
+        """Keep what carrying out orders needs of an event: where versions are, and how large."""
+        match event:
+            case events.VersionsListed():
+                self._listings[event.model] = event
+            case events.ServableAdopted() | events.LoadAdopted():
+                if event.path is not None:
+                    self._paths[event.servable] = event.path
+            case events.ServableGone():
+                self._paths.pop(event.servable, None)
 
     def _perform(self, action: Order | PublishRoutes) -> None:
         if isinstance(action, PublishRoutes):
             self._followers.publish(action.table)
             return
-        if isinstance(action, StartUnload):
-            logger.info("%s: unloading", action.servable)
-        else:
+        if not isinstance(action, StartUnload):
             for load in action:
                 self._paths[load.servable] = load.path
-                logger.info("%s: loading from %s (attempt %d)", load.servable, load.path, load.attempt)
         self._fleet.order(action)
+
+    async def _enforce(self, before: ServingConfig, after: ServingConfig) -> None:
+        """Have the loop and everything around it follow this configuration; returns when gateways route by it."""
+        self._manager.limit(_manager_options(after))
+        self._inbox.put_nowait(events.ConfigApplied(to_intents(after)))
+        self._polling.watch(after)
+        self._watch_file(after)
+        for model in _rescaled(before, after):
+            self._fleet.rescale(model)
+        await self._handled()
+        await self._followers.wait_until_held(self._manager.table.revision, _HELD_S)
+
+    def _watch_file(self, config: ServingConfig) -> None:
+        """Have the configuration's model_config_file watched, if it has one, and no other."""
+        path, interval_s = config.model_config_file, config.model_config_file_poll_s
+        options = store_options(config, path) if path is not None else {}
+        watched = (path, interval_s, options)
+        if self._file_watch is not None:
+            if self._file_watch[0] == watched:
+                return
+            self._file_watch[1].cancel()
+            self._file_watch = None
+            self._tell_problem("file", None)
+        if path is not None:
+            watch = watch_config_file(
+                path, options, interval_s, self._edits.wanted.file_digest, self._edits.apply_file,
+                lambda problem: self._tell_problem("file", problem),
+            )
+            self._file_watch = (watched, self._spawn(watch))
 
     async def _observe(self) -> None:
         """Look at Serve again and again, until the application that owns this controller is gone."""
-        absences = 0
+        look_at_nodes = time.monotonic() + _NODES_EVERY_S
         while not self._closing:
             self._followers.expire()
             seen = await asyncio.to_thread(apps.observe, self._app)
             if seen is not None:
                 await self._fleet.look(seen)
-                absences = absences + 1 if seen.owner is None else 0
-                if (seen.owner and seen.owner.state is AppState.DELETING) or absences > 1 or not seen.serve_running:
+                if self._has_lost_its_owner(seen):
                     await self._close(seen.serve_running)
                     return
+            if time.monotonic() > look_at_nodes:
+                await self._see_nodes()
+                look_at_nodes = time.monotonic() + _NODES_EVERY_S
             self._fleet.stirred.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fleet.stirred.wait(), self._patience(absences))
+                await asyncio.wait_for(self._fleet.stirred.wait(), self._patience())
 
-    def _patience(self, absences: int) -> float:
+    def _has_lost_its_owner(self, seen: Observation) -> bool:
+        """Whether the application is going or gone: seen missing twice, as it is missing for a moment when replaced."""
+        self._absences = self._absences + 1 if seen.owner is None else 0
+        is_going = seen.owner is not None and seen.owner.state is AppState.DELETING
+        return is_going or self._absences > 1 or not seen.serve_running
+
+    def _patience(self) -> float:
         """How long until the next look: short where Serve is about to be done with something."""
-        if absences or self._fleet.is_about_to_change:
+        if self._absences or self._fleet.is_about_to_change:
             return _BUSY_OBSERVE_S
         return _LOADING_OBSERVE_S if self._fleet.is_waiting else _IDLE_OBSERVE_S
 
+    async def _see_nodes(self) -> None:
+        """Tell what the nodes have, if that is news."""
+        nodes = await asyncio.to_thread(apps.nodes)
+        if nodes != self._nodes:
+            self._nodes = nodes
+            self._inbox.put_nowait(events.NodesSeen(nodes))
+
     # Beginning and end.
+
+    async def _restore(self) -> Wanted | None:
+        """What is wanted; None if the application was deleted while that could not be found out."""
+        restoring = asyncio.ensure_future(self._keeping.restore(self._deployed))
+        while not (await asyncio.wait([restoring], timeout=_IDLE_OBSERVE_S))[0]:
+            seen = await asyncio.to_thread(apps.observe, self._app)
+            if seen is not None and self._has_lost_its_owner(seen):
+                restoring.cancel()
+                await self._close(seen.serve_running)
+                return None
+        return restoring.result()
 
     async def _adopt(self) -> None:
         """Take over the versions that an earlier life of this actor deployed."""
@@ -227,14 +399,16 @@ class Controller:
             self._followers.acknowledge("followers-before-restart", 0)
         await self._fleet.adopt(seen)
         while not self._inbox.empty():
-            self._manager.handle(self._inbox.get_nowait(), now=time.time())
+            event = self._inbox.get_nowait()
+            self._remember(event)
+            self._manager.handle(event, now=time.time())
 
     async def _close(self, serve_running: bool) -> None:
         """The owner is gone: remove every version, then this actor. Gateways that still drain are waited for."""
         self._closing = True
         self._polling.stop()
         logger.info("the application %s is being deleted; removing its versions", self._app)
-        config = self._applied.config
+        config = self._editing.config if self._editing else self._deployed.config
         drains_s = config.gateway.drain_timeout_s + max([model.drain_timeout_s for model in config.models], default=0.0)
         deadline = time.monotonic() + _TEARDOWN_S + drains_s
         while serve_running and time.monotonic() < deadline:
@@ -248,34 +422,53 @@ class Controller:
                         if app.state is not AppState.DELETING:
                             await self._fleet.remove(servable)
             await asyncio.sleep(0.1)
-        ray_private.delete_state(self._state_key)
+        self._keeping.forget()
+        self._chronicle.forget()
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     # Small things.
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    @property
+    def _edits(self) -> Editing:
+        if self._editing is None:
+            reason = "; ".join(self._problems.values()) or "it looks around after a start"
+            raise Unavailable(f"the controller of {self._app} is not ready yet: {reason}")
+        return self._editing
+
+    async def _wait_until_restored(self) -> None:
+        """Give a controller that has just started the moment it needs; one that cannot start says why."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._restored.wait(), _HELD_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(_stop_process_on_failure)
         self._tasks.append(task)
+        return task
 
-    def _newest(self, applied: Applied) -> Applied:
-        """What was applied last, also if that was in an earlier life of this actor."""
-        kept = ray_private.get_state(self._state_key)
-        earlier: Applied | None = pickle.loads(kept) if kept else None
-        return earlier if earlier and earlier.generation > applied.generation else applied
+    def _note_change(self) -> None:
+        self._changes += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    def _keep_applied(self) -> None:
-        ray_private.put_state(self._state_key, pickle.dumps(self._applied))
+    def _tell_problem(self, subject: str, problem: str | None) -> None:
+        """Have a problem shown to whoever looks, in place of the one about the same subject before; None is none."""
+        self._problems.pop(subject, None)
+        if problem is not None:
+            self._problems[subject] = problem
+        self._note_change()
 
-    def _apply(self) -> None:
-        config = self._applied.config
-        self._keep_applied()
-        self._manager.limit(_manager_options(config))
-        self._inbox.put_nowait(events.ConfigApplied(to_intents(config)))
-        self._polling.watch(config)
+    def _available(self, model: str) -> Collection[int]:
+        routes = self._manager.table.models.get(model)
+        return routes.routes.keys() if routes else ()
+
+    def _find_path(self, servable: ServableId) -> str | None:
+        """Where a version was loaded from, or else lies now."""
+        listing = self._listings.get(servable.name)
+        return self._paths.get(servable) or (listing.versions.get(servable.version) if listing else None)
 
     def _model(self, name: str) -> ModelConfig:
-        for model in self._applied.config.models:
+        for model in self._edits.config.models:
             if model.name == name:
                 return model
         raise NotFound(f"the model {name} is not configured any more")
@@ -285,7 +478,8 @@ class Controller:
         model = self._model(servable.name)
         if model.memory != "estimate":
             return model.memory
-        size = self._sizes.get(servable)
+        listing = self._listings.get(servable.name)
+        size = listing.sizes.get(servable.version) if listing else None
         return None if size is None else int(size * model.memory_factor)
 
     def _servable_of(self, app: str) -> ServableId:
@@ -295,8 +489,9 @@ class Controller:
         return servable
 
     def _live_gateways(self) -> dict[str, dict[str, str]]:
-        """Where each gateway listens that still follows our tables."""
-        return {name: addresses for name, addresses in self._gateways.items() if name in self._followers}
+        """Where each gateway listens that still follows our tables; the others are forgotten."""
+        self._gateways = {name: where for name, where in self._gateways.items() if name in self._followers}
+        return dict(self._gateways)
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
@@ -306,8 +501,27 @@ class Controller:
 def _manager_options(config: ServingConfig) -> ManagerOptions:
     load = config.load
     return ManagerOptions(
-        max_concurrent_loads=load.max_concurrent_loads, retry_base_s=load.retry_base_s, retry_max_s=load.retry_max_s
+        max_concurrent_loads=load.max_concurrent_loads,
+        retry_base_s=load.retry_base_s,
+        retry_max_s=load.retry_max_s,
+        quick_retries=load.quick_retries,
+        slow_retry_s=load.slow_retry_s,
     )
+
+
+def _jitter(delay: float) -> float:
+    """Versions that failed together, as when a store was away, are not all tried again at the same moment."""
+    return delay * random.uniform(0.8, 1.2)
+
+
+def _rescaled(before: ServingConfig, after: ServingConfig) -> Iterable[str]:
+    """The models whose number or limits of replicas differ."""
+
+    def scales(config: ServingConfig) -> dict[str, object]:
+        return {each.name: (each.replicas, each.autoscaling, each.max_ongoing_requests) for each in config.models}
+
+    old = scales(before)
+    return [name for name, scale in scales(after).items() if name in old and old[name] != scale]
 
 
 def _grouped(actions: list[Action]) -> list[Order | PublishRoutes]:

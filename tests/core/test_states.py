@@ -20,11 +20,15 @@ def test_decisions():
     assert decisions == {
         (State.NEW, Cause.LOAD): State.LOADING,
         (State.FAILED, Cause.LOAD): State.LOADING,
+        (State.NEW, Cause.REJECT): State.UNFIT,
+        (State.FAILED, Cause.REJECT): State.UNFIT,
+        (State.UNFIT, Cause.ADMIT): State.NEW,
         (State.LOADING, Cause.UNLOAD): State.UNLOADING,
         (State.READY, Cause.DRAIN): State.DRAINING,
         (State.DRAINING, Cause.KEEP): State.READY,
         (State.DRAINING, Cause.UNLOAD): State.UNLOADING,
         (State.FAILED, Cause.END): State.ENDED,
+        (State.UNFIT, Cause.END): State.ENDED,
         (State.ENDED, Cause.ASPIRE): State.NEW,
     }
 
@@ -35,7 +39,7 @@ def test_ways_to_be_ready():
     assert ways == {
         (State.LOADING, Cause.LOADED),
         (State.DRAINING, Cause.KEEP),
-        *((state, Cause.FOUND_SERVING) for state in (State.NEW, State.LOADING, State.FAILED, State.ENDED)),
+        *((state, Cause.FOUND_SERVING) for state in (State.NEW, State.LOADING, State.FAILED, State.UNFIT, State.ENDED)),
     }
 
 
@@ -62,6 +66,7 @@ def test_every_state_can_be_left():
         (State.UNLOADING, PublicState.UNLOADING),
         (State.CLEARING, PublicState.END),
         (State.FAILED, PublicState.END),
+        (State.UNFIT, PublicState.END),
         (State.ENDED, PublicState.END),
     ],
 )
