@@ -22,3 +22,4 @@ class Assignment:
     batching: Batching | None = None
     storage_options: Mapping[str, Any] = field(default_factory=dict)
     cache_dir: str | None = None
+    cache_max_bytes: int | None = None

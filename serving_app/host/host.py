@@ -17,7 +17,7 @@ from serving_app.host.assignment import Assignment
 from serving_app.host.batching import form_batches, join, row_count, split
 from serving_app.protocol.calls import Call, Reply
 from serving_app.runtime.loader import Servable, loader_for
-from serving_app.store import fetch
+from serving_app.store import Copy, Progress, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +29,32 @@ class Host:
     """Loaded servables by id."""
 
     def __init__(self) -> None:
-        self._held: dict[ServableId, tuple[Servable, Assignment]] = {}
+        self._held: dict[ServableId, tuple[Servable, Assignment, Copy]] = {}
         self._lock = threading.Lock()
 
-    def load(self, assignment: Assignment) -> Mapping[str, Signature]:
+    def load(self, assignment: Assignment, progress: Progress | None = None) -> Mapping[str, Signature]:
         """Fetch, load and hold a version; returns its signatures. Raises a ServingError that says what is wrong.
 
-        A version that is held already is replaced once the new one is loaded.
+        A version that is held already is replaced once the new one is loaded. `progress` is told how far the copy of a
+        remote version has come.
         """
-        path = fetch(assignment.path, assignment.cache_dir, assignment.storage_options)
-        servable = loader_for(assignment.platform).load(path, assignment.load)
+        copy = fetch(
+            assignment.path,
+            assignment.cache_dir,
+            assignment.storage_options,
+            max_bytes=assignment.cache_max_bytes,
+            progress=progress,
+        )
+        try:
+            servable = loader_for(assignment.platform).load(copy.path, assignment.load)
+        except BaseException:
+            copy.release()
+            raise
         with self._lock:
             replaced = self._held.get(assignment.servable)
-            self._held[assignment.servable] = (servable, assignment)
+            self._held[assignment.servable] = (servable, assignment, copy)
         if replaced is not None:
-            replaced[0].close()
+            _let_go(*replaced)
         return servable.signatures
 
     def unload(self, servable_id: ServableId) -> None:
@@ -51,16 +62,16 @@ class Host:
         with self._lock:
             held = self._held.pop(servable_id, None)
         if held is not None:
-            held[0].close()
+            _let_go(*held)
 
     def run(self, servable_id: ServableId, call: Call) -> Reply:
         """One call, alone."""
-        servable, _ = self._find(servable_id)
+        servable, *_ = self._find(servable_id)
         return _run_one(servable, call)
 
     def run_joined(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
         """Calls joined into as few runs as the assignment's batching allows; one reply per call, in order."""
-        servable, assignment = self._find(servable_id)
+        servable, assignment, _ = self._find(servable_id)
         max_rows = assignment.batching.max_batch_size if assignment.batching else 1
         replies: list[Reply | None] = [None] * len(calls)
         for members in form_batches(calls, max_rows):
@@ -69,11 +80,19 @@ class Host:
                 replies[index] = reply
         return [reply for reply in replies if reply is not None]
 
-    def _find(self, servable_id: ServableId) -> tuple[Servable, Assignment]:
+    def _find(self, servable_id: ServableId) -> tuple[Servable, Assignment, Copy]:
         held = self._held.get(servable_id)
         if held is None:
             raise NotFound(f"Servable not found for request: Specific({servable_id.name}, {servable_id.version})")
         return held
+
+
+def _let_go(servable: Servable, _: Assignment, copy: Copy) -> None:
+    # A runtime may read from its files for as long as it is open.
+    try:
+        servable.close()
+    finally:
+        copy.release()
 
 
 def _run_one(servable: Servable, call: Call) -> Reply:

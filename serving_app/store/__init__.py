@@ -4,7 +4,8 @@ A base path is a plain path or any URI that fsspec knows. Nothing here decides w
 nothing keeps state between two calls: a listing says what is there now.
 """
 
-from serving_app.store.cache import default_cache_dir, fetch
+from serving_app.store.cache import Copy, default_cache_dir, fetch
+from serving_app.store.download import Progress
 from serving_app.store.listing import Listing, list_versions
 
-__all__ = ["Listing", "default_cache_dir", "fetch", "list_versions"]
+__all__ = ["Copy", "Listing", "Progress", "default_cache_dir", "fetch", "list_versions"]

@@ -2,31 +2,70 @@
 
 A version is copied into a directory whose name is made from its address and from what the store says about each of its
 files. So a version that was replaced in the store under the same number is another copy, and two models never share
-one by mistake. A copy appears under its name only when it is complete (it is made beside it, and renamed), and a
-lock file per copy makes the processes of a node take turns: the first one copies, the others find it done.
+one by mistake. A copy appears under its name only when it is complete (it is made beside it, and renamed). The
+processes of a node take turns at a copy: the first one copies, the others wait and find it done. Where a process died
+over it, the next one goes on.
+
+Whoever uses a copy holds it until `Copy.release`, or until its process ends, however that ends. Copies that nobody
+holds go when there is no room for a new one: see serving_app.store.eviction, which also tells which files there are.
 
 `memory://` lives in one process: what one process writes there no other can list or fetch.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO
 
-from fsspec import AbstractFileSystem
+from serving_app.core.errors import FailedPrecondition, PermissionDenied, Unavailable
+from serving_app.store.download import Progress, bytes_received, download, is_complete, translated_writes
+from serving_app.store.eviction import Place, make_room, room_lock, touch
+from serving_app.store.filesystem import is_local, open_path
+from serving_app.store.locks import share, try_lock
+from serving_app.store.remote import RemoteVersion, look_into
 
-from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from serving_app.store.filesystem import is_local, open_path, translated_errors
+logger = logging.getLogger(__name__)
 
-_IDENTITY = ("size", "ETag", "etag", "md5Hash", "crc32c", "generation", "LastModified", "updated", "mtime", "created")
-"""What stores say about a file that changes with its content; each store offers some of them."""
+WAIT_STEP_S = 0.25
+"""Between two looks at a copy that another process makes; also how often its progress is told."""
+
+
+class Copy:
+    """A version on this node: `path` can be opened until the copy is released.
+
+    A version that is on the node already is its own copy, and nobody guards it. Releasing twice is nothing to do.
+    """
+
+    def __init__(self, path: str, hold: BinaryIO | None = None) -> None:
+        self.path = path
+        self._hold = hold
+
+    def release(self) -> None:
+        """Let the copy be removed when there is need for its room; for now it stays."""
+        if self._hold is not None and not self._hold.closed:
+            touch(self._hold)
+            self._hold.close()
+
+    def __enter__(self) -> Copy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"Copy({self.path!r})"
 
 
 def default_cache_dir() -> str:
@@ -34,21 +73,89 @@ def default_cache_dir() -> str:
     return os.path.join(tempfile.gettempdir(), f"serving-app-versions-{os.getuid()}")
 
 
-def fetch(path: str, cache_dir: str | None = None, storage_options: Mapping[str, Any] | None = None) -> str:
-    """A path on this node that holds the version at `path`; a version that is on the node already stays where it is.
+def fetch(
+    path: str,
+    cache_dir: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> Copy:
+    """A copy on this node of the version at `path`; a version that is on the node already stays where it is.
+
+    `max_bytes` bounds the whole cache, None means half of its disk. While the version is copied, by this process or by
+    another one, `progress(done_bytes, total_bytes)` is called in this thread, a few times per second at most.
 
     Safe to call from several threads and processes at once. Raises one of the errors that serving_app.store.filesystem
-    lists; Unavailable also when the version changes under the copy, an upload being under way.
+    lists; Unavailable also when the version changes under the copy, an upload being under way, and ResourceExhausted
+    when the disk has no room. After an error the next call goes on where this one ended.
     """
     if is_local(path):
-        return open_path(path)[1]
-    filesystem, source = open_path(path, storage_options)
-    files = _list_files(filesystem, source, path)
-    copy = _open_cache(cache_dir) / _name_copy(path, files)
-    with _exclusive(copy):
-        if not copy.exists():
-            _copy(filesystem, source, path, files, copy)
-    return str(copy)
+        return Copy(open_path(path)[1])
+    version = look_into(path, storage_options)
+    place = Place(_open_cache(cache_dir), _name_copy(version))
+    tell = progress or (lambda done, total: None)
+    told = 0
+    with translated_writes(place.part, version):
+        while (hold := _use(place, version) or _make(place, version, max_bytes, tell)) is None:
+            if progress is not None and (done := bytes_received(version, place.part)) > told:
+                progress(done, version.size)
+                told = done
+            time.sleep(WAIT_STEP_S)
+    return Copy(str(place.copy), hold)
+
+
+def _use(place: Place, version: RemoteVersion) -> BinaryIO | None:
+    """A hold on the complete copy; None if there is none, or if it is about to go."""
+    if not place.copy.exists():
+        return None
+    hold = try_lock(place.lock, shared=True)
+    if hold is not None and is_complete(version, place.copy):
+        touch(hold)
+        return hold
+    if hold is not None:
+        hold.close()
+    return None
+
+
+def _make(place: Place, version: RemoteVersion, max_bytes: int | None, progress: Progress) -> BinaryIO | None:
+    """A hold on the copy, made by this call; None if another process makes it or has made it."""
+    hold = try_lock(place.lock)
+    if hold is None:
+        _refuse_if_broken(place, version)
+        return None
+    try:
+        if is_complete(version, place.copy):
+            hold.close()
+            return None
+        _take_up(place)
+        make_room(place, version, hold, max_bytes)
+        download(version, place.part, progress)
+        # Nobody may remove the copy in the moment in which it is there and not yet held as in use.
+        with closing(room_lock(place.cache)):
+            place.part.rename(place.copy)
+            share(hold)
+    except BaseException:
+        hold.close()
+        raise
+    return hold
+
+
+def _refuse_if_broken(place: Place, version: RemoteVersion) -> None:
+    """A copy that lost files, say to a cleaner of temporary directories, cannot be mended while it is in use."""
+    if place.copy.exists() and not is_complete(version, place.copy):
+        raise Unavailable(
+            f"The copy {place.copy} of {version.path} has lost files while it is in use; it is made anew when it is no "
+            "longer in use. If something cleans that directory, set another cache_dir"
+        )
+
+
+def _take_up(place: Place) -> None:
+    """Make what is left of a copy the beginning of the new one."""
+    if place.copy.exists():
+        logger.warning("the copy %s has lost files; they are copied again", place.copy)
+        shutil.rmtree(place.part, ignore_errors=True)
+        place.copy.rename(place.part)
 
 
 def _open_cache(cache_dir: str | None) -> Path:
@@ -67,68 +174,10 @@ def _open_cache(cache_dir: str | None) -> Path:
     return cache
 
 
-def _list_files(filesystem: AbstractFileSystem, source: str, path: str) -> dict[str, tuple[str, ...]]:
-    """Each file of a version by its path below it, with what identifies its content."""
-    with translated_errors(path):
-        filesystem.invalidate_cache(source)
-        found = filesystem.find(source, detail=True)
-    if not found:
-        raise NotFound(f"{path} does not exist, or holds no files")
-    if source in found:
-        raise FailedPrecondition(f"{path} is a file; a version is a directory that holds a SavedModel")
-    return {
-        _relative(name, source): tuple(f"{key}={info[key]}" for key in _IDENTITY if key in info)
-        for name, info in sorted(found.items())
-        # Object stores know directories only as empty objects whose name ends so.
-        if not name.endswith("/")
-    }
-
-
-def _relative(name: str, source: str) -> str:
-    relative = name.removeprefix(source + "/")
-    # Keys of an object store may hold anything, and must not lead out of the copy.
-    if ".." in PurePosixPath(relative).parts or relative.startswith("/"):
-        raise InvalidArgument(f"{name} has a name that leads out of its directory; rename it in the store")
-    return relative
-
-
-def _name_copy(path: str, files: Mapping[str, tuple[str, ...]]) -> str:
+def _name_copy(version: RemoteVersion) -> str:
     """A name that says to a person which version it is, and to a machine which content."""
-    *_, model, version = ["", *PurePosixPath(path).parts]
-    digest = hashlib.sha256(repr((path, sorted(files.items()))).encode()).hexdigest()
-    return f"{model}-{version}-{digest[:32]}"
-
-
-@contextmanager
-def _exclusive(copy: Path) -> Iterator[None]:
-    """Keeps every other thread and process of the node away from a copy; a process that dies lets go."""
-    try:
-        lock = os.open(copy.with_name(copy.name + ".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise FailedPrecondition(
-            f"The cache directory {copy.parent} cannot be written: {error}; set another cache_dir"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _copy(
-    filesystem: AbstractFileSystem, source: str, path: str, files: Mapping[str, tuple[str, ...]], copy: Path
-) -> None:
-    """Copies the files beside `copy`, makes sure that they are still what they were, and moves them in."""
-    part = copy.with_name(copy.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that died; the lock is ours
-    try:
-        for name in files:
-            with translated_errors(f"{path}/{name}"):
-                target = part / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                filesystem.get_file(f"{source}/{name}", str(target))
-        if _list_files(filesystem, source, path) != files:
-            raise Unavailable(f"{path} changed while it was copied; it is copied again at the next try")
-        part.rename(copy)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    *_, model, number = ["", *PurePosixPath(version.path).parts]
+    files = [(file.name, file.size, file.identity) for file in version.files]
+    digest = hashlib.sha256(repr((version.path, files)).encode()).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9._-]", "_", f"{model[:80]}-{number[:40]}")
+    return f"{readable}-{digest[:32]}"

@@ -29,7 +29,8 @@ class Store:
         return list_versions(self.url, self.options, servable=servable)
 
     def fetch(self, version: int, cache_dir: Path) -> Path:
-        return Path(fetch(self.list().versions[version], str(cache_dir), self.options))
+        with fetch(self.list().versions[version], str(cache_dir), self.options) as copy:
+            return Path(copy.path)
 
     def numbers(self) -> list[int]:
         return [*self.list().versions]

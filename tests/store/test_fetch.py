@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -15,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from serving_app.store import cache, fetch
+from serving_app.store.remote import relative_name
 
 
 @pytest.fixture
@@ -28,15 +31,21 @@ def version() -> str:
 
 
 def entries(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.suffix != ".lock")
+    return sorted(path.name for path in directory.iterdir() if path.suffix != ".lock" and path.name != "room")
+
+
+def fetched(path: str, cache_dir: Path | str | None = None, options: Mapping[str, Any] | None = None) -> Path:
+    """Where the copy lies, once nobody uses it any more."""
+    with fetch(path, None if cache_dir is None else str(cache_dir), options) as copy:
+        return Path(copy.path)
 
 
 def test_copies_once(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
     """A version that did not change is copied at the first fetch only, and its copy says whose it is."""
     memory.pipe(f"{version}/saved_model.pb", b"graph")
-    copy = Path(fetch(version, str(tmp_path)))
+    copy = fetched(version, tmp_path)
     (copy / "mark").touch()
-    assert Path(fetch(version, str(tmp_path))) == copy
+    assert fetched(version, tmp_path) == copy
     assert (copy / "mark").exists()
     assert copy.name.startswith("m-1-")
 
@@ -44,9 +53,9 @@ def test_copies_once(memory: MemoryFileSystem, version: str, tmp_path: Path) -> 
 def test_copies_a_replaced_version_anew(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
     """Files that were replaced under the same version number are another copy; the earlier one stays whole."""
     memory.pipe(f"{version}/saved_model.pb", b"old!")
-    old = Path(fetch(version, str(tmp_path)))
+    old = fetched(version, tmp_path)
     memory.pipe(f"{version}/saved_model.pb", b"new!")
-    new = Path(fetch(version, str(tmp_path)))
+    new = fetched(version, tmp_path)
     assert [(path / "saved_model.pb").read_bytes() for path in (old, new)] == [b"old!", b"new!"]
 
 
@@ -55,9 +64,9 @@ def test_threads_take_turns(memory: MemoryFileSystem, version: str, tmp_path: Pa
     for number in range(20):
         memory.pipe(f"{version}/variables/{number}", os.urandom(1000))
     with ThreadPoolExecutor(8) as pool:
-        copies = set(pool.map(lambda _: fetch(version, str(tmp_path)), range(16)))
-    assert entries(tmp_path) == [Path(copy).name for copy in copies]
-    assert len(entries(Path(copies.pop()) / "variables")) == 20
+        copies = set(pool.map(lambda _: fetched(version, tmp_path), range(16)))
+    assert entries(tmp_path) == [copy.name for copy in copies]
+    assert len(entries(copies.pop() / "variables")) == 20
 
 
 class SharedFileSystem(DirFileSystem):
@@ -76,9 +85,9 @@ class SharedFileSystem(DirFileSystem):
         return "shared://" + name
 
 
-def _fetch_shared(root: str, cache_dir: str) -> str:
+def _fetch_shared(root: str, cache_dir: str) -> Path:
     fsspec.register_implementation("shared", SharedFileSystem, clobber=True)
-    return fetch("shared://m/1", cache_dir, {"root": root})
+    return fetched("shared://m/1", cache_dir, {"root": root})
 
 
 def test_processes_take_turns(tmp_path: Path) -> None:
@@ -90,17 +99,17 @@ def test_processes_take_turns(tmp_path: Path) -> None:
     jobs = [(str(tmp_path / "store"), str(tmp_path / "cache"))] * 4
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         copies = set(pool.starmap(_fetch_shared, jobs))
-    assert entries(tmp_path / "cache") == [Path(copy).name for copy in copies]
-    assert len(entries(Path(copies.pop()))) == 50
+    assert entries(tmp_path / "cache") == [copy.name for copy in copies]
+    assert len(entries(copies.pop())) == 50
 
 
 def test_starts_over_after_a_process_that_died(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
     """What a copy that was cut short left behind does not get into the copy made after it."""
     memory.pipe(f"{version}/saved_model.pb", b"graph")
-    copy = Path(fetch(version, str(tmp_path)))
+    copy = fetched(version, tmp_path)
     copy.rename(copy.with_name(copy.name + ".part"))
     (copy.with_name(copy.name + ".part") / "half").touch()
-    assert Path(fetch(version, str(tmp_path))) == copy
+    assert fetched(version, tmp_path) == copy
     assert entries(copy) == ["saved_model.pb"]
     assert entries(tmp_path) == [copy.name]
 
@@ -110,11 +119,12 @@ class UploadingFileSystem(MemoryFileSystem):
 
     protocol = "uploading"
 
-    def get_file(self, rpath: str, lpath: str, **kwargs: object) -> None:
-        super().get_file(rpath, lpath, **kwargs)
-        late = rpath.replace("saved_model.pb", "variables")
+    def cat_file(self, path: str, **kwargs: object) -> bytes:
+        content = super().cat_file(path, **kwargs)
+        late = path.replace("saved_model.pb", "variables")
         if not self.exists(late):
             self.pipe_file(late, b"more")
+        return content
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -129,13 +139,13 @@ def test_refuses_a_version_that_changes_under_the_copy(memory: MemoryFileSystem,
     with pytest.raises(Unavailable, match=r"changed while it was copied"):
         fetch(path, str(tmp_path))
     assert entries(tmp_path) == []
-    assert entries(Path(fetch(path, str(tmp_path)))) == ["saved_model.pb", "variables"]
+    assert entries(fetched(path, tmp_path)) == ["saved_model.pb", "variables"]
 
 
 def test_refuses_names_that_lead_out(tmp_path: Path) -> None:
     """A key of the store that would be written outside the copy is refused, and nothing is written."""
     with pytest.raises(InvalidArgument, match=r"leads out of its directory"):
-        cache._relative("/m/1/../../../etc/passwd", "/m/1")
+        relative_name("/m/1/../../../etc/passwd", "/m/1")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,7 @@ def test_refuses_a_default_cache_of_another_user(
     """The default cache directory lies in public: one that somebody else made there is not used."""
     memory.pipe(f"{version}/saved_model.pb", b"graph")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert Path(fetch(version)).parent == Path(cache.default_cache_dir())
+    assert fetched(version).parent == Path(cache.default_cache_dir())
     somebody_else = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody_else)
     Path(cache.default_cache_dir()).mkdir()

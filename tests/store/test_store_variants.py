@@ -24,7 +24,7 @@ class TestLocalPath(StoreContract):
         store.write("1/saved_model.pb")
         path = list_versions(store.url).versions[1]
         assert path == f"{store.url}/1"
-        assert fetch(path) == path
+        assert fetch(path).path == path
 
     def test_lists_beside_broken_links(self, store: Store) -> None:
         """A link to a version counts, and a link to nowhere does not disturb the listing."""
