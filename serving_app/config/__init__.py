@@ -6,6 +6,8 @@ reader of its own, and all of them go through `parse`.
 
 from serving_app.config.arguments import from_args
 from serving_app.config.batching import BatchingConfig
+from serving_app.config.conversion import Conversion, convert
+from serving_app.config.deployment import check_deployed
 from serving_app.config.errors import ConfigError
 from serving_app.config.forms import read_any, read_edit, read_model_file
 from serving_app.config.gateway import GatewayConfig
@@ -29,13 +31,16 @@ __all__ = [
     "AutoscalingConfig",
     "BatchingConfig",
     "ConfigError",
+    "Conversion",
     "GatewayConfig",
     "GpuMemory",
     "LoadConfig",
     "ModelConfig",
     "ServingConfig",
     "SessionConfig",
+    "check_deployed",
     "check_edit",
+    "convert",
     "delete_label",
     "from_args",
     "gpu_memory",

@@ -75,7 +75,14 @@ _SECTIONS: Mapping[str, type[Settings]] = {
     "Loading": LoadConfig,
 }
 
-_GROUPS = {"model": "A model", "gateway": "Gateway", "": "The whole"}
+_GROUPS = {
+    "": "The whole",
+    "gateway": "Gateway",
+    "load": "Loading",
+    "model": "A model",
+    "model.session": "Session",
+    "model.warmup": "Warm-up",
+}
 
 
 def document() -> str:
@@ -87,7 +94,9 @@ def _short_arguments() -> Iterator[str]:
     yield from ("| argument | sets |", "|---|---|")
     for name, argument in SHORT_ARGUMENTS.items():
         note = f" ({argument.note})" if argument.note else ""
-        yield f"| `{name}` | `{argument.setting}` of {_link(_GROUPS[argument.group])}{note} |"
+        places = [setting.rpartition(".") for setting in argument.settings]
+        names = " and ".join(f"`{setting}`" for _, _, setting in places)
+        yield f"| `{name}` | {names} of {_link(_GROUPS[places[0][0]])}{note} |"
 
 
 def _sections() -> Iterator[str]:

@@ -6,6 +6,7 @@ from serving_app.config.model import ModelConfig
 from serving_app.config.serving import ServingConfig
 from serving_app.core.events import ModelIntent
 from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, ResourcePreserving
+from serving_app.core.resources import Demand
 
 _ASPIRED_POLICIES: dict[str, AspiredVersionPolicy] = {
     "availability_preserving": AvailabilityPreserving(),
@@ -24,4 +25,6 @@ def _to_intent(model: ModelConfig) -> ModelIntent:
         version_policy=model.version_policy,
         aspired_policy=_ASPIRED_POLICIES[model.aspired_version_policy],
         labels=dict(model.labels),
+        demand=Demand(model.num_cpus, model.num_gpus, model.memory if isinstance(model.memory, int) else None),
+        memory_factor=model.memory_factor,
     )

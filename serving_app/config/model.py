@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from serving_app.config.batching import BatchingConfig
+from serving_app.config.locations import is_absolute, is_web
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Reservation
 from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
 from serving_app.core.policies import Latest
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.")
 
 
 def _split_list(value: object) -> object:
@@ -205,13 +203,25 @@ class ModelConfig(Settings):
     @field_validator("base_path")
     @classmethod
     def _check_base_path(cls, value: str, info: ValidationInfo) -> str:
-        # The first sentence is TensorFlow Serving's (server_core.cc, ValidateModelConfig).
-        if value.startswith("/") or _URI.match(value):
-            return value
-        raise ValueError(
-            f"Expected model {info.data.get('name')} to have an absolute path or URI; got base_path()={value}. "
-            "Write the whole path, such as /models/half_plus_two, or a URI, such as s3://bucket/half_plus_two"
-        )
+        if not is_absolute(value):
+            # The first sentence is TensorFlow Serving's (server_core.cc, ValidateModelConfig).
+            raise ValueError(
+                f"Expected model {info.data.get('name')} to have an absolute path or URI; got base_path()={value}. "
+                "Write the whole path, such as /models/half_plus_two, or a URI, such as s3://bucket/half_plus_two"
+            )
+        if is_web(value):
+            raise ValueError(
+                f"{value} is on a web server, which does not tell what versions it has; put the versions where they "
+                "can be listed: a directory on every node, or a bucket such as s3://bucket/half_plus_two"
+            )
+        return value
+
+    @field_validator("done_marker")
+    @classmethod
+    def _check_done_marker(cls, value: str | None) -> str | None:
+        if value is not None and ("/" in value or value in {".", ".."}):
+            raise ValueError(f"{value!r} is not the name of a file in a version's directory; write a name such as DONE")
+        return value
 
     @model_validator(mode="after")
     def _check_one_way_to_scale(self) -> ModelConfig:

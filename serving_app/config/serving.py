@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,9 +10,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from serving_app.config.gateway import GatewayConfig
+from serving_app.config.locations import Location, is_web, kind_of
 from serving_app.config.model import ModelConfig
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Bytes
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
 class LoadConfig(Settings):
@@ -22,7 +26,6 @@ class LoadConfig(Settings):
         default=1.0, gt=0, description="Seconds before a failed load is tried again; each further failure doubles them."
     )
     retry_max_s: float = Field(default=60.0, gt=0, description="Seconds between two tries of a load at most.")
-
     quick_retries: int = Field(
         default=5, ge=0, description="Tries at this pace after the first; later ones are `slow_retry_s` apart."
     )
@@ -83,12 +86,12 @@ class ServingConfig(Settings):
         description="What fsspec needs to reach the stores of a kind, such as an endpoint or credentials, by the "
         "scheme of their URIs: {s3: {endpoint_url: …}}. A model's own `storage_options` go before.",
     )
-    state_uri: str | None = Field(
+    state_uri: Location | None = Field(
         default=None,
         description="The directory, as an absolute path or URI, where the application keeps what was changed at run "
         "time; null keeps it in the Ray cluster alone, with which it ends.",
     )
-    model_config_file: str | None = Field(
+    model_config_file: Location | None = Field(
         default=None,
         description="A file, as an absolute path or URI, with the models to serve, in this form or in TensorFlow "
         "Serving's text form; it takes the place of `models` and is read again when it changes.",
@@ -120,6 +123,25 @@ class ServingConfig(Settings):
             if count > 1:
                 raise ValueError(f"Illegal to list model {name} multiple times in config list; keep one of the {count}")
         return models
+
+    @field_validator("stores")
+    @classmethod
+    def _check_stores(cls, stores: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+        for scheme in stores:
+            if not _SCHEME.fullmatch(scheme):
+                raise ValueError(f"{scheme!r} is no scheme of URIs; write what stands before ://, such as s3")
+        for kind, count in Counter(kind_of(scheme) for scheme in stores).items():
+            if count > 1:
+                names = [scheme for scheme in stores if kind_of(scheme) == kind]
+                raise ValueError(f"{' and '.join(names)} are one kind of store; put all options under one of them")
+        return stores
+
+    @field_validator("state_uri")
+    @classmethod
+    def _check_state_uri(cls, value: str | None) -> str | None:
+        if value is not None and is_web(value):
+            raise ValueError(f"{value} is on a web server, where nothing can be kept; use a directory or a bucket")
+        return value
 
     @field_validator("cache_dir")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from serving_app.config.deployment import check_deployed
 from serving_app.config.errors import ConfigError
 from serving_app.config.parsing import parse
 from serving_app.config.secrets import redact
@@ -34,14 +35,18 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def load_yaml(path: str | Path) -> ServingConfig:
-    """The configuration in the file at `path`."""
+    """The configuration, to be deployed, in the file at `path`."""
+    return check_deployed(parse_yaml(read_file(path), str(path)), str(path))
+
+
+def read_file(path: str | Path) -> str:
+    """The text of a configuration file on this machine. Raises ConfigError if it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(f"There is no configuration file {path}; check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The configuration file {path} cannot be read: {error}") from error
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:

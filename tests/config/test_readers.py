@@ -29,6 +29,7 @@ from serving_app.config import (
 )
 from serving_app.core.events import ModelIntent
 from serving_app.core.policies import All, AvailabilityPreserving, Latest, ResourcePreserving, Specific
+from serving_app.core.resources import Demand
 
 EVERYTHING = ServingConfig(
     models=(
@@ -57,6 +58,9 @@ EVERYTHING = ServingConfig(
     load=LoadConfig(max_concurrent_loads=1, retry_base_s=0.5, retry_max_s=2.0),
     poll_interval_s=0.0,
     cache_dir="/var/cache/models",
+    stores={"s3": {"endpoint_url": "http://localhost:9000"}},
+    state_uri="gs://bucket/state",
+    model_config_file="/etc/serving/models.config",
 )
 
 
@@ -181,7 +185,8 @@ def test_arguments(args: dict, expected: dict) -> None:
 
 def test_arguments_may_be_everything() -> None:
     """The whole configuration passes through the arguments of the application unchanged."""
-    assert from_args(EVERYTHING.model_dump(mode="json")) == EVERYTHING
+    deployable = EVERYTHING.model_copy(update={"model_config_file": None})
+    assert from_args(deployable.model_dump(mode="json")) == deployable
 
 
 def test_files(tmp_path: Path) -> None:
@@ -193,11 +198,13 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_intents() -> None:
-    """The manager is told each model's name, policies and labels, in the order of the configuration."""
+    """The manager is told each model's name, policies, labels and needs, in the order of the configuration."""
     assert to_intents(EVERYTHING) == (
-        ModelIntent("a", Specific((3, 5)), ResourcePreserving(), {"stable": 3, "canary": 5}),
-        ModelIntent("b", All(), AvailabilityPreserving(), {}),
+        ModelIntent("a", Specific((3, 5)), ResourcePreserving(), {"stable": 3, "canary": 5}, Demand(2.0, 0.25, 2**31)),
+        ModelIntent("b", All(), AvailabilityPreserving(), {}, Demand(0.1, 0.0, None)),
     )
+    estimated = parse({"models": {"m": {"base_path": "/m", "memory": "estimate", "memory_factor": 3}}})
+    assert [(intent.demand.memory, intent.memory_factor) for intent in to_intents(estimated)] == [(None, 3.0)]
 
 
 _JSON = st.recursive(
