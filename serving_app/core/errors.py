@@ -137,3 +137,8 @@ class RuntimeFailure(ServingError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.code, self.message)
+
+
+def as_serving_error(error: BaseException) -> ServingError:
+    """The error itself where it is one of ours, or else the INTERNAL one that names it."""
+    return error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")

@@ -1,104 +1,103 @@
 """The arithmetic of batching: which calls may run as one, how their rows are joined and taken apart again.
 
-Pure functions over arrays; waiting and queues are someone else's (the replica's `@serve.batch`). Calls may share a
-run when they ask the same signature for the same outputs with tensors that agree in everything but the number of
-rows. A call that cannot be joined (a scalar input, unequal row counts) runs alone, and so does every call of a joined
-run that failed: a bad member must not fail its neighbours.
+Pure functions over arrays; waiting is for `batch_queue`, threads and time are for `batcher`. The rules are TensorFlow
+Serving's (batching_session.cc), and so are the complaints, but for one thing: calls that could not be joined never
+meet, so none is refused for the company it keeps. There, calls of different inner shapes spoil a batch for everybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
-from serving_app.core.errors import FailedPrecondition
+from serving_app.core.batching import Batching
+from serving_app.core.errors import FailedPrecondition, InvalidArgument
 from serving_app.protocol.calls import Call, Outputs
 
-Shape = tuple[Any, ...]
+Array = np.ndarray[Any, Any]
+
+_MAX_PADDED_RANK = 6
+"""Of higher ranks TensorFlow Serving pads none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batching:
-    """Limits of joining: rows in one run, and how long the first call of a batch may wait for company."""
-
-    max_batch_size: int = 1000
-    batch_timeout_micros: int = 0
-
-
-def row_count(call: Call) -> int | None:
-    """The common first dimension of all inputs, or None where there is none and the call must run alone."""
-    rows: int | None = None
-    for array in call.inputs.values():
-        if array.ndim == 0 or (rows is not None and array.shape[0] != rows):
-            return None
-        rows = array.shape[0]
+def row_count(call: Call) -> int:
+    """The first dimension that all inputs share; InvalidArgument if there is no such thing."""
+    shapes = [array.shape for array in call.inputs.values()]
+    if not shapes:
+        raise InvalidArgument("Batching Run() must have at least one input tensor")
+    if not all(shapes):
+        raise InvalidArgument("Batching Run() input tensors must have at least one dimension")
+    rows = shapes[0][0]
+    if any(shape[0] != rows for shape in shapes):
+        raise InvalidArgument("Batching Run() input tensors must have equal 0th-dimension size")
     return rows
 
 
-def batch_key(call: Call) -> Shape:
-    """Equal keys may be joined: same signature and outputs, and per input the same dtype and inner shape."""
-    # The type itself, not its `str`: that is the same for several of the types that NumPy does not know.
-    inputs = tuple((name, call.inputs[name].dtype, call.inputs[name].shape[1:]) for name in sorted(call.inputs))
+def kind_of(call: Call, pad: bool) -> Hashable:
+    """Calls of equal kinds may be joined: same signature and outputs, and per input the same dtype and inner shape.
+
+    With `pad` the same number of dimensions is enough, where padding is possible.
+    """
+    # The dtype itself, not its `str`: that is the same for several of the types that NumPy does not know.
+    inputs = tuple((name, array.dtype, _inner(array, pad)) for name, array in sorted(call.inputs.items()))
     return call.signature_name, call.outputs, inputs
 
 
-def form_batches(calls: Sequence[Call], max_rows: int) -> list[list[int]]:
-    """Indices of the calls that run together, in order of arrival; no batch has more than `max_rows` rows.
+def _inner(array: Array, pad: bool) -> tuple[int, ...] | int:
+    inner = array.shape[1:]
+    # A row without elements has none to be filled up with.
+    is_padded = pad and array.ndim <= _MAX_PADDED_RANK and 0 not in inner
+    return array.ndim if is_padded else inner
 
-    A call that alone has more than `max_rows` rows gets a batch of its own.
+
+def cut_rows(call: Call, start: int, rows: int) -> Call:
+    """The call with some of its rows alone; they are not copied."""
+    return call._replace(inputs={name: array[start : start + rows] for name, array in call.inputs.items()})
+
+
+def count_filling(rows: int, allowed: Sequence[int]) -> int:
+    """How many rows are missing to the next allowed size; 0 where none is as large, and where there is no row to copy.
     """
-    batches: list[list[int]] = []
-    open_batches: dict[Shape, tuple[list[int], int]] = {}
-    for index, call in enumerate(calls):
-        rows = row_count(call)
-        if rows is None:
-            batches.append([index])
-            continue
-        key = batch_key(call)
-        members, filled = open_batches.get(key, ([], 0))
-        if not members or filled + rows > max_rows:
-            members, filled = [], 0
-            batches.append(members)
-        members.append(index)
-        open_batches[key] = (members, filled + rows)
-    return batches
+    return next((size - rows for size in allowed if size >= rows), 0) if rows else 0
 
 
-class Piece(NamedTuple):
-    """Neighbouring calls of one hop that enter the queue together, and the rows they count for there."""
+def join(calls: Sequence[Call], limits: Batching) -> Call:
+    """One call with the rows of all, in order, and then with copies of a row up to an allowed size.
 
-    calls: tuple[Call, ...]
-    rows: int
-
-
-def cut(calls: Sequence[Call], max_rows: int) -> list[Piece]:
-    """Calls in order, in pieces of at most `max_rows` rows, so that no piece is larger than a batch may be.
-
-    A call without rows counts as one; a call that alone is larger counts as `max_rows`.
+    All are of one kind. The call's time is the longest that any member has left. A single call that needs nothing
+    filled up is not copied.
     """
-    pieces: list[Piece] = []
-    members: list[Call] = []
-    filled = 0
-    for call in calls:
-        rows = min(row_count(call) or 1, max_rows)
-        if members and filled + rows > max_rows:
-            pieces.append(Piece(tuple(members), filled))
-            members, filled = [], 0
-        members.append(call)
-        filled += rows
-    if members:
-        pieces.append(Piece(tuple(members), filled))
-    return pieces
+    rows = [row_count(call) for call in calls]
+    filling = count_filling(sum(rows), limits.allowed_batch_sizes)
+    # The first row of the last call, as in TensorFlow Serving; of the last one that has a row.
+    last = max((index for index, count in enumerate(rows) if count), default=0)
+    inputs: dict[str, Array] = {}
+    for name in calls[0].inputs:
+        parts = _widen([call.inputs[name] for call in calls])
+        if filling:
+            parts.append(np.repeat(parts[last][:1], filling, axis=0))
+        inputs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return calls[0]._replace(inputs=inputs, timeout=longest_timeout(calls))
 
 
-def join(calls: Sequence[Call]) -> Call:
-    """One call with the rows of all, in order. Its time is the longest that any member has left, as in TFS."""
-    first = calls[0]
-    inputs = {name: np.concatenate([call.inputs[name] for call in calls]) for name in first.inputs}
-    return first._replace(inputs=inputs, timeout=longest_timeout(calls))
+def _widen(arrays: list[Array]) -> list[Array]:
+    """All arrays with the inner shape that holds each of them, filled up at the end with their own first element."""
+    shapes = {array.shape[1:] for array in arrays}
+    if len(shapes) == 1:
+        return arrays
+    widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    return [array if array.shape[1:] == widest else _fill_up(array, widest) for array in arrays]
+
+
+def _fill_up(array: Array, inner: tuple[int, ...]) -> Array:
+    filled = np.empty((len(array), *inner), array.dtype)
+    if len(array):
+        filled[...] = array.reshape(-1)[0]
+        filled[tuple(slice(size) for size in array.shape)] = array
+    return filled
 
 
 def longest_timeout(calls: Iterable[Call]) -> float | None:
@@ -108,12 +107,12 @@ def longest_timeout(calls: Iterable[Call]) -> float | None:
     return max(known) if len(known) == len(timeouts) else None
 
 
-def split(outputs: Outputs, row_counts: Sequence[int]) -> list[Outputs]:
-    """Each member's rows of a joined run's outputs.
+def split(outputs: Outputs, row_counts: Sequence[int], filling: int = 0) -> list[Outputs]:
+    """Each member's rows of a joined run's outputs, without those of the rows that filled it up.
 
     Raises FailedPrecondition if an output has not one row per input row.
     """
-    total = sum(row_counts)
+    total = sum(row_counts) + filling
     for array in outputs.values():
         if array.ndim == 0:
             raise FailedPrecondition("Batched output tensor has 0 dimensions")
@@ -122,8 +121,22 @@ def split(outputs: Outputs, row_counts: Sequence[int]) -> list[Outputs]:
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors"
             )
-    ends = np.cumsum(row_counts).tolist()
+    ends = accumulate(row_counts)
     return [
         {name: array[end - rows : end] for name, array in outputs.items()}
         for rows, end in zip(row_counts, ends, strict=True)
     ]
+
+
+def put_together(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of a call that ran in pieces, in the order of its rows.
+
+    Raises FailedPrecondition where the pieces' outputs differ in more than rows.
+    """
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:
+        raise FailedPrecondition(
+            f"The outputs of a request that was split over several batches do not fit together ({error}). Send fewer "
+            "rows at a time, or set enable_large_batch_splitting to false"
+        ) from error

@@ -10,19 +10,19 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 from ray import serve
 
-from serving_app.core.errors import Internal, ServingError
+from serving_app.core.errors import as_serving_error
 from serving_app.core.names import NAMESPACE
 from serving_app.core.signatures import Signature
-from serving_app.host import Assignment, Host
-from serving_app.host.batching import Piece, cut
+from serving_app.host import Assignment, Batcher, Host
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.serve.autoscaling import CALLS
 
@@ -52,17 +52,19 @@ class ServableReplica:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
         self._in_hand = 0
+        self._batcher: Batcher | None = None
         actor = ray.get_actor(controller, namespace=NAMESPACE)
         self._assignment: Assignment = await actor.assignment.remote(app)
         started = time.monotonic()
         try:
             self._signatures: Mapping[str, Signature] = await asyncio.to_thread(self._host.load, self._assignment)
         except Exception as error:
-            failure = _as_serving_error(error)
+            failure = as_serving_error(error)
             await actor.replica_failed.remote(app, ticket, failure.code, failure.message)
             raise
-        if self._assignment.batching is not None:
-            self._configure_batching(self._assignment)
+        limits = self._host.batching(self._assignment.servable)
+        if limits is not None:
+            self._batcher = Batcher(limits, partial(self._host.run_batch, self._assignment.servable))
         logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path,
                     time.monotonic() - started)
         await actor.replica_loaded.remote(app, ticket, self._signatures)
@@ -75,9 +77,10 @@ class ServableReplica:
         """One reply per call, in order: outputs, or the error of that call alone."""
         self._in_hand += len(calls)
         try:
-            if self._assignment.batching is not None:
-                return await self._run_joined(calls, self._assignment.batching.max_batch_size)
-            return await self._run_apart(calls)
+            if self._batcher is None:
+                return await self._run_apart(calls)
+            answer: Awaitable[Answer] = await self._collect(calls)
+            return await answer
         finally:
             self._in_hand -= len(calls)
 
@@ -106,52 +109,23 @@ class ServableReplica:
         self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
         return replies
 
-    async def _run_joined(self, calls: Sequence[Call], max_rows: int) -> Answer:
-        answers = await asyncio.gather(*(self._batched(piece) for piece in cut(calls, max_rows)))
-        return Answer(
-            [reply for answer in answers for reply in answer.replies], sum(answer.seconds for answer in answers)
-        )
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
+    async def _collect(self, hops: list[Sequence[Call]]) -> list[asyncio.Future[Answer]]:
+        """Hops that arrived together wait together for their runs; an answer to come for each.
 
-    @serve.batch(
-        max_batch_size=1000,
-        batch_wait_timeout_s=0.0,
-        max_concurrent_batches=os.cpu_count() or 1,
-        batch_size_fn=lambda pieces: sum(piece.rows for piece in pieces),
-    )
-    async def _batched(self, pieces: list[Piece]) -> list[Answer]:
-        """Calls of several hops in as few runs as possible. Every piece gets exactly one answer, whatever happens."""
-        calls = [call for piece in pieces for call in piece.calls]
-        started = time.perf_counter()
-        try:
-            replies = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._host.run_joined, self._assignment.servable, calls
-            )
-        except Exception as error:
-            logger.exception("a batch of %d calls of %s failed", len(calls), self._assignment.servable)
-            replies = [_as_serving_error(error)] * len(calls)
-        seconds_per_call = (time.perf_counter() - started) / len(calls)
-        remaining = iter(replies)
-        return [
-            Answer([next(remaining) for _ in piece.calls], seconds_per_call * len(piece.calls)) for piece in pieces
-        ]
-
-    def _configure_batching(self, assignment: Assignment) -> None:
-        batching = assignment.batching
-        assert batching is not None
-        queue: Any = self._batched  # the decorator hangs its setters on the method, unknown to its type
-        queue.set_max_batch_size(batching.max_batch_size)
-        queue.set_batch_wait_timeout_s(batching.batch_timeout_micros / 1e6)
+        Nothing is awaited here, so that no hop waits for the answer to another one.
+        """
+        assert self._batcher is not None
+        return self._batcher.submit(hops)
 
     async def __del__(self) -> None:
         # Serve calls this also when the constructor did not get far.
         assignment: Assignment | None = getattr(self, "_assignment", None)
         if assignment is not None:
+            if self._batcher is not None:
+                self._batcher.close()
             await asyncio.to_thread(self._host.unload, assignment.servable)
             self._pool.shutdown(wait=False)
-
-
-def _as_serving_error(error: Exception) -> ServingError:
-    return error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
 
 
 Servable: serve.Deployment = serve.deployment()(ServableReplica)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,15 @@ import fsspec
 import numpy as np
 import pytest
 
-from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Internal, NotFound, ServingError
+from serving_app.core.errors import (
+    Code,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+)
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType
 from serving_app.host import Assignment, Batching, Host
@@ -26,11 +35,12 @@ def x(*values: float, **more: Any) -> Call:
     return Call("serving_default", {"x": np.array(values, np.float32)}, **more)
 
 
-def loaded(zoo: Zoo, model: str, version: int = 1, rows: int | None = None) -> tuple[Host, ServableId]:
+def loaded(
+    zoo: Zoo, model: str, version: int = 1, limits: Batching | None = None
+) -> tuple[Host, ServableId]:
     """A Host that holds one version of the zoo."""
     host, servable = Host(), ServableId(model, version)
-    batching = None if rows is None else Batching(max_batch_size=rows)
-    host.load(Assignment(servable, zoo.path(model, version), batching=batching))
+    host.load(Assignment(servable, zoo.path(model, version), batching=limits))
     return host, servable
 
 
@@ -43,12 +53,12 @@ def outputs(reply: Reply) -> Any:
 SCRIPTED = ServableId("scripted", 1)
 
 
-def scripted(tmp_path: Path, rows: int = 100, host: Host | None = None) -> tuple[Host, Scripted]:
+def scripted(
+    tmp_path: Path, limits: Batching | None = None, host: Host | None = None
+) -> tuple[Host, Scripted]:
     """A Host that holds a scripted servable."""
     host = host or Host()
-    host.load(
-        Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=Batching(max_batch_size=rows))
-    )
+    host.load(Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=limits))
     return host, ScriptedLoader.ready.pop()
 
 
@@ -63,7 +73,7 @@ def test_a_version_answers_from_load_to_unload(zoo: Zoo) -> None:
     assert outputs(host.run(servable, x(1, 2))) == {"y": [3.5, 4.0]}
     host.unload(servable)
     host.unload(servable)
-    for ask in (lambda: host.run(servable, x(1)), lambda: host.run_joined(servable, [x(1)])):
+    for ask in (lambda: host.run(servable, x(1)), lambda: host.run_batch(servable, [x(1)])):
         with pytest.raises(NotFound, match=r"Servable not found for request: Specific\(half_plus_two, 2\)"):
             ask()
 
@@ -100,6 +110,7 @@ def test_a_version_in_a_remote_store_is_fetched_first(zoo: Zoo, tmp_path: Path) 
     host.load(Assignment(servable, f"memory:/{base}/1", cache_dir=str(tmp_path)))
     assert outputs(host.run(servable, x(4))) == {"y": [4.0]}
     assert list(tmp_path.rglob("saved_model.pb"))
+    host.unload(servable)
 
 
 def test_loading_a_held_version_again_replaces_it(tmp_path: Path) -> None:
@@ -129,72 +140,170 @@ def test_unloading_waits_for_what_runs(tmp_path: Path) -> None:
     assert (servable.runs, servable.closed) == ([1], 1)
 
 
-# --- joined runs -----------------------------------------------------------------------------------------------------
+# --- batches ---------------------------------------------------------------------------------------------------------
 
 
 def test_joined_calls_get_the_answers_they_would_get_alone(zoo: Zoo) -> None:
-    """Every request of the zoo, joined with its like and among others, is answered as it is alone."""
-    for model in ("half_plus_two", "dense", "conv", "several", "strings", "many", "dtypes"):
-        host, servable = loaded(zoo, model, rows=8)
-        calls = [Call(each.signature, each.inputs) for each in zoo.examples(model) if each.version == 1]
-        alone = [host.run(servable, call) for call in calls]
-        for reply, right in zip(host.run_joined(servable, calls * 3), alone * 3, strict=True):
-            assert not isinstance(reply, ServingError), reply
-            assert reply.keys() == right.keys()
-            for name, array in reply.items():
-                assert array.dtype == right[name].dtype
-                np.testing.assert_array_equal(array, right[name]) if array.dtype.kind == "O" else (
-                    np.testing.assert_allclose(array.astype(complex), right[name].astype(complex), rtol=1e-5)
-                )
+    """Every request of the zoo, joined with its like and filled up, is answered as it is alone."""
+    limits = Batching(max_batch_size=16, allowed_batch_sizes=(5, 11, 16))
+    for model in ("half_plus_two", "dense", "conv", "strings", "dtypes"):
+        host, servable = loaded(zoo, model, limits=limits)
+        for example in zoo.examples(model):
+            call = Call(example.signature, example.inputs)
+            if example.version != 1:
+                continue
+            right = _reply(host.run(servable, call))
+            if any(array.ndim == 0 for array in (*call.inputs.values(), *right.values())):
+                continue
+            for reply in host.run_batch(servable, [call] * 3):
+                assert not isinstance(reply, ServingError), reply
+                assert reply.keys() == right.keys()
+                for name, array in reply.items():
+                    assert array.dtype == right[name].dtype
+                    np.testing.assert_array_equal(array, right[name]) if array.dtype.kind == "O" else (
+                        np.testing.assert_allclose(array.astype(complex), right[name].astype(complex), rtol=1e-5)
+                    )
         host.unload(servable)
 
 
-def test_calls_of_one_kind_share_a_run(tmp_path: Path) -> None:
-    """Joined calls are as few runs as the limit allows, and replies come back in the order of the calls."""
-    host, servable = scripted(tmp_path, rows=4)
-    replies = host.run_joined(SCRIPTED, [x(1), x(2, 3), x(4), x(5, 6, 7, 8, 9), x(10)])
-    assert servable.runs == [4, 5, 1]
-    assert [outputs(reply)["y"] for reply in replies] == [[2], [4, 6], [8], [10, 12, 14, 16, 18], [20]]
+def test_a_batch_is_one_run(tmp_path: Path) -> None:
+    """The calls of a batch are joined into one run, and replies come back in the order of the calls."""
+    host, servable = scripted(tmp_path)
+    replies = host.run_batch(SCRIPTED, [x(1), x(2, 3), x(), x(4)])
+    assert servable.runs == [4]
+    assert [outputs(reply)["y"] for reply in replies] == [[2], [4, 6], [], [8]]
 
 
-def test_without_batching_each_call_runs_alone(zoo: Zoo) -> None:
-    """Where batching is not configured, calls of more than no rows are not joined."""
-    host, servable = loaded(zoo, "half_plus_two")
-    assert [outputs(reply)["y"] for reply in host.run_joined(servable, [x(0), x(2)])] == [[2.0], [3.0]]
+def test_a_batch_is_filled_up_to_an_allowed_size(tmp_path: Path) -> None:
+    """A run has one of the allowed sizes, also that of a single call; nobody sees the rows that fill it up."""
+    limits = Batching(max_batch_size=8, allowed_batch_sizes=(2, 4, 8))
+    host, servable = scripted(tmp_path, limits)
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1), x(2, 3)])] == [[2], [4, 6]]
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1, 2, 3, 4, 5)])] == [[2, 4, 6, 8, 10]]
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x()])] == [[]]
+    assert servable.runs == [4, 8, 0]
 
 
 @pytest.mark.parametrize(("value", "kind"), [(-1, FailedPrecondition), (-2, Internal)])
 def test_a_bad_member_fails_alone(tmp_path: Path, value: float, kind: type[ServingError]) -> None:
-    """When a joined run fails its members are run one by one, so only the bad one gets an error, of whatever kind."""
-    host, servable = scripted(tmp_path)
-    replies = host.run_joined(SCRIPTED, [x(1), x(value), x(3)])
-    assert servable.runs == [3, 1, 1, 1]
+    """When a run fails its halves are run, and theirs, so only the bad member gets an error, of whatever kind."""
+    host, servable = scripted(tmp_path, Batching(max_batch_size=8, allowed_batch_sizes=(2, 4, 8)))
+    replies = host.run_batch(SCRIPTED, [x(1), x(value), x(3), x(4), x(5)])
+    assert servable.runs == [8, 2, 2, 2, 4]
     assert type(replies[1]) is kind
-    assert [outputs(replies[index])["y"] for index in (0, 2)] == [[2], [6]]
+    assert [outputs(replies[index])["y"] for index in (0, 2, 3, 4)] == [[2], [6], [8], [10]]
+
+
+def test_a_model_that_fails_for_all_says_so_to_each(tmp_path: Path) -> None:
+    """A model that cannot run at all gives each member the error, after less than two runs for each."""
+    host, servable = scripted(tmp_path)
+    replies = host.run_batch(SCRIPTED, [x(-1)] * 10)
+    assert [type(reply) for reply in replies] == [FailedPrecondition] * 10
+    assert len(servable.runs) == 19
 
 
 def test_what_time_has_ended_is_not_repeated(tmp_path: Path) -> None:
     """A joined run that ran out of time is not followed by a run per member, which would take longer still."""
     host, servable = scripted(tmp_path)
-    replies = host.run_joined(SCRIPTED, [x(1), x(-3)])
+    replies = host.run_batch(SCRIPTED, [x(1), x(-3)])
     assert servable.runs == [2]
     assert [type(reply) for reply in replies] == [DeadlineExceeded, DeadlineExceeded]
 
 
-def test_a_wrong_number_of_rows_is_found_out(tmp_path: Path) -> None:
-    """When a model answers fewer rows than it was asked, nobody gets another one's rows: members run one by one."""
+def test_members_without_time_are_not_run_again(tmp_path: Path) -> None:
+    """After a run that failed only those members are tried again that have time left."""
     host, servable = scripted(tmp_path)
-    replies = host.run_joined(SCRIPTED, [x(1), x(-4), x(3)])
-    assert servable.runs == [3, 1, 1, 1]
-    assert [outputs(reply)["y"] for reply in replies] == [[2], [-4], [6]]
+    replies = host.run_batch(SCRIPTED, [x(-1), x(2, timeout=1e-9), x(3, timeout=30.0), x(4)])
+    assert servable.runs == [4, 1, 2]
+    assert [type(replies[index]) for index in (0, 1)] == [FailedPrecondition, DeadlineExceeded]
+    assert [outputs(replies[index])["y"] for index in (2, 3)] == [[6], [8]]
 
 
-def test_outputs_that_are_no_rows_are_answered_alone(zoo: Zoo) -> None:
-    """A model with a scalar or constant output cannot be split; each of its calls is answered for itself."""
-    host, servable = loaded(zoo, "many", rows=100)
+def test_a_wrong_number_of_rows_is_found_out(tmp_path: Path) -> None:
+    """When a model answers fewer rows than it was asked, nobody gets another one's rows."""
+    host, _ = scripted(tmp_path)
+    replies = host.run_batch(SCRIPTED, [x(1), x(-4, 2), x(3)])
+    assert [outputs(replies[index])["y"] for index in (0, 2)] == [[2], [6]]
+    assert isinstance(replies[1], FailedPrecondition)
+    assert "0th dimension does not equal the sum" in replies[1].message
+
+
+def test_outputs_that_are_no_rows_are_refused(zoo: Zoo) -> None:
+    """A model with a scalar output cannot be batched, whatever the size of the batch; its other outputs can."""
+    host, servable = loaded(zoo, "many", limits=Batching())
     inputs = {"a": np.ones((2, 2), np.float32), "b": np.array([1, 2], np.int32), "flag": np.array([True, False])}
-    for reply in host.run_joined(servable, [Call("serving_default", inputs)] * 3):
-        assert outputs(reply)["count"] == 2
+    whole = Call("serving_default", inputs)
+    for count in (1, 3):
+        for reply in host.run_batch(servable, [whole] * count):
+            assert isinstance(reply, FailedPrecondition)
+            assert reply.message == "Batched output tensor has 0 dimensions"
+    names = tuple(sorted(name for name, array in _reply(host.run(servable, whole)).items() if len(array.shape)))
+    right = outputs(host.run(servable, whole._replace(outputs=names)))
+    for reply in host.run_batch(servable, [whole._replace(outputs=names)] * 3):
+        assert outputs(reply) == right
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    assert not isinstance(reply, ServingError), reply
+    return reply
+
+
+# --- limits that come with the version -------------------------------------------------------------------------------
+
+SHARED = Batching(max_batch_size=7, num_batch_threads=3, thread_pool_name="mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        (None, None),
+        ("", Batching(num_batch_threads=3, thread_pool_name="mine")),
+        (
+            "max_batch_size { value: 4 } allowed_batch_sizes: [2, 4] num_batch_threads { value: 9 } "
+            "thread_pool_name { value: 'theirs' } pad_variable_length_inputs: true",
+            Batching(
+                max_batch_size=4,
+                allowed_batch_sizes=(2, 4),
+                pad_variable_length_inputs=True,
+                num_batch_threads=3,
+                thread_pool_name="mine",
+            ),
+        ),
+    ],
+)
+def test_a_version_may_bring_its_own_limits(tmp_path: Path, text: str | None, limits: Batching | None) -> None:
+    """Where that is on, a version's own file sets all but the threads, and a version without one is not batched."""
+    if text is not None:
+        (tmp_path / "batching_params.pbtxt").write_text(text)
+    for is_on, right in ((True, limits), (False, SHARED)):
+        host = Host()
+        host.load(
+            Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=SHARED, batching_from_version=is_on)
+        )
+        assert host.batching(SCRIPTED) == right
+
+
+@pytest.mark.parametrize(
+    ("encoded", "words"),
+    [
+        (b"max_batch_size: 4", "is no BatchingParameters in text form: 1:17"),
+        (b"max_batch { value: 4 }", "no field named"),
+        (b"max_batch_size { value: 4 } allowed_batch_sizes: 2", "last entry was 2; expected 4"),
+        (b"\xff", "cannot be read: .*Correct or remove the file"),
+    ],
+)
+def test_limits_that_cannot_be_read_fail_the_load(tmp_path: Path, encoded: bytes, words: str) -> None:
+    """A version with a file of limits that is damaged or contradicts itself is not loaded; the error names the file."""
+    file = tmp_path / "batching_params.pbtxt"
+    file.write_bytes(encoded)
+    ScriptedLoader.ready.clear()
+    host = Host()
+    with pytest.raises(InvalidArgument, match=f"{re.escape(str(file))}.*{words}"):
+        host.load(Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=SHARED, batching_from_version=True))
+    assert ScriptedLoader.ready == []
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
 
 
 def test_an_unexpected_exception_is_an_internal_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStat
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.core.states import PublicState
-from serving_app.host import Assignment, Batching, Host
+from serving_app.host import Assignment, Host
 from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.followers import Followers
@@ -113,8 +113,8 @@ class _Callers:
     def _way(self, servable: ServableId) -> Any:
         async def send(calls: list[Call]) -> Answer:
             loop = asyncio.get_running_loop()
-            replies = await loop.run_in_executor(self._pool, self._host.run_joined, servable, calls)
-            return Answer(replies, 0.0)
+            replies = [loop.run_in_executor(self._pool, self._host.run, servable, call) for call in calls]
+            return Answer(await asyncio.gather(*replies), 0.0)
 
         return send
 
@@ -144,7 +144,7 @@ class Front:
             routes = {}
             for version in versions:
                 servable = ServableId(name, version)
-                assignment = Assignment(servable, zoo.path(name, version), batching=Batching(max_batch_size=64))
+                assignment = Assignment(servable, zoo.path(name, version))
                 app = f"app:{servable}"
                 routes[version] = Route(servable, app, self.host.load(assignment))
                 self._servables[app] = servable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Internal, NotFound, ServingError
+from serving_app.core.errors import (
+    Code,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ServingError,
+)
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host import Assignment, Batching
@@ -57,7 +66,7 @@ class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         # The decorator has one queue per process, and its queue one loop: here each test has a loop of its own.
-        self._queue = ServableReplica._batched.set_max_batch_size.__self__  # type: ignore[attr-defined]
+        self._queue = ServableReplica._collect.set_max_batch_size.__self__  # type: ignore[attr-defined]
         self._settings = dict(vars(self._queue))
         context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1_000_000))
         monkeypatch.setattr("ray.serve.get_replica_context", lambda: context)
@@ -105,7 +114,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 def scripted(tmp_path: Path) -> Assignment:
     """A version that does what its inputs say (see Scripted), with batches of eight rows."""
     ScriptedLoader.ready.clear()
-    return Assignment(ServableId("m", 1), str(tmp_path), SCRIPTED_PLATFORM, batching=Batching(max_batch_size=8))
+    limits = Batching(max_batch_size=8, max_enqueued_batches=100)
+    return Assignment(ServableId("m", 1), str(tmp_path), SCRIPTED_PLATFORM, batching=limits)
 
 
 def unbatched(assignment: Assignment) -> Assignment:
@@ -142,7 +152,7 @@ def test_a_replica_loads_what_the_controller_says(stage: Stage, zoo: Zoo) -> Non
     told: list[Any] = []
 
     async def scenario(replica: ServableReplica) -> None:
-        told.append(replica.describe())
+        told.append(replica.describe().signatures)
         assert seen(await replica.predict_many([x(1, 2)])) == [[2.5, 3.0]]
 
     controller = stage.run(zoo_version(zoo, "half_plus_two"), scenario)
@@ -242,8 +252,7 @@ def test_a_call_whose_time_is_over_is_told_so(stage: Stage, zoo: Zoo) -> None:
         codes = [reply.code if isinstance(reply, ServingError) else Code.OK for reply in answer.replies]
         assert codes == [Code.DEADLINE_EXCEEDED, Code.OK, Code.DEADLINE_EXCEEDED, Code.OK]
 
-    for batching in (None, Batching(max_batch_size=8)):
-        stage.run(zoo_version(zoo, "slow", batching), scenario)
+    stage.run(zoo_version(zoo, "slow"), scenario)
 
 
 # --- batching --------------------------------------------------------------------------------------------------------
@@ -264,17 +273,15 @@ def test_hops_that_arrive_together_share_runs(stage: Stage, scripted: Assignment
     stage.run(scripted, scenario)
 
 
-def test_a_large_hop_is_cut_and_a_large_call_is_not(stage: Stage, scripted: Assignment) -> None:
-    """A hop of more rows than a batch may have becomes several runs; one call of more rows runs alone, whole."""
+def test_a_large_hop_is_several_runs_and_a_large_call_is_refused(stage: Stage, scripted: Assignment) -> None:
+    """A hop of more rows than a batch may have becomes several runs; one call of more rows is refused by itself."""
 
     async def scenario(replica: ServableReplica) -> None:
         answer = await replica.predict_many([x(value) for value in range(20)])
         assert seen(answer) == [[2 * value] for value in range(20)]
         assert sorted(model().runs) == [4, 8, 8]
-        model().runs.clear()
         answer = await replica.predict_many([x(1), x(*range(30)), x(2)])
-        assert seen(answer) == [[2], [2 * value for value in range(30)], [4]]
-        assert max(model().runs) == 30
+        assert seen(answer) == [[2], InvalidArgument, [4]]
 
     stage.run(scripted, scenario)
 
@@ -330,15 +337,17 @@ def test_a_batch_that_raises_answers_everyone(stage: Stage, scripted: Assignment
     """When a batch cannot be run at all, each call of each hop gets the reason, and later ones are tried anew."""
 
     async def scenario(replica: ServableReplica) -> None:
-        def broken(servable: ServableId, calls: list[Call]) -> list[Reply]:
+        assert replica._batcher is not None
+
+        def broken(calls: list[Call]) -> list[Reply]:
             raise KeyError("no batch today")
 
-        works = replica._host.run_joined
-        replica._host.run_joined = broken  # type: ignore[method-assign,assignment]
+        works = replica._batcher._run
+        replica._batcher._run = broken
         answers = await asyncio.gather(replica.predict_many([x(1), x(2)]), replica.predict_many([x(3)]))
         assert [seen(answer) for answer in answers] == [[Internal, Internal], [Internal]]
         assert str(answers[0].replies[0]) == "KeyError: 'no batch today'"
-        replica._host.run_joined = works  # type: ignore[method-assign]
+        replica._batcher._run = works
         assert seen(await replica.predict_many([x(3)])) == [[6]]
 
     stage.run(scripted, scenario)
@@ -354,29 +363,42 @@ def test_a_version_that_is_gone_says_so(stage: Stage, scripted: Assignment) -> N
     stage.run(scripted, scenario)
 
 
-def test_calls_without_rows_get_through(stage: Stage, zoo: Zoo) -> None:
-    """Scalars, calls without inputs, empty ones and such of uneven rows count for something and are answered alone."""
+def test_calls_without_rows_are_refused_alone(stage: Stage, zoo: Zoo) -> None:
+    """Scalars, calls without inputs and such of uneven rows are refused, among others that are answered."""
 
     async def scenario(replica: ServableReplica) -> None:
         uneven = Call("serving_default", {"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)})
-        calls = [
-            Call("scalar", {"x": np.array(4, np.float32)}),
-            Call("nothing", {}),
-            uneven,
-            Call("serving_default", {}),
-            x(),
-            x(1),
-        ]
+        calls = [Call("scalar", {"x": np.array(4, np.float32)}), Call("nothing", {}), uneven, x(), x(1)]
         answers = await asyncio.gather(*(replica.predict_many(calls * 3) for _ in range(3)))
         for answer in answers:
-            for index, reply in enumerate(answer.replies):
-                assert isinstance(reply, ServingError) == (index % 6 in (2, 3)), reply
-            assert not isinstance(answer.replies[0], ServingError)
-            assert answer.replies[0]["y"].tolist() == 5
-            assert _seen(answer.replies[4]) == []
-            assert _seen(answer.replies[5]) == [3]
+            assert seen(answer) == [InvalidArgument, InvalidArgument, InvalidArgument, [], [3]] * 3
 
     stage.run(zoo_version(zoo, "several", Batching(max_batch_size=4)), scenario)
+
+
+def test_a_version_without_its_own_limits_is_not_batched(stage: Stage, scripted: Assignment) -> None:
+    """Where limits come with the version, one that brings none runs each call by itself, of whatever size."""
+
+    async def scenario(replica: ServableReplica) -> None:
+        assert seen(await replica.predict_many([x(*range(9)), x(1)])) == [list(range(0, 18, 2)), [2]]
+        assert sorted(model().runs) == [1, 9]
+
+    stage.run(replace(scripted, batching_from_version=True), scenario)
+
+
+def test_no_hop_waits_for_the_answer_to_another(stage: Stage, scripted: Assignment) -> None:
+    """Hops that arrived together are answered one by one, as their own runs end."""
+
+    async def scenario(replica: ServableReplica) -> None:
+        model().go.clear()
+        slow = asyncio.create_task(replica.predict_many([x(1)]))
+        refused = asyncio.create_task(replica.predict_many([x(*range(9))]))
+        assert seen(await refused) == [InvalidArgument]
+        assert not slow.done()
+        model().go.set()
+        assert seen(await slow) == [[2]]
+
+    stage.run(scripted, scenario)
 
 
 def test_calls_in_hand_are_counted(stage: Stage, scripted: Assignment) -> None:
