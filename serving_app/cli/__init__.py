@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from serving_app import __version__
-from serving_app.cli import demo, up
-from serving_app.core.errors import ServingError
+from serving_app.cli import asking, config, demo, history, labels, models, status, up, versions
+from serving_app.client.control import Unreachable
+from serving_app.core.errors import DeadlineExceeded, ServingError
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -18,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (up, demo):
+    for command in (up, demo, status, models, versions, labels, config, history):
         command.add_to(commands)
     return parser
 
@@ -28,10 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except ServingError as error:
         print(f"serving-app: {error}", file=sys.stderr)
-        return 1
+        return asking.UNREACHABLE if isinstance(error, Unreachable | DeadlineExceeded) else asking.REFUSED
     except KeyboardInterrupt:  # before `up` listens to it, while models are made or Ray starts
         print("serving-app: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads has seen enough, such as `head`; nothing may be written at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return asking.FINE
     return code

@@ -6,24 +6,34 @@ Joins the Ray cluster that is there, or starts one on this machine for as long a
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
+import math
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from serving_app.client.control import Control, Unreachable
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
-from serving_app.core.errors import Code, FailedPrecondition
-from serving_app.core.routing import RouteTable, VersionStatus
-from serving_app.core.states import PublicState
-from serving_app.core.views import ManagerView
+from serving_app.core.errors import FailedPrecondition, ServingError
+from serving_app.core.servable import ServableId
+from serving_app.core.states import PublicState, State, public_state
+from serving_app.core.views import AppView, ModelView, VersionView
 
 _FIRST_STATUS_S = 60.0
 _GONE_S = 60.0
+
+_PACE_S = 0.1
+"""Between two looks at least, however much happens."""
+_PATIENCE_S = 0.4
+"""How long to wait for news: Ctrl-C has to wait as long."""
+_PROGRESS_S = 5.0
+"""Between two lines about one load."""
 
 Announce = Callable[[Mapping[str, str]], None]
 """Called once, with the gateway's addresses by protocol, when every model has answered or failed for the first time."""
@@ -69,7 +79,7 @@ def read_config(options: argparse.Namespace) -> ServingConfig:
     settings = base.model_dump(exclude_unset=True)
     named = [_read_model(text) for text in options.model]
     settings["models"] = [*settings.get("models", ()), *named]
-    if not settings["models"]:
+    if not settings["models"] and not settings.get("model_config_file"):
         raise ConfigError("nothing to serve: give a CONFIG.yaml, or --model NAME=/path/of/the/model")
     given = {"host": options.host, "rest_port": options.rest_port, "grpc_port": options.grpc_port}
     gateway = {**settings.get("gateway", {}), **{name: value for name, value in given.items() if value is not None}}
@@ -222,73 +232,98 @@ def _last_words(name: str) -> str:
 
 
 def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: Announce) -> None:
-    """Print every change of a version's state; announce once everything has had its first chance."""
-    import ray
-
-    from serving_app.serve.controller import find_controller
-
-    controller = find_controller(name)
+    """Print everything that changes; announce once everything has had its first chance."""
+    reporter = Reporter(config)
+    control = Control(name)
     started = time.monotonic()
-    told: dict[tuple[str, int], VersionStatus] = {}
-    complained: set[str] = set()
     announced = False
-    while not stop.wait(0.2):
+    seen = -1
+    while not stop.wait(_PACE_S):
         try:
-            status = ray.get(controller.status.remote(), timeout=10.0)
-        except ray.exceptions.RayError:
-            if not _exists(name):
-                _say("the serving app was stopped from elsewhere")
-                return
-            continue  # the controller restarts; the gateway serves on
-        table: RouteTable | None = status["table"]
-        if table is None:
-            continue
-        found = complaints(config, status["models"])
-        for line in [*news(table, told), *(line for line in found.values() if line not in complained)]:
+            seen = asyncio.run(control.wait_for_change(seen, _PATIENCE_S))
+            view = asyncio.run(control.view())
+        except Unreachable:
+            _say("the serving app was stopped from elsewhere")
+            return
+        except ServingError:
+            continue  # the controller is slow, or about to go; the gateway serves on
+        for line in reporter.news(view, time.monotonic()):
             _say(line)
-        complained = set(found.values())
-        if not announced and (_is_settled(config, table, found) or time.monotonic() - started > _FIRST_STATUS_S):
+        if not announced and (is_settled(config, view) or time.monotonic() - started > _FIRST_STATUS_S):
             announced = True
-            addresses: Mapping[str, str] = next(iter(status["gateways"].values()), {})
+            addresses: Mapping[str, str] = next(iter(view.gateways.values()), {})
             announce(addresses)
 
 
-def news(table: RouteTable, told: dict[tuple[str, int], VersionStatus]) -> list[str]:
-    """A line for each version whose status differs from what was told; remembers what is told now."""
-    lines = []
-    for name, model in table.models.items():
-        # What answers goes first: who reads that the old version goes has read by then that the new one is there.
-        for status in sorted(model.statuses, key=lambda each: (each.state is not PublicState.AVAILABLE, each.version)):
-            if told.get((name, status.version)) != status:
-                told[name, status.version] = status
-                reason = f": {status.code.name}: {status.message}" if status.code is not Code.OK else ""
-                lines.append(f"  {name} version {status.version}: {status.state.name}{reason}")
-    return lines
+class Reporter:
+    """Says once what is new: a version that moves, one that is waited for, a load that gets on, something wrong."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        self._base_paths = {model.name: model.base_path for model in config.models}
+        self._states: dict[ServableId, str] = {}
+        self._progress: dict[ServableId, tuple[str, float]] = {}
+        self._complaints: set[str] = set()
+
+    def news(self, view: AppView, now: float) -> list[str]:
+        """The lines to print now."""
+        versions = [version for model in view.models.values() for version in in_order(model.versions)]
+        states = {version.servable: _state_line(version) for version in versions}
+        lines = [line for servable, line in states.items() if self._states.get(servable) != line]
+        self._states |= states  # also of those that are not seen: a controller that starts again knows none at first
+        lines += self._progress_lines(versions, now)
+        complaints = list(self._complain(view))
+        lines += [line for line in complaints if line not in self._complaints]
+        self._complaints = set(complaints)
+        return lines
+
+    def _progress_lines(self, versions: Iterable[VersionView], now: float) -> Iterator[str]:
+        told, self._progress = self._progress, {}
+        for version in versions:
+            if version.progress:
+                before, at = told.get(version.servable, ("", -math.inf))
+                if before != version.progress and now - at >= _PROGRESS_S:
+                    before, at = version.progress, now
+                    yield f"  {version.servable.name} version {version.servable.version}: {version.progress}"
+                self._progress[version.servable] = before, at
+
+    def _complain(self, view: AppView) -> Iterator[str]:
+        for model in view.models.values():
+            lines = [*obstacles(model, self._base_paths.get(model.name)), *model.warnings]
+            yield from (f"  {model.name}: {line}" for line in lines)
+        yield from (f"  {problem}" for problem in view.problems)
 
 
-def complaints(config: ServingConfig, view: ManagerView) -> dict[str, str]:
-    """A line for each model whose base path gives no versions, by the model's name: nothing else would tell of it."""
-    lines = {}
-    for configured in config.models:
-        model = view.models.get(configured.name)
-        if model is not None and model.listing_failure is not None:
-            lines[model.name] = f"  {model.name}: {model.listing_failure}"
-        elif model is not None and model.aspired is not None and not model.aspired:
-            lines[model.name] = (
-                f"  {model.name}: no version to serve under {configured.base_path}; versions are directories named by "
-                "a number, such as 1"
-            )
-    return lines
+def in_order(versions: Iterable[VersionView]) -> list[VersionView]:
+    """What answers goes first: who reads that the old version goes has read by then that the new one is there."""
+    return sorted(versions, key=lambda each: (each.state is not State.READY, each.servable.version))
 
 
-def _is_settled(config: ServingConfig, table: RouteTable, complained: Container[str]) -> bool:
-    """Whether each configured model has a version that answers, or one that failed, or no version at all."""
+def _state_line(version: VersionView) -> str:
+    state = public_state(version.state)
+    reason = f": {version.error}" if version.error and state is PublicState.END else ""
+    return f"  {version.servable.name} version {version.servable.version}: {state.name}{reason}"
+
+
+def obstacles(model: ModelView, base_path: str | None = None) -> Iterator[str]:
+    """What keeps a model, or a version of it, from being loaded at all: no version's state tells of it."""
+    if model.listing_failure is not None:
+        yield str(model.listing_failure)
+    elif model.configured and model.aspired is not None and not model.aspired and not model.waiting:
+        where = f" under {base_path}" if base_path else ""
+        yield f"no version to serve{where}; versions are directories named by a number, such as 1"
+    for number, lacks in sorted(model.waiting.items()):
+        yield f"version {number} waits: {lacks}"
+
+
+def is_settled(config: ServingConfig, view: AppView) -> bool:
+    """Whether each model has a version that answers, or one that failed, or none that could be loaded now."""
+    names = {model.name for model in config.models} | {model.name for model in view.models.values() if model.configured}
+    return all(name in view.models and _has_had_its_chance(view.models[name]) for name in names)
+
+
+def _has_had_its_chance(model: ModelView) -> bool:
     settled = (PublicState.AVAILABLE, PublicState.END)
-    return all(
-        model.name in complained
-        or (model.name in table.models and any(each.state in settled for each in table.models[model.name].statuses))
-        for model in config.models
-    )
+    return any(public_state(version.state) in settled for version in model.versions) or any(obstacles(model))
 
 
 def _announce(addresses: Mapping[str, str]) -> None:

@@ -8,33 +8,38 @@
 
 A connection follows the route table as a gateway does, so new versions and moved labels need no reconnect. It works in
 plain scripts, notebooks, tasks, actors and Serve deployments: everything runs on one event loop in a thread of its own.
+
+The same connection asks and tells the controller, which calls never do: `connect().status()`, `model.set_label(...)`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
+import json
+import os
 import threading
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from serving_app.client.control import ConfigForm, Control, find_controller, join_cluster
 from serving_app.client.tensors import to_tensors
-from serving_app.core.errors import DeadlineExceeded, Unavailable
-from serving_app.core.names import NAMESPACE, controller_name
+from serving_app.core.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
+from serving_app.core.history import Happening
+from serving_app.core.plan import Plan
 from serving_app.core.routing import Route, find_statuses, resolve
 from serving_app.core.routing import VersionStatus as VersionStatus
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
+from serving_app.core.views import AppView
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -47,20 +52,7 @@ def connect(app: str = "default", *, address: str | None = None) -> Connection:
     A process that belongs to none yet joins the one at `address`, or the one that Ray finds by itself. Raises
     Unavailable when there is no cluster, or no such serving app on it.
     """
-    import ray
-
-    if not ray.is_initialized():
-        from serving_app import ray_private
-
-        if ray_private.find_cluster(address) is None:
-            raise Unavailable("no Ray cluster answers; start one with `serving-app up`, or give the address of one")
-        try:
-            ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise Unavailable(
-                f"no Ray cluster found ({error}); start one with `serving-app up`, or give its address. "
-                "If it asks for a token, set RAY_AUTH_MODE=token"
-            ) from error
+    join_cluster(address)
     return Connection(app)
 
 
@@ -85,6 +77,7 @@ class Connection:
 
         ray_private.raise_reply_limit()
         self._app = app
+        self._control = Control(app)
         self._callers = HandleCallers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._callers.prepare)
         self._closed = False
@@ -96,6 +89,29 @@ class Connection:
         if version is not None and label is not None:
             raise ValueError("name a version or a label, not both")
         return Model(self, ModelSpec(name, version, label))
+
+    def status(self) -> AppView:
+        """Everything that is served, with its states, and everything that is wrong."""
+        return self._wait(self._control.view())
+
+    def config(self, form: ConfigForm = "yaml", *, secrets: bool = False) -> str:
+        """The configuration in force, as a text. Credentials are written as `***` unless `secrets` are asked for."""
+        return self._wait(self._control.config(form, secrets=secrets))
+
+    def apply(self, config: str | Mapping[str, Any] | os.PathLike[str], *, dry_run: bool = False) -> Plan:
+        """Put a configuration in force; returns what that changed, or with `dry_run` what it would change.
+
+        `config` is a text in either form, the path of a file with one, or the settings as a mapping. What is refused
+        changes nothing.
+        """
+        text, source = read_config(config)
+        return self._wait(self._control.apply(text, source, dry_run=dry_run))
+
+    def history(
+        self, model: str | None = None, version: int | None = None, limit: int = 100
+    ) -> tuple[Happening, ...]:
+        """The newest things that happened, oldest first: to everything, to a model, or to one of its versions."""
+        return self._wait(self._control.history(model, version, limit))
 
     def close(self) -> None:
         """Follow no more. Calls that are under way fail; closing again does nothing."""
@@ -116,17 +132,11 @@ class Connection:
             raise Unavailable("this connection is closed; connect again")
         return asyncio.run_coroutine_threadsafe(work, _background_loop())
 
-    async def _find_controller(self) -> Any:
-        import ray
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._on_loop(work).result()
 
-        try:
-            return await asyncio.to_thread(ray.get_actor, controller_name(self._app), namespace=NAMESPACE)
-        except ValueError:
-            raise Unavailable(
-                f"no serving app named {self._app!r} runs on the Ray cluster at "
-                f"{ray.get_runtime_context().gcs_address}; start it with `serve run serving_app:app …` or "
-                "`serving-app up`, or name the cluster on which it runs by RAY_ADDRESS"
-            ) from None
+    async def _find_controller(self) -> Any:
+        return await find_controller(self._app)
 
     def _route(self, spec: ModelSpec) -> Route:
         return resolve(spec, self._follower.table)
@@ -183,6 +193,25 @@ class Model:
         """The states of the model's versions, newest first."""
         return find_statuses(self._spec, self._connection._follower.table)
 
+    def labels(self) -> dict[str, int]:
+        """The model's labels and the version that each names, whether that is ready or not."""
+        view = self._connection.status().models.get(self._spec.name)
+        if view is None:
+            raise NotFound(f"Could not find any versions of model {self._spec.name}")
+        return dict(view.labels)
+
+    def set_label(self, label: str, version: int) -> None:
+        """Let a label name this version; returns when every gateway and caller routes by it, this one included."""
+        self._connection._wait(self._connection._control.set_label(self._spec.name, label, version))
+
+    def delete_label(self, label: str) -> None:
+        """Take a label away; requests that name it are refused from then on."""
+        self._connection._wait(self._connection._control.delete_label(self._spec.name, label))
+
+    def history(self, limit: int = 100) -> tuple[Happening, ...]:
+        """The newest things that happened to the model, oldest first; to one version, if this names one."""
+        return self._connection.history(self._spec.name, self._spec.version, limit)
+
     def _submit(
         self, inputs: Mapping[str, Any], signature_name: str, outputs: Sequence[str], timeout: float | None
     ) -> Future[Outputs]:
@@ -191,3 +220,18 @@ class Model:
         check_inputs(signature, tensors)
         call = Call(signature_name, tensors, select_outputs(signature, outputs), timeout)
         return self._connection._on_loop(self._connection._call(self._spec, call))
+
+
+def read_config(config: str | Mapping[str, Any] | os.PathLike[str]) -> tuple[str, str]:
+    """A configuration as a text, and how errors should call it."""
+    if isinstance(config, Mapping):
+        return json.dumps(config, ensure_ascii=False, allow_nan=False), "The configuration"  # JSON is YAML, too
+    if isinstance(config, str):
+        if "\n" not in config and os.path.isfile(config):
+            raise InvalidArgument(f"{config!r} names a file; hand over pathlib.Path({config!r}) to apply what is in it")
+        return config, "The configuration"
+    path = Path(config)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"The configuration file {path} cannot be read: {error}") from error

@@ -12,7 +12,8 @@ from ray.serve.handle import DeploymentHandle
 
 from serving_app import ray_private
 from serving_app.client.caller import Caller
-from serving_app.core.errors import Internal, ServingError, Unavailable
+from serving_app.client.remote_errors import cause_of
+from serving_app.core.errors import Unavailable
 from serving_app.core.routing import RouteTable
 from serving_app.protocol.calls import Answer, Call
 
@@ -95,7 +96,7 @@ class _Hop:
                 if attempt + 1 < _TRIES:
                     await asyncio.sleep(0.05)
             except RayTaskError as error:
-                raise _cause(error) from error
+                raise cause_of(error) from error
         raise Unavailable(f"no replica of {self._app} answered; try again")
 
     async def _send_once(self, calls: list[Call]) -> Answer:
@@ -109,9 +110,3 @@ class _Hop:
         handle = await ray_private.open_handle(self._app)
         self._ways = _Ways(ray_private.inline(handle, _METHOD), ray_private.by_reference(handle, _METHOD))
         return self._ways
-
-
-def _cause(error: RayTaskError) -> ServingError:
-    """What a replica raised, without the stack that Ray puts into the text: that is for its log, not for clients."""
-    cause = error.cause
-    return cause if isinstance(cause, ServingError) else Internal(f"{type(cause).__name__}: {cause}")

@@ -59,7 +59,12 @@ def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:
     return parse({} if data is None else data, source)
 
 
-def to_yaml(config: ServingConfig, secrets: bool = False) -> str:
-    """Every setting in force, as a text that reads back as the same configuration; secrets only if asked for."""
+def to_yaml(config: ServingConfig, secrets: bool = False, *, defaults: bool = True) -> str:
+    """The settings in force, as a text that reads back as the same configuration.
+
+    Secrets are shown only if asked for. Without `defaults`, settings that have their default are left out.
+    """
     config = config if secrets else redact(config)
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(
+        config.model_dump(mode="json", exclude_defaults=not defaults), sort_keys=False, allow_unicode=True
+    )

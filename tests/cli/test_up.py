@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from serving_app.cli import main, make_parser
-from serving_app.cli.up import news, read_config, route_prefix
-from serving_app.config import ConfigError, ServingConfig, load_yaml
+from serving_app.cli.up import Reporter, is_settled, read_config, route_prefix
+from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import Code
-from serving_app.core.routing import ModelRoutes, RouteTable, VersionStatus
-from serving_app.core.states import PublicState
+from serving_app.core.states import State
+from serving_app.core.views import AppView, Failure
+from tests.cli.views import app, model, version
 
 
 def read(*arguments: str) -> ServingConfig:
@@ -90,35 +91,105 @@ def test_mistakes_are_named(
     assert "Traceback" not in told.err
 
 
+CONFIG = parse({"models": {"m": "/models/m"}})
+BROKEN = Failure(Code.NOT_FOUND, "no saved_model.pb")
+
+
 def test_each_change_of_a_version_is_one_line() -> None:
-    """What was told is not told again; an error comes with its code and its text; older versions come first."""
-    told: dict[tuple[str, int], VersionStatus] = {}
-
-    def table(*statuses: VersionStatus) -> RouteTable:
-        return RouteTable(1, {"m": ModelRoutes(statuses=statuses)})
-
-    loading = VersionStatus(1, PublicState.LOADING)
-    ready = VersionStatus(1, PublicState.AVAILABLE)
-    broken = VersionStatus(2, PublicState.END, Code.NOT_FOUND, "no saved_model.pb")
-    assert news(RouteTable(), told) == []
-    assert news(table(loading), told) == ["  m version 1: LOADING"]
-    assert news(table(loading), told) == []
-    assert news(table(broken, ready), told) == [
-        "  m version 1: AVAILABLE",
-        "  m version 2: END: NOT_FOUND: no saved_model.pb",
-    ]
-    assert news(table(broken, ready), told) == []
+    """What was told is not told again; a failure comes with its code and its text, as long as it is not tried again."""
+    reporter = Reporter(CONFIG)
+    for versions, lines in [
+        ((), []),
+        ((version(1, State.LOADING),), ["  m version 1: LOADING"]),
+        ((version(1, State.LOADING),), []),
+        (
+            (version(2, State.FAILED, error=BROKEN), version(1)),
+            ["  m version 1: AVAILABLE", "  m version 2: END: NOT_FOUND: no saved_model.pb"],
+        ),
+        ((version(2, State.FAILED, error=BROKEN, failures=2), version(1)), []),
+        ((version(2, State.LOADING, error=BROKEN), version(1)), ["  m version 2: LOADING"]),
+    ]:
+        assert reporter.news(app(model("m", *versions, aspired=None)), 0.0) == lines
 
 
 def test_what_answers_is_told_before_what_goes() -> None:
     """At a change of versions, in either direction, the line of the one that answers now comes first."""
     for new, old in ((2, 1), (1, 2)):
-        statuses = sorted(
-            [VersionStatus(new, PublicState.AVAILABLE), VersionStatus(old, PublicState.UNLOADING)],
-            key=lambda status: -status.version,
-        )
-        table = RouteTable(1, {"m": ModelRoutes(statuses=tuple(statuses))})
-        assert news(table, {}) == [f"  m version {new}: AVAILABLE", f"  m version {old}: UNLOADING"]
+        versions = sorted([version(new), version(old, State.DRAINING)], key=lambda each: -each.servable.version)
+        lines = Reporter(CONFIG).news(app(model("m", *versions)), 0.0)
+        assert lines == [f"  m version {new}: AVAILABLE", f"  m version {old}: UNLOADING"]
+
+
+def test_progress_is_told_now_and_then() -> None:
+    """Of a load that takes long there is a line every few seconds, and only if it got on."""
+    reporter = Reporter(CONFIG)
+    told = [
+        reporter.news(app(model("m", version(1, State.LOADING, progress=f"fetched {at // 2} MB"))), float(at))
+        for at in range(17)
+    ]
+    assert [(at, line) for at, lines in enumerate(told) for line in lines] == [
+        (0, "  m version 1: LOADING"),
+        (0, "  m version 1: fetched 0 MB"),
+        (5, "  m version 1: fetched 2 MB"),
+        (10, "  m version 1: fetched 5 MB"),
+        (15, "  m version 1: fetched 7 MB"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said", "is_settled_then"),
+    [
+        pytest.param(app(), [], False, id="not known yet"),
+        pytest.param(app(model("m", aspired=None)), [], False, id="not listed yet"),
+        pytest.param(app(model("m", aspired=frozenset({1}))), [], False, id="versions found"),
+        pytest.param(
+            app(model("m", aspired=None, listing_failure=Failure(Code.NOT_FOUND, "no such path"))),
+            ["  m: NOT_FOUND: no such path"],
+            True,
+            id="not listable",
+        ),
+        pytest.param(
+            app(model("m")),
+            ["  m: no version to serve under /models/m; versions are directories named by a number, such as 1"],
+            True,
+            id="nothing there",
+        ),
+        pytest.param(
+            app(model("m", waiting={3: "no saved_model.pb yet"})),
+            ["  m: version 3 waits: no saved_model.pb yet"],
+            True,
+            id="still being written",
+        ),
+        pytest.param(
+            app(model("m", aspired=frozenset({1}), warnings=("1a is no version",))),
+            ["  m: 1a is no version"],
+            False,
+            id="something odd",
+        ),
+        pytest.param(
+            app(model("m", version(1)), model("other"), problems=("the state file was unreadable",)),
+            [
+                "  m version 1: AVAILABLE",
+                "  other: no version to serve; versions are directories named by a number, such as 1",
+                "  the state file was unreadable",
+            ],
+            True,
+            id="a model that was added since",
+        ),
+        pytest.param(
+            app(model("m", version(1)), model("other", aspired=frozenset(), configured=False)),
+            ["  m version 1: AVAILABLE"],
+            True,
+            id="a model that was removed since",
+        ),
+    ],
+)
+def test_what_no_state_tells_is_told_once(seen: AppView, said: list[str], is_settled_then: bool) -> None:
+    """A model without a version to load is told with its reason, and counts as settled; others have their chance."""
+    reporter = Reporter(CONFIG)
+    assert reporter.news(seen, 0.0) == said
+    assert reporter.news(seen, 0.0) == []
+    assert is_settled(CONFIG, seen) is is_settled_then
 
 
 @pytest.mark.parametrize(

@@ -134,11 +134,20 @@ def test_public_methods_are_documented(name: str) -> None:
     assert [each for each in parameters if not re.search(rf"\b{each}\b", page)] == []
 
 
-def sub_commands() -> dict[str, argparse.ArgumentParser]:
-    """The commands by name."""
-    parser = make_parser()
+def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a command by name."""
     actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return dict(actions[0].choices)
+    return dict(actions[0].choices) if actions else {}
+
+
+COMMANDS = below(make_parser())
+"""The commands of `serving-app` by name."""
+
+
+def options_of(command: str) -> list[argparse.Action]:
+    """The flags and arguments of a command, and of what it can be told to do."""
+    parser = COMMANDS[command]
+    return [action for each in (parser, *below(parser).values()) for action in each._actions]
 
 
 def section(page: str, heading: str) -> str:
@@ -148,19 +157,27 @@ def section(page: str, heading: str) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("command", sub_commands())
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_is_documented(command: str) -> None:
     """The page of commands has a section for each command that names each of its flags, and no others."""
     text = section(read("docs/cli.md"), f"serving-app {command}")
     rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
-    known = {flag for action in sub_commands()[command]._actions for flag in action.option_strings}
+    known = {flag for action in options_of(command) for flag in action.option_strings}
     assert set(re.findall(r"`(--?[a-z][a-z-]*)`", rows)) == known
 
 
-@pytest.mark.parametrize("command", sub_commands())
+@pytest.mark.parametrize("command", [name for name in COMMANDS if below(COMMANDS[name])])
+def test_every_action_is_documented(command: str) -> None:
+    """The section of a command that can do several things shows how each is written."""
+    text = section(read("docs/cli.md"), f"serving-app {command}")
+    usages = [line for line in text.splitlines() if line.startswith(f"    serving-app {command} ")]
+    assert [action for action in below(COMMANDS[command]) if not any(action in line.split() for line in usages)] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_has_a_help_text(command: str) -> None:
     """Each flag and argument of a command tells what it does."""
-    assert [action.dest for action in sub_commands()[command]._actions if not action.help] == []
+    assert [action.dest for action in options_of(command) if not action.help] == []
 
 
 def test_top_level_flags_are_documented() -> None:

@@ -1,0 +1,85 @@
+"""What the commands print with `--json`. The keys are a promise: some may come, none goes (docs/cli.md lists them)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from serving_app.cli.health import are_healthy, is_active, is_healthy, labels_of, ready
+from serving_app.cli.times import iso
+from serving_app.core.history import Happening
+from serving_app.core.states import public_state
+from serving_app.core.views import AppView, Failure, ModelView, VersionView
+
+
+def dump(document: object, *, in_one_line: bool = False) -> str:
+    """The text of a document; in one line where documents follow one another."""
+    return json.dumps(document, ensure_ascii=False, indent=None if in_one_line else 2)
+
+
+def app_document(view: AppView) -> dict[str, Any]:
+    """A serving app."""
+    return {
+        "app": view.app,
+        "healthy": are_healthy(view),
+        "revision": view.revision,
+        "gateways": [{"name": name, "addresses": dict(addresses)} for name, addresses in view.gateways.items()],
+        "models": [model_document(model) for model in view.models.values()],
+        "problems": list(view.problems),
+    }
+
+
+def model_document(model: ModelView) -> dict[str, Any]:
+    """A model with its versions, newest first."""
+    return {
+        "model": model.name,
+        "healthy": is_healthy(model),
+        "configured": model.configured,
+        "aspired": None if model.aspired is None else sorted(model.aspired, reverse=True),
+        "ready": ready(model),
+        "waiting": [
+            {"version": version, "lacks": lacks} for version, lacks in sorted(model.waiting.items(), reverse=True)
+        ],
+        "labels": label_documents(model),
+        "listing_failure": _failure(model.listing_failure),
+        "warnings": list(model.warnings),
+        "versions": [version_document(model, version) for version in model.versions],
+    }
+
+
+def version_document(model: ModelView, version: VersionView) -> dict[str, Any]:
+    """A version: `state` is TensorFlow Serving's, `phase` says more exactly where it is."""
+    return {
+        "version": version.servable.version,
+        "state": public_state(version.state).name,
+        "phase": version.state.value,
+        "since": iso(version.since),
+        "aspired": version.aspired,
+        "labels": labels_of(model, version.servable.version),
+        "path": version.path,
+        "size": version.size,
+        "app": version.app,
+        "progress": version.progress,
+        "failures": version.failures,
+        "error": _failure(version.error),
+        "retry_at": iso(version.retry_at),
+    }
+
+
+def label_documents(model: ModelView) -> list[dict[str, Any]]:
+    """The labels of a model by name."""
+    return [
+        {"label": label, "version": version, "active": is_active(model, label)}
+        for label, version in sorted(model.labels.items())
+    ]
+
+
+def happening_document(happening: Happening) -> dict[str, Any]:
+    """Something that happened."""
+    return {
+        "at": iso(happening.at), "model": happening.model, "version": happening.version, "what": happening.what
+    }
+
+
+def _failure(failure: Failure | None) -> dict[str, str] | None:
+    return None if failure is None else {"code": failure.code.name, "message": failure.message}

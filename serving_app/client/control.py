@@ -1,0 +1,166 @@
+"""Asking the controller of a serving app, and telling it: what is served, what is in force, what happened.
+
+    control = Control("default")
+    view = await control.view()
+    plan = await control.apply(text, "models.yaml", dry_run=True)
+
+This is the way in for tools. It follows no routes and holds no connection: each question finds the controller anew, so
+one object may be kept for as long as anybody likes, and used on any event loop. Every answer comes within the time
+given or ends in an error; a controller that restarts meanwhile is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from serving_app.client.remote_errors import cause_of
+from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from serving_app.core.history import Happening
+from serving_app.core.names import NAMESPACE, controller_name
+from serving_app.core.plan import Plan
+from serving_app.core.views import AppView
+
+TIMEOUT_S = 30.0
+"""How long a question may take, restarts of the controller included: those take a second or two."""
+
+_RETRY_S = 0.2
+
+ConfigForm = Literal["yaml", "tfs"]
+"""How a configuration is written: our YAML, or TensorFlow Serving's text form, which holds the models alone."""
+
+
+class Unreachable(Unavailable):
+    """There is no Ray cluster to ask, or no serving app of this name on it."""
+
+
+def join_cluster(address: str | None = None, logging_level: int = logging.WARNING) -> None:
+    """Make this process part of the Ray cluster at `address`, or of the one that Ray finds, unless it is of one.
+
+    `logging_level` is Ray's. Raises Unreachable, within seconds, where no cluster answers.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    from serving_app import ray_private
+
+    if ray_private.find_cluster(address) is None:
+        where = f" at {address}" if address else ""
+        raise Unreachable(f"no Ray cluster answers{where}; start one with `serving-app up`, or give the address of one")
+    try:
+        ray.init(address=address or "auto", log_to_driver=False, logging_level=logging_level)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise Unreachable(
+            f"no Ray cluster found ({error}); start one with `serving-app up`, or give its address. "
+            "If it asks for a token, set RAY_AUTH_MODE=token"
+        ) from error
+
+
+async def find_controller(app: str) -> Any:
+    """The controller actor of a serving app on the cluster that this process is part of. Raises Unreachable."""
+    import ray
+
+    try:
+        return await asyncio.to_thread(ray.get_actor, controller_name(app), namespace=NAMESPACE)
+    except ValueError:
+        raise Unreachable(
+            f"no serving app named {app!r} runs on the Ray cluster at "
+            f"{ray.get_runtime_context().gcs_address}; start it with `serve run serving_app:app …` or "
+            "`serving-app up`, or name the cluster on which it runs by RAY_ADDRESS"
+        ) from None
+
+
+class Control:
+    """The controller of one serving app, for people and tools. Each method asks once and returns the answer.
+
+    What the controller refuses is raised as it raised it; a controller that cannot be found is Unreachable; one that
+    gives no answer in time is DeadlineExceeded, and then it is not known whether a change was made.
+    """
+
+    def __init__(
+        self,
+        app: str = "default",
+        *,
+        timeout_s: float = TIMEOUT_S,
+        find: Callable[[str], Awaitable[Any]] = find_controller,
+    ) -> None:
+        self.app = app
+        self._timeout_s = timeout_s
+        self._find = find
+
+    async def view(self) -> AppView:
+        """Everything that is served, with its states, and everything that is wrong."""
+        view: AppView = await self._ask("view")
+        return view
+
+    async def wait_for_change(self, seen: int, timeout_s: float) -> int:
+        """A number that grows with every change of the view: at once if it is not `seen`, else when something changes.
+
+        Returns `seen` when nothing does for `timeout_s`. Begin with -1.
+        """
+        count: int = await self._ask("wait_for_change", seen, timeout_s, more_s=timeout_s)
+        return count
+
+    async def config(self, form: ConfigForm = "yaml", *, secrets: bool = False) -> str:
+        """The configuration in force. Credentials are written as `***` unless `secrets` are asked for."""
+        text: str = await self._ask("config_text", form, secrets)
+        return text
+
+    async def apply(self, text: str, source: str, *, dry_run: bool = False) -> Plan:
+        """Put a configuration in force, in either form; returns what that changed, or would change.
+
+        `source` is how errors call the text. What is refused changes nothing.
+        """
+        plan: Plan = await self._ask("apply", text, source, dry_run)
+        return plan
+
+    async def set_label(self, model: str, label: str, version: int) -> None:
+        """Let a label of a model name this version; returns when every gateway and caller routes by it."""
+        await self._ask("set_label", model, label, version)
+
+    async def delete_label(self, model: str, label: str) -> None:
+        """Take a label away from a model; returns when nobody routes by it any more."""
+        await self._ask("delete_label", model, label)
+
+    async def history(
+        self, model: str | None = None, version: int | None = None, limit: int = 100
+    ) -> tuple[Happening, ...]:
+        """The newest things that happened, oldest first: to everything, to a model, or to one of its versions."""
+        happenings: tuple[Happening, ...] = await self._ask("history", model, version, limit)
+        return happenings
+
+    async def _ask(self, method: str, *arguments: Any, more_s: float = 0.0) -> Any:
+        limit = self._timeout_s + more_s
+        try:
+            async with asyncio.timeout(limit):
+                return await self._ask_until_answered(method, arguments)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the controller of the serving app {self.app!r} has not answered within {limit:g} s; it may be "
+                "starting again, or its node may be overloaded: try once more, then look into its log"
+            ) from None
+
+    async def _ask_until_answered(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        from ray.exceptions import RayActorError, RayError, RayTaskError
+
+        while True:
+            try:
+                return await self._method(await self._find(self.app), method)(*arguments)
+            except RayTaskError as error:
+                raise cause_of(error) from error
+            except RayActorError:  # it starts again, or is gone, which the next look tells
+                await asyncio.sleep(_RETRY_S)
+            except RayError as error:
+                raise Unavailable(f"the serving app {self.app!r} cannot be asked now: {error}") from error
+
+    def _method(self, controller: Any, name: str) -> Any:
+        try:
+            return getattr(controller, name).remote
+        except AttributeError:
+            raise FailedPrecondition(
+                f"the controller of the serving app {self.app!r} does not know {name!r}: it runs another version of "
+                "serving_app than this process; deploy the application again, or use its version here"
+            ) from None
