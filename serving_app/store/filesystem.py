@@ -96,29 +96,95 @@ def _require_package(url: str) -> None:
 
 
 @contextmanager
-def translated_errors(path: str) -> Iterator[None]:
-    """Turns whatever a file system raises about `path` into one of the errors above."""
+def translated_errors(path: str, filesystem: AbstractFileSystem | None = None) -> Iterator[None]:
+    """Turns whatever a file system raises about `path` into one of the errors above.
+
+    A file system whose credentials have expired is not used again: the next one opened reads them anew.
+    """
     try:
         yield
     except ServingError:
         raise
     except Exception as error:
+        if filesystem is not None and _is_expiry(error):
+            _forget(filesystem)
         raise translate(error, path) from error
+
+
+def _forget(filesystem: AbstractFileSystem) -> None:
+    """fsspec keeps every file system for the process's life; others of its kind stay as they are."""
+    kept = type(filesystem)._cache
+    for token in [token for token, each in kept.items() if each is filesystem]:
+        kept.pop(token, None)
 
 
 def translate(error: Exception, path: str) -> ServingError:
     """The core's error for what a file system raised about `path`."""
     text = str(error) or type(error).__name__
+    if _is_expiry(error):
+        return PermissionDenied(
+            f"{path} may not be read because the credentials in use have expired; put new ones where they come from "
+            f"(storage_options, stores, the environment or a credentials file): {text}"
+        )
     if isinstance(error, FileNotFoundError):
         return NotFound(f"{path} does not exist")
     if isinstance(error, NotADirectoryError):
         return FailedPrecondition(f"{path} is a file, or lies below one; a directory is needed")
-    if isinstance(error, PermissionError):
+    if _is_refusal(error):
         return PermissionDenied(f"{path} may not be read with the rights or credentials in use: {text}")
-    if isinstance(error, TypeError | ValueError):
+    if isinstance(error, TypeError | ValueError) or (isinstance(error, OSError) and error.errno == errno.EINVAL):
         return InvalidArgument(f"{path} cannot be opened; check the path and its storage_options: {text}")
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return ResourceExhausted(f"{path} does not fit on the node's disk; free some space or move cache_dir: {text}")
-    if isinstance(error, OSError | TimeoutError):
+    if _is_passing(error):
         return Unavailable(f"{path} cannot be read at the moment: {text}")
     return Internal(f"{path}: its file system failed with {type(error).__name__}: {text}")
+
+
+# Drivers hand on the errors of the libraries below them. Those are told by their names and fields, not by their
+# classes: the libraries are there only if somebody uses such a store.
+
+_EXPIRIES = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+"""S3's codes for credentials that were good once."""
+
+_REFUSALS = {
+    *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"),  # botocore
+    "GoogleAuthError",
+}
+_PASSING = {
+    *("HTTPClientError", "ConnectionError"),  # botocore
+    *("ClientError", "ServerTimeoutError"),  # aiohttp
+    *("RequestException", "TransportError"),  # requests, google.auth
+}
+
+
+def _is_expiry(error: Exception) -> bool:
+    """Whether the credentials were good once. botocore and google.auth renew those that can be renewed, so it is only
+    told of those that somebody has to replace."""
+    response = getattr(error.__cause__, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, Mapping) else None
+    return code in _EXPIRIES or _status(error) == 401 or "RefreshError" in _names(error)
+
+
+def _is_refusal(error: Exception) -> bool:
+    forbidden = _status(error) == 403 or str(error).startswith("Forbidden: ")  # gcsfs makes an OSError of a 403
+    return isinstance(error, PermissionError) or forbidden or bool(_names(error) & _REFUSALS)
+
+
+def _is_passing(error: Exception) -> bool:
+    status = _status(error)
+    unwell = status is not None and (status in {408, 429} or status >= 500)
+    return isinstance(error, OSError | TimeoutError) or unwell or bool(_names(error) & _PASSING)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that an error of gcsfs or aiohttp carries."""
+    for name in ("code", "status"):
+        if isinstance(value := getattr(error, name, None), int):
+            return value
+    return None
+
+
+def _names(error: Exception) -> set[str]:
+    """The names of an error's class and of all that it is made from."""
+    return {kind.__name__ for kind in type(error).__mro__}

@@ -1,20 +1,21 @@
 """Which versions a base path holds.
 
-A version is a child of the base path whose whole name is a decimal number; its files are not looked at, so that one
-listing call is all that a poll costs. A child that turns out to hold no SavedModel fails to load, and what was
-served before goes on being served.
+A version is a child of the base path whose whole name is a decimal number. Its files are not looked at here, so one
+listing call is all that this costs; whether a version is finished is another question (serving_app.store.source).
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fsspec import AbstractFileSystem
+from fsspec.utils import get_protocol
 
-from serving_app.core.errors import FailedPrecondition, ServingError
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, ServingError
 from serving_app.store.filesystem import is_local, open_path, translated_errors
 
 MAX_VERSION = 2**63 - 1
@@ -42,6 +43,7 @@ def list_versions(base_path: str, storage_options: Mapping[str, Any] | None = No
     Raises one of the errors that serving_app.store.filesystem lists; a base path that exists and is empty is no error.
     """
     try:
+        _require_listings(base_path)
         filesystem, base = open_path(base_path, storage_options)
         names = _child_names(filesystem, base, base_path)
     except ServingError as error:
@@ -94,18 +96,43 @@ def parse_version(name: str) -> int | None:
     return version if -MAX_VERSION - 1 <= version <= MAX_VERSION else None
 
 
+def _require_listings(base_path: str) -> None:
+    protocol = get_protocol(base_path)
+    if protocol in {"http", "https"}:
+        raise InvalidArgument(
+            f"{protocol}:// has no listings, so nobody could tell which versions there are; put the model where they "
+            "can be listed, such as a directory, s3:// or gs://"
+        )
+
+
 def _child_names(filesystem: AbstractFileSystem, base: str, base_path: str) -> set[str]:
     """The names of the immediate children of a directory, read anew."""
-    with translated_errors(base_path):
+    with translated_errors(base_path, filesystem):
+        if is_local(base_path):
+            return _local_names(base, base_path)
         # Drivers of object stores keep listings, some for ever; a poll must see what is there.
         filesystem.invalidate_cache(base)
         entries = filesystem.ls(base, detail=True)
     if [_is_file_at(entry, base) for entry in entries] == [True]:
-        raise FailedPrecondition(f"{base_path} is a file; give the directory that holds the versions' directories")
+        raise _refuse_file(base_path)
     prefix = base.rstrip("/") + "/"
     # Some object stores list descendants and the directory's own marker too: the first step below it is what counts.
     below = (_path_of(entry).removeprefix(prefix) for entry in entries if _path_of(entry).startswith(prefix))
     return {name for path in below if (name := path.split("/", 1)[0])}
+
+
+def _local_names(base: str, base_path: str) -> set[str]:
+    """By the system's own call: fsspec asks for the size and time of each child as well."""
+    try:
+        return set(os.listdir(base))
+    except NotADirectoryError:
+        if os.path.lexists(base):
+            raise _refuse_file(base_path) from None
+        raise
+
+
+def _refuse_file(base_path: str) -> FailedPrecondition:
+    return FailedPrecondition(f"{base_path} is a file; give the directory that holds the versions' directories")
 
 
 def _is_file_at(entry: Mapping[str, Any], path: str) -> bool:

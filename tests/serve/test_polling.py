@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,53 @@ import pytest
 from serving_app.config import ServingConfig
 from serving_app.core.errors import Code, PermissionDenied
 from serving_app.core.events import Event, ListingFailed, VersionsListed
-from serving_app.serve.polling import Polling
-from serving_app.store.listing import Listing
+from serving_app.serve.lanes import Lanes
+from serving_app.serve.polling import Polling, _find_pause
+from serving_app.store import Poll
 from tests.stepping import PATIENCE_S, until
 
 QUICK_S = 0.001
+
+NO_VARIABLES = b"\x12\x00"
+"""A SavedModel with one graph, which is empty."""
 
 
 class Store:
     """Base paths and what listing each of them does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.behaviour: dict[str, Callable[[], Listing]] = {}
+        self.behaviour: dict[str, Callable[[], Poll]] = {}
         self.listings: Counter[str] = Counter()
-        monkeypatch.setattr("serving_app.serve.polling.list_versions", self._list)
+        self.sources: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        monkeypatch.setattr("serving_app.serve.polling.ModelSource", self._open)
 
-    def _list(self, base_path: str, storage_options: Mapping[str, Any], *, servable: str) -> Listing:
-        try:
-            return self.behaviour[base_path]()
-        finally:
-            self.listings[base_path] += 1
+    def _open(self, name: str, base_path: str, *arguments: Any, **options: Any) -> Source:
+        self.sources.append(((name, base_path, *arguments), options))
+        return Source(self, base_path)
 
-    def holds(self, base_path: str, *versions: int, warnings: tuple[str, ...] = ()) -> None:
-        listing = Listing({version: f"{base_path}/{version}" for version in versions}, warnings)
-        self.behaviour[base_path] = lambda: listing
+    def holds(self, base_path: str, *versions: int, **more: Any) -> None:
+        poll = Poll({version: f"{base_path}/{version}" for version in versions}, **more)
+        self.behaviour[base_path] = lambda: poll
 
     def fails(self, base_path: str, error: Exception) -> None:
-        def fail() -> Listing:
+        def fail() -> Poll:
             raise error
 
         self.behaviour[base_path] = fail
+
+
+@dataclass
+class Source:
+    """What stands for a ModelSource."""
+
+    store: Store
+    base_path: str
+
+    def poll(self) -> Poll:
+        try:
+            return self.store.behaviour[self.base_path]()
+        finally:
+            self.store.listings[self.base_path] += 1
 
 
 @pytest.fixture
@@ -52,7 +70,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     return Store(monkeypatch)
 
 
-def config(interval_s: float = QUICK_S, **models: str) -> ServingConfig:
+def config(interval_s: float = QUICK_S, **models: object) -> ServingConfig:
     return ServingConfig.model_validate({"models": models, "poll_interval_s": interval_s})
 
 
@@ -126,9 +144,9 @@ def test_a_slow_store_delays_nobody_else(store: Store) -> None:
     async def scenario() -> None:
         answer = threading.Event()
 
-        def wait() -> Listing:
+        def wait() -> Poll:
             assert answer.wait(PATIENCE_S)
-            return Listing({7: "/slow/7"})
+            return Poll({7: "/slow/7"})
 
         with polling() as (polls, events):
             store.behaviour["/slow"] = wait
@@ -143,19 +161,24 @@ def test_a_slow_store_delays_nobody_else(store: Store) -> None:
     asyncio.run(scenario())
 
 
-def test_an_interval_of_zero_looks_once(store: Store) -> None:
-    """With no interval each model is listed once, and what comes later is not seen."""
+def test_an_interval_of_zero_looks_until_all_is_decided(store: Store) -> None:
+    """With no interval a model is looked at until that has worked and nothing waits; what comes later is not seen."""
 
     async def scenario() -> None:
         with polling() as (polls, events):
-            store.holds("/m", 1)
+            store.fails("/m", PermissionDenied("no key"))
             store.holds("/n", 1)
             polls.watch(config(0, m="/m", n="/n"))
             await until(lambda: len(events) == 2)
-            store.holds("/m", 2)
+            store.holds("/m", 1, waiting={2: "saved_model.pb is missing"}, again_in=0.0)
+            await until(lambda: len(events) == 3)
+            store.holds("/m", 1, 2)
+            await until(lambda: len(events) == 4)
+            store.holds("/m", 3)
             polls.watch(config(0, m="/m", n="/n"))
-            await asyncio.gather(*(task for _, task in polls._watched.values()))
-            assert store.listings == {"/m": 1, "/n": 1}
+            await asyncio.gather(*(watch.task for watch in polls._watches.values() if watch.task))
+            assert store.listings["/n"] == 1
+            assert events[3] == listed("m", 1, 2)
 
     asyncio.run(scenario())
 
@@ -202,10 +225,10 @@ def test_a_listing_under_way_is_nobodys_news_once_its_model_is_gone(store: Store
     async def scenario() -> None:
         answer, asked = threading.Event(), threading.Event()
 
-        def wait() -> Listing:
+        def wait() -> Poll:
             asked.set()
             assert answer.wait(PATIENCE_S)
-            return Listing({7: "/slow/7"})
+            return Poll({7: "/slow/7"})
 
         with polling() as (polls, events):
             store.behaviour["/slow"] = wait
@@ -219,24 +242,141 @@ def test_a_listing_under_way_is_nobodys_news_once_its_model_is_gone(store: Store
     asyncio.run(scenario())
 
 
-def test_people_are_told_in_the_log(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Warnings and failures are logged once each, with the model's name."""
+def test_all_that_a_poll_found_is_told(store: Store) -> None:
+    """What waits, the sizes and the warnings are part of the news, and a change of any of them is news."""
+
+    async def scenario() -> None:
+        with polling() as (polls, events):
+            found = [
+                {"waiting": {2: "saved_model.pb is missing"}},
+                {"waiting": {2: "its files have to rest for 1 s"}},
+                {"sizes": {1: 10}},
+                {"sizes": {1: 11}},
+                {"sizes": {1: 11}, "warnings": ("two names for one version",)},
+            ]
+            for number, more in enumerate(found):
+                store.holds("/m", 1, **more)
+                polls.watch(config(m="/m"))
+                await looked(store, "/m")
+                assert events[number:] == [VersionsListed("m", {1: "/m/1"}, **more)]
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_hangs_counts_as_failed_and_is_not_asked_again(store: Store) -> None:
+    """After poll_timeout_s the model's listing has failed; it is asked again when the call that is stuck came back."""
+
+    async def scenario() -> None:
+        answer = threading.Event()
+
+        def wait() -> Poll:
+            assert answer.wait(PATIENCE_S)
+            return Poll({7: "/slow/7"})
+
+        with polling() as (polls, events):
+            store.behaviour["/slow"] = wait
+            polls.watch(config(slow="/slow").model_copy(update={"poll_timeout_s": 0.01}))
+            await until(lambda: len(events) == 1)
+            assert isinstance(events[0], ListingFailed)
+            assert events[0].code is Code.DEADLINE_EXCEEDED
+            assert events[0].message.startswith("/slow has not been listed after 0.01 s")
+            assert len(polls._lanes) == 1
+            answer.set()
+            await looked(store, "/slow")
+            assert events[1:] == [listed("slow", 7)]
+
+    asyncio.run(scenario())
+
+
+def test_any_number_of_hanging_stores_delays_nobody_else(store: Store) -> None:
+    """While the stores of a hundred models hang, another model that comes later is looked at again and again."""
+
+    async def scenario() -> None:
+        answer = threading.Event()
+
+        def wait() -> Poll:
+            assert answer.wait(PATIENCE_S)
+            return Poll({})
+
+        hanging = {f"slow-{number}": f"/slow/{number}" for number in range(100)}
+        with polling() as (polls, events):
+            for path in hanging.values():
+                store.behaviour[path] = wait
+            store.holds("/m", 1)
+            polls.watch(config(**hanging))
+            await asyncio.sleep(0)
+            polls.watch(config(**hanging, m="/m"))
+            await looked(store, "/m", 20)
+            assert events == [listed("m", 1)]
+            answer.set()
+            await until(lambda: len(events) == 101)
+
+    asyncio.run(scenario())
+
+
+def test_threads_that_were_needed_for_stuck_calls_end() -> None:
+    """Calls that are stuck do not keep others from their thread; when all is done only a few threads stay."""
+
+    async def scenario() -> None:
+        release = threading.Event()
+        lanes = Lanes()
+        stuck = [lanes.call(release.wait) for _ in range(50)]
+        assert await lanes.call(lambda: "quick").done == "quick"
+        assert len(lanes) > 50
+        release.set()
+        assert all([await call.done for call in stuck])
+        await until(lambda: len(lanes) <= 8)
+        lanes.stop()
+        await until(lambda: len(lanes) == 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_was_finished_is_not_waited_for_again(store: Store) -> None:
+    """A change of how a model is polled starts with the versions that were finished before; labels start nothing."""
+
+    async def scenario() -> None:
+        with polling() as (polls, events):
+            store.holds("/m", 1)
+            polls.watch(config(3600, m="/m"))
+            await until(lambda: len(events) == 1)
+            before = config(3600, m="/m")
+            labelled = before.models[0].model_copy(update={"labels": {"stable": 1}})
+            polls.watch(before.model_copy(update={"models": (labelled,)}))
+            assert len(store.sources) == 1
+            patient = labelled.model_copy(update={"settle_s": 5.0})
+            polls.watch(before.model_copy(update={"models": (patient,)}))
+            arguments, options = store.sources[1]
+            assert arguments[:2] == ("m", "/m")
+            assert options["finished"] == {1: "/m/1"}
+            assert options["settle_s"] == 5.0
+
+    asyncio.run(scenario())
+
+
+def test_a_model_is_reached_by_the_options_of_its_kind_of_store(store: Store) -> None:
+    """What `stores` says of a scheme and what the model says of itself go to the model's source together."""
 
     async def scenario() -> None:
         with polling() as (polls, _):
-            store.holds("/m", 1, warnings=("two names for one version",))
-            store.fails("/n", PermissionDenied("no key"))
-            polls.watch(config(m="/m", n="/n"))
-            await looked(store, "/m")
-            await looked(store, "/n")
+            settings = {
+                "models": [{"name": "m", "base_path": "s3://b/m", "storage_options": {"key": "own"}}],
+                "stores": {"s3": {"key": "all", "endpoint_url": "http://s3"}},
+            }
+            store.holds("s3://b/m", 1)
+            polls.watch(ServingConfig.model_validate(settings))
+            assert store.sources[0][1]["options"] == {"key": "own", "endpoint_url": "http://s3"}
 
-    caplog.set_level("INFO", "serving_app.controller")
     asyncio.run(scenario())
-    assert sorted(record.getMessage() for record in caplog.records) == [
-        "m: two names for one version",
-        "m: versions found: 1",
-        "n: no key",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "failures", "pause_s"),
+    [(1, 0, 1), (1, 1, 2), (1, 2, 4), (1, 9, 4), (10, 1, 20), (10, 2, 30), (60, 5, 60), (0, 0, 1)],
+)
+def test_failures_prolong_the_pause(interval_s: float, failures: int, pause_s: float) -> None:
+    """Each failure in a row doubles the pause, up to four intervals and half a minute."""
+    assert _find_pause(interval_s, failures) == pause_s
 
 
 def test_a_folder_is_seen_to_change(tmp_path: Path) -> None:
@@ -245,14 +385,19 @@ def test_a_folder_is_seen_to_change(tmp_path: Path) -> None:
     async def scenario() -> None:
         base = tmp_path / "m"
         with polling() as (polls, events):
-            polls.watch(config(m=str(base)))
+            polls.watch(config(m={"base_path": str(base), "settle_s": 0.2}))
             await until(lambda: len(events) == 1)
             base.mkdir()
             await until(lambda: len(events) == 2)
             (base / "3").mkdir()
             await until(lambda: len(events) == 3)
+            (base / "3" / "saved_model.pb").write_bytes(NO_VARIABLES)
+            await until(lambda: len(events) == 5)
         assert isinstance(events[0], ListingFailed)
         assert str(base) in events[0].message
-        assert events[1:] == [VersionsListed("m", {}), VersionsListed("m", {3: str(base / "3")})]
+        assert events[1] == VersionsListed("m", {}, warnings=events[1].warnings)
+        assert events[2] == VersionsListed("m", {}, {3: "saved_model.pb is missing"})
+        assert events[3] == VersionsListed("m", {}, {3: "its files have to rest for 0.2 s"})
+        assert events[4] == VersionsListed("m", {3: str(base / "3")}, sizes={3: len(NO_VARIABLES)})
 
     asyncio.run(scenario())
