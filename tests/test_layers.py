@@ -139,7 +139,7 @@ def test_the_shell_and_the_command_line_come_without_tensorflow() -> None:
 
 def test_the_public_names_are_there() -> None:
     """What the package lists can be had from it, and nothing else is pretended."""
-    assert serving_app.__all__ == ["app", "connect"]
+    assert serving_app.__all__ == ["app", "connect", "write_warmup"]
     for name in serving_app.__all__:
         assert callable(getattr(serving_app, name))
     with pytest.raises(AttributeError, match="no attribute 'nope'"):

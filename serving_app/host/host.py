@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
-from serving_app.core.batching import Batching
-from serving_app.core.errors import Code, DeadlineExceeded, InvalidArgument, NotFound, ServingError, as_serving_error
+from serving_app.core.errors import Code, Internal, NotFound, ServingError
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host.assignment import Assignment
-from serving_app.host.batching import count_filling, join, row_count, split
-from serving_app.protocol.batching_proto import parse_batching
+from serving_app.host.batching import form_batches, join, row_count, split
+from serving_app.host.warmup import warm_up
 from serving_app.protocol.calls import Call, Reply
 from serving_app.runtime.loader import Servable, loader_for
 from serving_app.store import Copy, Progress, fetch
 
 logger = logging.getLogger(__name__)
-
-BATCHING_FILE = "batching_params.pbtxt"
-"""Where a version's own limits of batching lie, below its directory."""
 
 _NOT_THE_MEMBERS_FAULT = frozenset({Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})
 """Errors of a joined run that running its members one by one would only repeat, more slowly."""
@@ -41,10 +35,10 @@ class Host:
         self._lock = threading.Lock()
 
     def load(self, assignment: Assignment, progress: Progress | None = None) -> Mapping[str, Signature]:
-        """Fetch, load and hold a version; returns its signatures. Raises a ServingError that says what is wrong.
+        """Fetch, load, warm up and hold a version; returns its signatures.
 
-        A version that is held already is replaced once the new one is loaded. `progress` is told how far the copy of a
-        remote version has come.
+        Nobody can ask a version before it is warm. One that is held already is replaced once the new one is. Raises
+        a ServingError that says what is wrong. `progress` is told how far the copy of a remote version has come.
         """
         copy = fetch(
             assignment.path,
@@ -54,9 +48,7 @@ class Host:
             progress=progress,
         )
         try:
-            if assignment.batching_from_version:
-                assignment = replace(assignment, batching=_read_batching(copy.path, assignment.batching))
-            servable = loader_for(assignment.platform).load(copy.path, assignment.load)
+            servable = _load_and_warm_up(assignment, copy.path)
         except BaseException:
             copy.release()
             raise
@@ -79,24 +71,32 @@ class Host:
         servable, *_ = self._find(servable_id)
         return _run_one(servable, call)
 
-    def batching(self, servable_id: ServableId) -> Batching | None:
-        """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
-        return self._find(servable_id)[1].batching
-
-    def run_batch(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
-        """Calls of one kind (see `batching.kind_of`) as one run; one reply per call, in order.
-
-        Together they have no more rows than the version's batching allows. Where the run fails because of some of
-        them the others are answered all the same.
-        """
+    def run_joined(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
+        """Calls joined into as few runs as the assignment's batching allows; one reply per call, in order."""
         servable, assignment, _ = self._find(servable_id)
-        return _run_batch(servable, calls, assignment.batching or Batching())
+        max_rows = assignment.batching.max_batch_size if assignment.batching else 1
+        replies: list[Reply | None] = [None] * len(calls)
+        for members in form_batches(calls, max_rows):
+            batch = [calls[index] for index in members]
+            for index, reply in zip(members, _run_batch(servable, batch), strict=True):
+                replies[index] = reply
+        return [reply for reply in replies if reply is not None]
 
     def _find(self, servable_id: ServableId) -> tuple[Servable, Assignment, Copy]:
         held = self._held.get(servable_id)
         if held is None:
             raise NotFound(f"Servable not found for request: Specific({servable_id.name}, {servable_id.version})")
         return held
+
+
+def _load_and_warm_up(assignment: Assignment, path: str) -> Servable:
+    servable = loader_for(assignment.platform).load(path, assignment.load)
+    try:
+        warm_up(assignment.servable, path, servable.signatures, assignment.warmup, partial(_run_one, servable))
+    except BaseException:
+        servable.close()
+        raise
+    return servable
 
 
 def _let_go(servable: Servable, _: Assignment, copy: Copy) -> None:
@@ -114,54 +114,20 @@ def _run_one(servable: Servable, call: Call) -> Reply:
         return error
     except Exception as error:  # a runtime's mistake is the outcome of this run, and of no other
         logger.exception("a run of signature %r failed unexpectedly", call.signature_name)
-        return as_serving_error(error)
+        return Internal(f"{type(error).__name__}: {error}")
 
 
-def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:
-    """All in one run. If that fails each half is tried by itself, so that in the end only bad members have failed.
-
-    Every run, also of a half, obeys the limits.
-    """
-    started = time.monotonic()
-    rows = [row_count(call) for call in batch]
-    reply = _run_one(servable, join(batch, limits))
-    if not isinstance(reply, ServingError):
+def _run_batch(servable: Servable, batch: Sequence[Call]) -> list[Reply]:
+    if len(batch) == 1:
+        return [_run_one(servable, batch[0])]
+    joined = _run_one(servable, join(batch))
+    if not isinstance(joined, ServingError):
         try:
-            return list(split(reply, rows, count_filling(sum(rows), limits.allowed_batch_sizes)))
+            return list(split(joined, [row_count(call) or 0 for call in batch]))
         except ServingError as error:
-            reply = error
-    if len(batch) == 1 or reply.code in _NOT_THE_MEMBERS_FAULT:
-        return [reply] * len(batch)
-    logger.debug("a joined run of %d calls failed (%s); running each half", len(batch), reply)
-    middle = len(batch) // 2
-    return [
-        *_run_in_time(servable, batch[:middle], limits, started),
-        *_run_in_time(servable, batch[middle:], limits, started),
-    ]
+            joined = error
+    if joined.code in _NOT_THE_MEMBERS_FAULT:
+        return [joined] * len(batch)
+    logger.debug("a joined run of %d calls failed (%s); running them one by one", len(batch), joined)
+    return [_run_one(servable, call) for call in batch]
 
-
-def _run_in_time(servable: Servable, batch: Sequence[Call], limits: Batching, started: float) -> list[Reply]:
-    """A batch whose members' times began at `started`; those that have none left are not run."""
-    passed = time.monotonic() - started
-    members = [call if call.timeout is None else call._replace(timeout=call.timeout - passed) for call in batch]
-    in_time = [call for call in members if call.timeout is None or call.timeout > 0]
-    replies = iter(_run_batch(servable, in_time, limits) if in_time else [])
-    too_late = DeadlineExceeded("Run() timeout exceeded while others of the same batch were run again")
-    return [next(replies) if call.timeout is None or call.timeout > 0 else too_late for call in members]
-
-
-def _read_batching(path: str, shared: Batching | None) -> Batching | None:
-    """What a version's own file says, with the threads of the settings for all; None if there is no such file."""
-    file = Path(path, BATCHING_FILE)
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{file} cannot be read: {error}. Correct or remove the file") from error
-    threads = shared or Batching()
-    return replace(
-        parse_batching(text, str(file)),
-        num_batch_threads=threads.num_batch_threads,
-        thread_pool_name=threads.thread_pool_name,
-    )

@@ -19,6 +19,12 @@ from serving_app.protocol.example_requests import classify_call, multi_inference
 from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
 from serving_app.protocol.tensor_proto import decode_tensor, encode_tensor_into
 
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+"""Where a version's warm-up requests lie, below its directory: a TFRecord file of logs."""
+
+MAX_WARMUP_RECORDS = 1000
+"""More of them are a mistake: TensorFlow Serving's limit."""
+
 
 def decode_log(encoded: bytes) -> Any:
     """The PredictionLog in these bytes; InvalidArgument, saying how protobuf sees it, if there is none."""
