@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
-from serving_app.core.errors import Code, Internal, NotFound, ServingError
+from serving_app.core.batching import Batching
+from serving_app.core.errors import Code, DeadlineExceeded, InvalidArgument, NotFound, ServingError, as_serving_error
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host.assignment import Assignment
-from serving_app.host.batching import form_batches, join, row_count, split
+from serving_app.host.batching import count_filling, join, row_count, split
 from serving_app.host.warmup import warm_up
+from serving_app.protocol.batching_proto import parse_batching
 from serving_app.protocol.calls import Call, Reply
 from serving_app.runtime.loader import Servable, loader_for
 from serving_app.store import Copy, Progress, fetch
 
 logger = logging.getLogger(__name__)
+
+BATCHING_FILE = "batching_params.pbtxt"
+"""Where a version's own limits of batching lie, below its directory."""
 
 _NOT_THE_MEMBERS_FAULT = frozenset({Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})
 """Errors of a joined run that running its members one by one would only repeat, more slowly."""
@@ -48,6 +56,8 @@ class Host:
             progress=progress,
         )
         try:
+            if assignment.batching_from_version:
+                assignment = replace(assignment, batching=_read_batching(copy.path, assignment.batching))
             servable = _load_and_warm_up(assignment, copy.path)
         except BaseException:
             copy.release()
@@ -71,16 +81,18 @@ class Host:
         servable, *_ = self._find(servable_id)
         return _run_one(servable, call)
 
-    def run_joined(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
-        """Calls joined into as few runs as the assignment's batching allows; one reply per call, in order."""
+    def batching(self, servable_id: ServableId) -> Batching | None:
+        """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
+        return self._find(servable_id)[1].batching
+
+    def run_batch(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
+        """Calls of one kind (see `batching.kind_of`) as one run; one reply per call, in order.
+
+        Together they have no more rows than the version's batching allows. Where the run fails because of some of
+        them the others are answered all the same.
+        """
         servable, assignment, _ = self._find(servable_id)
-        max_rows = assignment.batching.max_batch_size if assignment.batching else 1
-        replies: list[Reply | None] = [None] * len(calls)
-        for members in form_batches(calls, max_rows):
-            batch = [calls[index] for index in members]
-            for index, reply in zip(members, _run_batch(servable, batch), strict=True):
-                replies[index] = reply
-        return [reply for reply in replies if reply is not None]
+        return _run_batch(servable, calls, assignment.batching or Batching())
 
     def _find(self, servable_id: ServableId) -> tuple[Servable, Assignment, Copy]:
         held = self._held.get(servable_id)
@@ -114,20 +126,54 @@ def _run_one(servable: Servable, call: Call) -> Reply:
         return error
     except Exception as error:  # a runtime's mistake is the outcome of this run, and of no other
         logger.exception("a run of signature %r failed unexpectedly", call.signature_name)
-        return Internal(f"{type(error).__name__}: {error}")
+        return as_serving_error(error)
 
 
-def _run_batch(servable: Servable, batch: Sequence[Call]) -> list[Reply]:
-    if len(batch) == 1:
-        return [_run_one(servable, batch[0])]
-    joined = _run_one(servable, join(batch))
-    if not isinstance(joined, ServingError):
+def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:
+    """All in one run. If that fails each half is tried by itself, so that in the end only bad members have failed.
+
+    Every run, also of a half, obeys the limits.
+    """
+    started = time.monotonic()
+    rows = [row_count(call) for call in batch]
+    reply = _run_one(servable, join(batch, limits))
+    if not isinstance(reply, ServingError):
         try:
-            return list(split(joined, [row_count(call) or 0 for call in batch]))
+            return list(split(reply, rows, count_filling(sum(rows), limits.allowed_batch_sizes)))
         except ServingError as error:
-            joined = error
-    if joined.code in _NOT_THE_MEMBERS_FAULT:
-        return [joined] * len(batch)
-    logger.debug("a joined run of %d calls failed (%s); running them one by one", len(batch), joined)
-    return [_run_one(servable, call) for call in batch]
+            reply = error
+    if len(batch) == 1 or reply.code in _NOT_THE_MEMBERS_FAULT:
+        return [reply] * len(batch)
+    logger.debug("a joined run of %d calls failed (%s); running each half", len(batch), reply)
+    middle = len(batch) // 2
+    return [
+        *_run_in_time(servable, batch[:middle], limits, started),
+        *_run_in_time(servable, batch[middle:], limits, started),
+    ]
 
+
+def _run_in_time(servable: Servable, batch: Sequence[Call], limits: Batching, started: float) -> list[Reply]:
+    """A batch whose members' times began at `started`; those that have none left are not run."""
+    passed = time.monotonic() - started
+    members = [call if call.timeout is None else call._replace(timeout=call.timeout - passed) for call in batch]
+    in_time = [call for call in members if call.timeout is None or call.timeout > 0]
+    replies = iter(_run_batch(servable, in_time, limits) if in_time else [])
+    too_late = DeadlineExceeded("Run() timeout exceeded while others of the same batch were run again")
+    return [next(replies) if call.timeout is None or call.timeout > 0 else too_late for call in members]
+
+
+def _read_batching(path: str, shared: Batching | None) -> Batching | None:
+    """What a version's own file says, with the threads of the settings for all; None if there is no such file."""
+    file = Path(path, BATCHING_FILE)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{file} cannot be read: {error}. Correct or remove the file") from error
+    threads = shared or Batching()
+    return replace(
+        parse_batching(text, str(file)),
+        num_batch_threads=threads.num_batch_threads,
+        thread_pool_name=threads.thread_pool_name,
+    )

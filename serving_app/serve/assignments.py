@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from serving_app.config import ModelConfig, gpu_memory
 from serving_app.core.servable import ServableId
-from serving_app.host import Assignment, Batching, Warmup
+from serving_app.host import Assignment, Warmup
 from serving_app.runtime.loader import LoadOptions
 
 
 def assignment_for(servable: ServableId, path: str, model: ModelConfig, cache_dir: str | None) -> Assignment:
     """Everything a Host needs to load and run this version."""
     gpu = gpu_memory(model.num_gpus, model.session)
-    batching = None if model.batching is None else Batching(
-        max_batch_size=model.batching.max_batch_size, batch_timeout_micros=model.batching.batch_timeout_micros
-    )
     return Assignment(
         servable=servable,
         path=path,
@@ -26,7 +23,8 @@ def assignment_for(servable: ServableId, path: str, model: ModelConfig, cache_di
             gpu_allow_growth=gpu.allow_growth,
             custom_op_libraries=model.custom_op_libraries,
         ),
-        batching=batching,
+        batching=None if model.batching is None else model.batching.limits(),
+        batching_from_version=model.batching is not None and model.batching.enable_per_model_batching_parameters,
         warmup=Warmup(
             enabled=model.warmup.enabled,
             iterations=model.warmup.iterations,
