@@ -15,8 +15,8 @@ from ray import serve
 from serving_app import ray_private
 from serving_app.config import ServingConfig, from_args
 from serving_app.core.names import GATEWAY_DEPLOYMENT
-from serving_app.serve.controller import Applied
 from serving_app.serve.gateway import Gateway
+from serving_app.serve.wanted import Applied
 
 
 def app(args: Mapping[str, Any]) -> serve.Application:

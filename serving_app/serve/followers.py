@@ -24,6 +24,7 @@ POLL_S = 5.0
 @dataclass
 class _Follower:
     last_seen: float
+    holds: int = 0
     acknowledged: int = 0
     polls: int = 0
 
@@ -39,6 +40,7 @@ class Followers:
         self._poll_s = poll_s
         self._followers: dict[str, _Follower] = {}
         self._news = asyncio.Event()
+        self._progress = asyncio.Event()
         self.table: RouteTable | None = None
 
     def __contains__(self, name: str) -> bool:
@@ -58,6 +60,9 @@ class Followers:
         self.acknowledge(name, acknowledged)
         follower = self._followers[name]
         follower.polls += 1
+        if have > follower.holds:
+            follower.holds = have
+            self._progress.set()
         try:
             async with asyncio.timeout(self._poll_s):
                 while self.table is None or self.table.revision <= have:
@@ -68,6 +73,17 @@ class Followers:
         finally:
             follower.polls -= 1
             follower.last_seen = self._clock()
+
+    async def wait_until_held(self, revision: int, timeout_s: float) -> bool:
+        """Whether, within this time, everyone who follows has a table as new as this revision."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while any(follower.holds < revision for follower in self._followers.values()):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def acknowledge(self, name: str, revision: int) -> None:
         """The follower is alive and follows no table older than `revision`."""
@@ -84,6 +100,7 @@ class Followers:
         """The follower says good-bye."""
         if self._followers.pop(name, None) is not None:
             self._emit(ReaderLeft(name))
+            self._progress.set()
 
     def expire(self) -> None:
         """Drop those whose lease has lapsed."""

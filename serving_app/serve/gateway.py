@@ -19,7 +19,7 @@ from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
-from serving_app.serve.controller import Applied, open_controller
+from serving_app.serve.controller import open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
 from serving_app.serve.listeners import (
@@ -31,6 +31,7 @@ from serving_app.serve.listeners import (
     claim,
 )
 from serving_app.serve.rest_app import RestApp
+from serving_app.serve.wanted import Applied
 
 logger = logging.getLogger("ray.serve")
 

@@ -17,8 +17,9 @@ from ray.serve.context import _get_global_client
 
 from serving_app.config import parse
 from serving_app.core.names import parse_servable_app
-from serving_app.core.routing import VersionStatus
+from serving_app.core.routing import RouteTable, VersionStatus
 from serving_app.core.states import PublicState
+from serving_app.core.views import AppView
 from serving_app.serve.builder import build
 from serving_app.serve.controller import find_controller
 from tests.cluster.waiting import wait_for
@@ -83,14 +84,26 @@ class Serving:
             if name == self.name or parse_servable_app(self.name, name) is not None
         }
 
-    def status(self) -> dict[str, Any]:
-        """What its controller says."""
-        status: dict[str, Any] = ray.get(find_controller(self.name).status.remote(), timeout=30)
-        return status
+    def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """What a method of its controller answers; an error of ours is raised as it is."""
+        try:
+            return ray.get(getattr(find_controller(self.name), method).remote(*args, **kwargs), timeout=60)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    def view(self) -> AppView:
+        """Where things stand, as its controller says."""
+        view: AppView = self.ask("view")
+        return view
+
+    def routes(self) -> RouteTable | None:
+        """The table that its gateways route by."""
+        table: RouteTable | None = self.ask("routes")
+        return table
 
     def versions(self, model: str) -> dict[int, VersionStatus]:
         """The public status of each known version of a model."""
-        table = self.status()["table"]
+        table = self.routes()
         if table is None or model not in table.models:
             return {}
         return {status.version: status for status in table.models[model].statuses}
@@ -100,11 +113,10 @@ class Serving:
         """
 
         def look() -> VersionStatus | None:
-            seen = self.status()
-            table, readers = seen["table"], seen["models"].readers
+            table = self.routes()
             if table is None or model not in table.models:
                 return None
-            if state is PublicState.AVAILABLE and min(readers.values(), default=0) < table.revision:
+            if state is PublicState.AVAILABLE and min(self.view().readers.values(), default=0) < table.revision:
                 return None
             found = [each for each in table.models[model].statuses if each.version == version and each.state is state]
             return found[0] if found else None

@@ -30,7 +30,7 @@ def test_gateways_are_replaced(app: Serving, base: Path, zoo: Zoo, before: int, 
         app.deploy({"half_plus_two": str(base), "added": zoo.base("half_plus_two")}, gateways=after)
         app.wait_for_version("added", 2)
         wait_for("other gateways", lambda: len(app.replicas()) == after and not app.replicas().keys() & first.keys())
-        wait_for("the old gateways to say good-bye", lambda: len(app.status()["gateways"]) == after)
+        wait_for("the old gateways to say good-bye", lambda: len(app.view().gateways) == after)
         wait_for("the removed model to be gone", lambda: f"{app.name}:removed@2" not in app.apps())
     load.assert_nothing_failed()
     assert app.replicas("half_plus_two", 1) == kept

@@ -42,7 +42,7 @@ def up(folder: Path, name: str, base: Path, *more: str) -> Iterator[subprocess.P
         process.wait()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def somebody(door_port: int) -> Iterator[None]:
     """An application of somebody else, for whose sake `up` leaves Serve running at its end."""
     serve.run(serve.deployment(lambda: None).bind(), name="somebody", route_prefix="/taken")
@@ -62,7 +62,7 @@ def test_what_runs_is_not_replaced(app: Serving, base: Path, tmp_path: Path) -> 
     rest = Rest(app.rest_port)
     assert rest.predict("mine", {"instances": [1.0]}) == {"predictions": [2.5]}
     rest.close()
-    assert set(app.status()["table"].models) == {"mine"}
+    assert set(app.view().models) == {"mine"}
 
 
 def test_an_app_beside_others(door_port: int, base: Path, tmp_path: Path) -> None:

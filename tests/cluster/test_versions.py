@@ -102,7 +102,7 @@ def test_base_paths_without_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> 
     assert rest.request("GET", "/healthz/ready") == (
         503, {"ready": False, "waiting_for": ["missing", "vacant", "elsewhere"]}
     )
-    failures = {name: app.status()["models"].models[name].listing_failure for name in ("missing", "elsewhere")}
+    failures = {name: app.view().models[name].listing_failure for name in ("missing", "elsewhere")}
     assert {failure.code for failure in failures.values()} == {Code.NOT_FOUND}
     add_version(zoo.path("half_plus_two", 2), tmp_path / "missing", 1)
     add_version(zoo.path("half_plus_two", 2), tmp_path / "vacant", 1)

@@ -1,0 +1,63 @@
+"""Watches the file that holds the models to serve, if one is configured."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from serving_app.core.errors import InvalidArgument, ServingError
+from serving_app.store.filesystem import open_path, translated_errors
+
+logger = logging.getLogger("serving_app.controller")
+
+Apply = Callable[[str, str, str], Awaitable[None]]
+"""Gets the file's text, its path, and a digest of the text; raises a ServingError if it cannot be applied."""
+
+
+async def watch_config_file(
+    path: str,
+    storage_options: Mapping[str, Any],
+    interval_s: float,
+    digest: str | None,
+    apply: Apply,
+    tell: Callable[[str | None], None],
+) -> None:
+    """Apply the file whenever its content differs from the one with this digest, which was applied last.
+
+    A text that cannot be applied changes nothing and is tried again at every look: what it lacks, such as a version
+    that a label names, may come. `tell` gets the sentence about what is wrong, or None when nothing is.
+    """
+    told: str | None = None
+    while True:
+        problem = None
+        try:
+            text = await asyncio.to_thread(read_text, path, storage_options)
+            found = hashlib.sha256(text.encode()).hexdigest()
+            if found != digest:
+                await apply(text, path, found)
+                digest = found
+        except ServingError as error:
+            problem = f"the model configuration file {path} is not in force as it stands: {error}"
+        if problem != told:
+            told = problem
+            tell(problem)
+            if problem:
+                logger.error(problem)
+        if interval_s == 0 and problem is None:
+            return
+        await asyncio.sleep(interval_s or 1.0)
+
+
+def read_text(path: str, storage_options: Mapping[str, Any]) -> str:
+    """The text in a file on any file system that fsspec knows. Raises what serving_app.store.filesystem lists."""
+    filesystem, inner = open_path(path, storage_options)
+    with translated_errors(path):
+        filesystem.invalidate_cache()
+        content = bytes(filesystem.cat_file(inner))
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{path} is no text in UTF-8: {error}") from error

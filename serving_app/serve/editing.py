@@ -1,0 +1,131 @@
+"""The configuration in force, and every way to change it: one change at a time, kept before it takes effect.
+
+A change is planned against what is in force, checked, kept (`keeping`), put in force, and only then acknowledged. One
+that is refused at any of these steps changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+
+from serving_app.config import (
+    ServingConfig,
+    check_edit,
+    delete_label,
+    make_plan,
+    read_edit,
+    read_model_file,
+    read_reload_config,
+    replace_models,
+    set_label,
+    to_models,
+)
+from serving_app.core.labels import check_labels
+from serving_app.core.plan import Plan
+from serving_app.serve.keeping import Keeping
+from serving_app.serve.wanted import Applied, Wanted, redeploy
+
+logger = logging.getLogger("serving_app.controller")
+
+Edit = Callable[[ServingConfig], ServingConfig]
+
+Enforce = Callable[[ServingConfig, ServingConfig], Awaitable[None]]
+"""Puts the second configuration in force in place of the first; returns when it is."""
+
+
+class Editing:
+    """What is wanted of one app. `available` gives a model's versions that are ready."""
+
+    def __init__(
+        self, wanted: Wanted, keeping: Keeping, available: Callable[[str], Collection[int]], enforce: Enforce
+    ) -> None:
+        self.wanted = wanted
+        self._keeping = keeping
+        self._available = available
+        self._enforce = enforce
+        self._turn = asyncio.Lock()
+
+    @property
+    def config(self) -> ServingConfig:
+        """What is in force."""
+        return self.wanted.config
+
+    async def deploy(self, applied: Applied) -> None:
+        """The app was deployed with this configuration; an older one than the one that is known changes nothing."""
+        async with self._turn:
+            if applied.generation > self.wanted.generation:
+                plan = make_plan(self.config, redeploy(self.wanted, applied).config)
+                await self._change(redeploy(self.wanted, applied))
+                logger.info("deployed anew: %s", _in_one_line(plan))
+
+    async def apply(self, text: str, source: str, dry_run: bool) -> Plan:
+        """Put a configuration in YAML, or the models of one in TensorFlow Serving's text form, in force."""
+        return await self._edit(lambda config: read_edit(text, source, config), source, dry_run=dry_run)
+
+    async def apply_file(self, text: str, source: str, digest: str) -> None:
+        """Put the models of the model_config_file in force. At the first time it counts as deployed: labels may name
+        versions that are not there yet."""
+        is_first = self.wanted.file_digest is None
+
+        await self._edit(
+            lambda config: read_model_file(text, source, config), source, digest=digest, may_labels_wait=is_first
+        )
+
+    async def reload(self, serialized: bytes) -> frozenset[str]:
+        """Serve the models of a ModelServerConfig in place of those served now; returns the names of the new ones."""
+        message = read_reload_config(serialized)
+        before = {model.name for model in self.config.models}
+        await self._edit(
+            lambda config: replace_models(config, to_models(message, config)), "HandleReloadConfigRequest"
+        )
+        return frozenset(model.name for model in self.config.models) - before
+
+    async def set_label(self, model: str, label: str, version: int) -> None:
+        """Have a label name a version."""
+        await self._edit(lambda config: set_label(config, model, label, version), f"label {label} of {model}")
+
+    async def delete_label(self, model: str, label: str) -> None:
+        """Take a label away."""
+        await self._edit(lambda config: delete_label(config, model, label), f"label {label} of {model}")
+
+    async def _edit(
+        self,
+        edit: Edit,
+        source: str,
+        *,
+        dry_run: bool = False,
+        digest: str | None = None,
+        may_labels_wait: bool = False,
+    ) -> Plan:
+        async with self._turn:
+            after = edit(self.config)
+            check_edit(self.config, after)
+            if not may_labels_wait:
+                self._check_labels(after)
+            plan = make_plan(self.config, after)
+            if not dry_run and (not plan.is_empty or digest != self.wanted.file_digest):
+                await self._change(self.wanted.edit(after, digest))
+                logger.info("%s: %s", source, _in_one_line(plan))
+            return plan
+
+    async def _change(self, wanted: Wanted) -> None:
+        before = self.config
+        await self._keeping.keep(wanted)
+        self.wanted = wanted
+        await self._enforce(before, wanted.config)
+
+    def _check_labels(self, after: ServingConfig) -> None:
+        """TensorFlow Serving's rule, for labels that are new or moved. It holds it against the others as well, so that
+        one label whose version went away makes every reload fail; nobody is helped by that."""
+        labels_before = {model.name: model.labels for model in self.config.models}
+        for model in after.models:
+            before = labels_before.get(model.name, {})
+            news = {label: version for label, version in model.labels.items() if before.get(label) != version}
+            allow = after.allow_version_labels_for_unavailable_models
+            check_labels(model.name, news, before, self._available(model.name), allow)
+
+
+def _in_one_line(plan: Plan) -> str:
+    return "; ".join(str(plan).splitlines())

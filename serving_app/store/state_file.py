@@ -1,0 +1,72 @@
+"""The file in which a serving app keeps what was changed at run time, in a directory on any file system of fsspec.
+
+A file is replaced as a whole: on a disk by renaming a finished one over it, on an object store by one upload, which
+shows nothing until it is complete. So whoever reads sees the old content or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from serving_app.core.errors import NotFound
+from serving_app.store.filesystem import is_local, open_path, translated_errors
+
+
+class StateFile:
+    """One app's file under `directory`. Every method blocks, and raises what serving_app.store.filesystem lists."""
+
+    def __init__(self, directory: str, app: str, storage_options: Mapping[str, Any]) -> None:
+        self.uri = f"{directory.rstrip('/')}/{quote(app, safe='')}.json"
+        self._options = storage_options
+
+    def read(self) -> bytes | None:
+        """What was written last; None if nothing ever was."""
+        filesystem, path = open_path(self.uri, self._options)
+        try:
+            with translated_errors(self.uri):
+                filesystem.invalidate_cache()
+                return bytes(filesystem.cat_file(path))
+        except NotFound:
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Have this in the file; when it returns, the content is kept for good."""
+        filesystem, path = open_path(self.uri, self._options)
+        with translated_errors(self.uri):
+            if is_local(self.uri):
+                _replace(Path(path), content)
+            else:
+                filesystem.pipe_file(path, content)
+
+    def keep_aside(self, stamp: str) -> str:
+        """Move the file out of the way under a name that tells why; returns that name."""
+        aside = f"{self.uri}.unreadable-{stamp}"
+        filesystem, path = open_path(self.uri, self._options)
+        with translated_errors(self.uri):
+            filesystem.mv(path, open_path(aside, self._options)[1])
+        return aside
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Made with mkstemp, which lets nobody else read it: store options may hold credentials.
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
