@@ -15,7 +15,9 @@ BIN = .venv/bin
 INSTALLED = .venv/installed-$(TENSORFLOW)
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help install serve test lint types docs protos bench constraints clean distclean
+MINUTES ?= 30
+
+.PHONY: help install serve test lint types docs protos bench soak constraints clean distclean
 
 help:
 	@echo 'make serve        make two small models and serve them'
@@ -23,6 +25,7 @@ help:
 	@echo 'make lint types   only these'
 	@echo 'make docs protos  remake the generated files: docs/configuration.md, the descriptor set'
 	@echo 'make bench        run the benchmarks'
+	@echo 'make soak         disturb a serving app for half an hour and check every promise (MINUTES=…)'
 	@echo 'make constraints  take up the newest versions of what is depended on'
 	@echo 'make clean        remove what was made, but for the environment in .venv'
 	@echo 'make distclean    remove that too'
@@ -48,7 +51,7 @@ serve: install
 test: lint types
 	@command -v c++ >/dev/null || { echo 'The tests build a library of custom operations and need a C++ compiler.' \
 		'On Debian and Ubuntu: apt-get install g++' >&2; exit 1; }
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 lint: install
 	$(BIN)/ruff check .
@@ -65,6 +68,9 @@ protos: install
 bench: install
 	@set -e; for script in benchmarks/bench_*.py; do \
 		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py); done
+
+soak: install
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 # The package is installed and removed again: what stays is what it depends on, as one line of name and version each.
 constraints:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,23 +20,48 @@ _ZOO_SOURCES = Path(__file__).parent / "zoo"
 
 @pytest.fixture(scope="session")
 def zoo(pytestconfig: pytest.Config) -> Zoo:
-    """Models of every kind, made by TensorFlow in its own process; kept in pytest's cache until a maker changes."""
+    """Models of every kind, made by TensorFlow in its own process; kept on disk until a maker changes.
+
+    Of several runs of the tests at the same time one makes them, the others wait for it.
+    """
     digest = hashlib.sha256()
     for source in sorted(_ZOO_SOURCES.iterdir()):
         if source.is_file():
             digest.update(source.read_bytes())
-    cache = pytestconfig.cache.mkdir("zoo")
+    cache = pytestconfig.rootpath / ".pytest_cache" / "zoo"  # not pytest's own, of which each run may have another
+    cache.mkdir(parents=True, exist_ok=True)
     folder = cache / digest.hexdigest()[:16]
-    if not folder.exists():
-        for outdated in cache.glob("?" * len(folder.name)):
-            shutil.rmtree(outdated)
-        making = Path(tempfile.mkdtemp(prefix="making-models-", dir=cache))
-        made = subprocess.run(
-            [sys.executable, "-m", "tests.zoo", str(making)],
-            cwd=_ZOO_SOURCES.parents[1],
-            capture_output=True,
-            text=True,
-        )
-        assert made.returncode == 0, made.stderr
-        making.rename(folder)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            for outdated in cache.glob("?" * len(folder.name)):
+                shutil.rmtree(outdated)
+            making = Path(tempfile.mkdtemp(prefix="making-models-", dir=cache))
+            made = subprocess.run(
+                [sys.executable, "-m", "tests.zoo", str(making)],
+                cwd=_ZOO_SOURCES.parents[1],
+                capture_output=True,
+                text=True,
+            )
+            assert made.returncode == 0, made.stderr
+            making.rename(folder)
     return Zoo(folder)
+
+
+class Demo(NamedTuple):
+    """The folder with the demo's models, and what the command that makes them printed."""
+
+    folder: Path
+    said: str
+
+
+def make_demo(folder: Path) -> Demo:
+    """Run the command in a process of its own, as a user runs it."""
+    command = [sys.executable, "-m", "serving_app.demo.models", str(folder)]
+    return Demo(folder, subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo's models, as the command leaves them. Nobody may change them."""
+    return make_demo(tmp_path_factory.mktemp("demo"))

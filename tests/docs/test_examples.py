@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import Demo
 from tests.docs.pages import ROOT, Command, Step, matches, scenarios
 
 pytestmark = pytest.mark.cluster
@@ -82,17 +83,6 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
         head.wait()
         head.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def demo_models(pytestconfig: pytest.Config) -> Path:
-    """The models of the demo, made once and kept in pytest's cache."""
-    folder = pytestconfig.cache.mkdir("demo-models")
-    made = subprocess.run(
-        [sys.executable, "-m", "serving_app.demo.models", str(folder)], capture_output=True, text=True
-    )
-    assert made.returncode == 0, made.stderr
-    return folder
 
 
 class Shell:
@@ -199,10 +189,10 @@ def test_there_are_scenarios() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_examples_do_what_the_page_says(
-    name: str, tmp_path: Path, environment: Mapping[str, str], demo_models: Path
+    name: str, tmp_path: Path, environment: Mapping[str, str], demo: Demo
 ) -> None:
     """Every example runs as it stands, in its order, and prints what the page shows."""
-    shell = Shell(tmp_path, environment, demo_models)
+    shell = Shell(tmp_path, environment, demo.folder)
     try:
         for step in SCENARIOS[name]:
             shell.take(step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +36,13 @@ def run_python(*lines: str) -> str:
     return done.stdout
 
 
+ORDERS = (("ours", "tensorflow", "serving"), ("tensorflow", "ours", "serving"), ("tensorflow", "serving", "ours"))
+"""All that there are: tensorflow-serving-api imports tensorflow before it brings any message of its own."""
+
+
 def test_lives_with_tensorflow_in_any_order() -> None:
     """Ours, tensorflow's and tensorflow-serving-api's messages work in one process, whichever comes first."""
-    programs = [[*(WORLDS[world] for world in order), USE_ALL] for order in itertools.permutations(WORLDS)]
+    programs = [[*(WORLDS[world] for world in order), USE_ALL] for order in ORDERS]
     with ThreadPoolExecutor(max_workers=2) as pool:  # an import of TensorFlow takes seconds
         list(pool.map(lambda lines: run_python(*lines), programs))
 
