@@ -103,8 +103,11 @@ class Host:
 
 def _load_and_warm_up(assignment: Assignment, path: str) -> Servable:
     servable = loader_for(assignment.platform).load(path, assignment.load)
+    limits = assignment.batching
+    run = partial(_run_alone, servable, limits)
+    sizes = limits.allowed_batch_sizes if limits else ()
     try:
-        warm_up(assignment.servable, path, servable.signatures, assignment.warmup, partial(_run_one, servable))
+        warm_up(assignment.servable, path, servable.signatures, assignment.warmup, run, sizes)
     except BaseException:
         servable.close()
         raise
@@ -127,6 +130,16 @@ def _run_one(servable: Servable, call: Call) -> Reply:
     except Exception as error:  # a runtime's mistake is the outcome of this run, and of no other
         logger.exception("a run of signature %r failed unexpectedly", call.signature_name)
         return as_serving_error(error)
+
+
+def _run_alone(servable: Servable, limits: Batching | None, call: Call) -> Reply:
+    """One call as it runs when it finds no company: with batching as a batch of its own."""
+    if limits is None:
+        return _run_one(servable, call)
+    try:
+        return _run_batch(servable, [call], limits)[0]
+    except ServingError as error:
+        return error
 
 
 def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:

@@ -66,7 +66,8 @@ def warm_up(
     if warmup.enabled:
         _run_logged(servable, Path(path) / WARMUP_FILE, signatures, warmup.iterations, run)
     if warmup.synthetic:
-        sizes = allowed_batch_sizes if allowed_batch_sizes and warmup.batch_sizes == _DEFAULT_SIZES else warmup.batch_sizes
+        is_set = warmup.batch_sizes != _DEFAULT_SIZES
+        sizes = warmup.batch_sizes if is_set or not allowed_batch_sizes else allowed_batch_sizes
         _run_made_up(servable, signatures, sizes, warmup.iterations, run)
 
 

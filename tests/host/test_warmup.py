@@ -16,7 +16,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving_app.core.errors import Code, NotFound, ServingError
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
-from serving_app.host import Assignment, Host, Warmup
+from serving_app.host import Assignment, Batching, Host, Warmup
 from serving_app.host.warmup import warm_up
 from serving_app.protocol.calls import Call, Reply
 from serving_app.protocol.prediction_log import MAX_WARMUP_RECORDS, WARMUP_FILE
@@ -349,3 +349,28 @@ def test_a_made_up_request_that_fails_is_only_logged(zoo: Zoo, caplog: pytest.Lo
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "m@3: the request that was made up for signature 'square' with shapes {'x': (1,)} failed" in warning
     assert "no_such_operation" in warning
+
+
+# --- with batching ---------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_filled_up_to_allowed_sizes(tmp_path: Path) -> None:
+    """With batching each request runs as a batch of its own would, with the rows that such a batch may have."""
+    write(tmp_path, predict(1), predict(1, 2, 3))
+    limits = Batching(max_batch_size=8, allowed_batch_sizes=(2, 8))
+    Host().load(
+        Assignment(SERVABLE, str(tmp_path), SCRIPTED_PLATFORM, batching=limits, warmup=Warmup(synthetic=True))
+    )
+    assert ScriptedLoader.ready.pop().runs == [2, 8, 2, 8]
+
+
+def test_a_request_that_cannot_be_batched_makes_the_load_fail(zoo: Zoo, tmp_path: Path) -> None:
+    """With batching a logged request without rows fails the load, as it would fail when a client sends it."""
+    shutil.copytree(zoo.path("several"), tmp_path / "1")
+    scalar = prediction_log_pb2.PredictionLog()
+    scalar.predict_log.request.model_spec.signature_name = "scalar"
+    scalar.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.float32(1)))
+    write(tmp_path / "1", scalar)
+    error = error_of(lambda: Host().load(Assignment(SERVABLE, str(tmp_path / "1"), batching=Batching())))
+    assert error.code is Code.INVALID_ARGUMENT
+    assert error.message.startswith("Batching Run() input tensors must have at least one dimension (record 1 of ")
