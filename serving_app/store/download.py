@@ -14,6 +14,7 @@ import errno
 import hashlib
 import random
 import shutil
+import stat
 import threading
 import time
 from collections import deque
@@ -126,18 +127,20 @@ def _sort_out(version: RemoteVersion, part: Path) -> list[RemoteFile]:
     complete = {part / file.name: file.size for file in version.files}
     begun = {_begun(part, file): file.size for file in version.files}
     for path in list(part.rglob("*")):
-        if path.is_dir() and not path.is_symlink():
+        found = path.lstat()
+        if stat.S_ISDIR(found.st_mode):
             continue
-        if _size(path) != complete.get(path) and (_size(path) or 0) > begun.get(path, -1):
+        is_ours = found.st_size == complete.get(path) or found.st_size <= begun.get(path, -1)
+        if not (is_ours and stat.S_ISREG(found.st_mode)):
             path.unlink()
     return [file for file in version.files if not (part / file.name).exists()]
 
 
 def _receive(version: RemoteVersion, files: Sequence[RemoteFile], part: Path, progress: Progress) -> None:
-    done = bytes_received(version, part)
+    done, total = bytes_received(version, part), version.size
     pieces = {file.name: _pieces(file, _size(_begun(part, file)) or 0) for file in files}
     report = throttled(progress)
-    report(done, version.size)
+    report(done, total)
     with closing(_contents(version, [piece for file in files for piece in pieces[file.name]])) as contents:
         for file in files:
             with translated_writes(part, version):
@@ -148,7 +151,7 @@ def _receive(version: RemoteVersion, files: Sequence[RemoteFile], part: Path, pr
                 if digest is not None:
                     digest.update(content)
                 done += len(content)
-                report(done, version.size)
+                report(done, total)
             if digest is not None and digest.digest() != file.md5:
                 _begun(part, file).unlink()
                 raise Unavailable(f"{version.path}/{file.name} arrived damaged; it is copied again at the next try")
@@ -213,7 +216,7 @@ def _ask_patiently(version: RemoteVersion, piece: _Piece, given_up: threading.Ev
 
 def _ask(version: RemoteVersion, piece: _Piece) -> bytes:
     path = f"{version.path}/{piece.file.name}"
-    with translated_errors(path):
+    with translated_errors(path, version.filesystem):
         content = bytes(version.filesystem.cat_file(piece.file.key, start=piece.start, end=piece.end))
     if len(content) != piece.size:
         raise Unavailable(f"{path}: the store sent {len(content)} bytes where {piece.size} were asked for")

@@ -146,7 +146,7 @@ def _places(cache: Path) -> set[Place]:
 
 
 def _measure(place: Place, promised: bool) -> Resident:
-    on_disk = sum(_bytes_below(path) for path in (place.copy, place.part, place.gone))
+    on_disk = _bytes_below(place.copy) + _bytes_below(place.part)
     size = max(_read_size(place.lock), on_disk) if promised else on_disk
     return Resident(place, size, on_disk, _used_at(place.lock))
 

@@ -61,7 +61,7 @@ def look_again(version: RemoteVersion) -> RemoteVersion:
 
 
 def _list_files(filesystem: AbstractFileSystem, source: str, path: str) -> tuple[RemoteFile, ...]:
-    with translated_errors(path):
+    with translated_errors(path, filesystem):
         # Everything, because some drivers keep a listing for each directory below, too.
         filesystem.invalidate_cache()
         found = filesystem.find(source, detail=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import uuid
 from collections.abc import Mapping
@@ -12,12 +11,12 @@ from typing import Any
 
 import fsspec
 import pytest
-from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from serving_app.store import cache, fetch
 from serving_app.store.remote import relative_name
+from tests.store.shared import PROCESSES, contents, make_version, path_of_shared, pieces_read
 
 
 @pytest.fixture
@@ -69,48 +68,28 @@ def test_threads_take_turns(memory: MemoryFileSystem, version: str, tmp_path: Pa
     assert len(entries(copies.pop() / "variables")) == 20
 
 
-class SharedFileSystem(DirFileSystem):
-    """A directory of this machine that passes for a remote store, so that several processes see it."""
-
-    protocol = "shared"
-
-    def __init__(self, root: str, **_: object) -> None:
-        super().__init__(path=root, fs=fsspec.filesystem("file"))
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return path.removeprefix("shared://")
-
-    def unstrip_protocol(self, name: str) -> str:
-        return "shared://" + name
-
-
-def _fetch_shared(root: str, cache_dir: str) -> Path:
-    fsspec.register_implementation("shared", SharedFileSystem, clobber=True)
-    return fetched("shared://m/1", cache_dir, {"root": root})
-
-
 def test_processes_take_turns(tmp_path: Path) -> None:
-    """Processes that fetch one version at once get one and the same whole copy."""
-    files = tmp_path / "store" / "m" / "1"
-    files.mkdir(parents=True)
-    for number in range(50):
-        (files / str(number)).write_bytes(os.urandom(1000))
-    jobs = [(str(tmp_path / "store"), str(tmp_path / "cache"))] * 4
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        copies = set(pool.starmap(_fetch_shared, jobs))
+    """Processes that fetch one version at once get one and the same whole copy, and read each byte once."""
+    files = {str(number): os.urandom(1000) for number in range(30)}
+    make_version(tmp_path, files)
+    with PROCESSES.Pool(10) as pool:
+        copies = set(pool.map(path_of_shared, [tmp_path] * 10, chunksize=1))
     assert entries(tmp_path / "cache") == [copy.name for copy in copies]
-    assert len(entries(copies.pop())) == 50
+    assert {path.name: path.read_bytes() for path in copies.pop().iterdir()} == files
+    assert sorted(pieces_read(tmp_path)) == sorted(f"m/1/{name} 0 1000" for name in files)
 
 
-def test_starts_over_after_a_process_that_died(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
-    """What a copy that was cut short left behind does not get into the copy made after it."""
-    memory.pipe(f"{version}/saved_model.pb", b"graph")
+def test_strange_leftovers_do_not_get_into_a_copy(memory: MemoryFileSystem, version: str, tmp_path: Path) -> None:
+    """What lies in a part and belongs to no file of the version, or is longer than the file, is not taken over."""
+    memory.pipe({f"{version}/saved_model.pb": b"graph", f"{version}/variables/index": b"index"})
     copy = fetched(version, tmp_path)
-    copy.rename(copy.with_name(copy.name + ".part"))
-    (copy.with_name(copy.name + ".part") / "half").touch()
+    part = copy.rename(copy.with_name(copy.name + ".part"))
+    (part / "half").touch()
+    (part / "saved_model.pb").write_bytes(b"graph and more")
+    (part / "variables" / "index").unlink()
+    (part / "variables" / "index").symlink_to(part / "nowhere")
     assert fetched(version, tmp_path) == copy
-    assert entries(copy) == ["saved_model.pb"]
+    assert contents(copy) == {"saved_model.pb": b"graph", "variables/index": b"index"}
     assert entries(tmp_path) == [copy.name]
 
 
