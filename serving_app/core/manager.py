@@ -269,6 +269,7 @@ class Manager:
         for model in self._models.values():
             before, model.intent = model.intent, wanted.get(model.name)
             self._tell_news(model.name, compare_intents(before, model.intent), now)
+            model.active_labels = dict(model.active_labels.items() & model.labels.items())
             if model.intent is None:
                 # Should the model come back, it may live elsewhere; the old listing says nothing then.
                 model.listing = None
@@ -408,7 +409,7 @@ class Manager:
 
     def _tell_labels_and_warnings(self, model: ModelRecord, now: float) -> None:
         before, model.active_labels = model.active_labels, model.find_active_labels()
-        self._tell_news(model.name, compare_active_labels(before, model.active_labels, model.labels), now)
+        self._tell_news(model.name, compare_active_labels(before, model.active_labels), now)
         told, model.warnings = model.warnings, model.find_warnings()
         for warning in model.warnings:
             if warning not in told:

@@ -80,13 +80,13 @@ def _compare_labels(before: Mapping[str, int], after: Mapping[str, int]) -> News
             yield after[label], f"label {label} moves to this version from version {before[label]}"
 
 
-def compare_active_labels(before: Mapping[str, int], after: Mapping[str, int], given: Mapping[str, int]) -> News:
-    """Which labels begin or cease to lead to a version that answers; a label that was moved or taken has told so."""
+def compare_active_labels(before: Mapping[str, int], after: Mapping[str, int]) -> News:
+    """Which labels begin or cease to lead to a version that answers, of those that were not moved or taken."""
     for label, number in after.items():
         if before.get(label) != number:
             yield number, f"label {label} is active: requests by it get this version"
     for label, number in before.items():
-        if given.get(label) == number and label not in after:
+        if label not in after:
             yield (
                 number,
                 f"label {label} leads to this version, which does not answer any more; requests by it get NOT_FOUND "

@@ -40,7 +40,8 @@ def describe_policy(policy: VersionPolicy) -> str:
         case All():
             return "all versions"
         case Specific():
-            return f"versions {', '.join(map(str, policy.versions)) or '(none)'}"
+            numbers = ", ".join(map(str, policy.versions)) or "(none)"
+            return f"version {numbers}" if len(policy.versions) == 1 else f"versions {numbers}"
         case Latest():
             return "the latest version" if policy.num_versions <= 1 else f"the latest {policy.num_versions} versions"
 

@@ -140,14 +140,14 @@ class ModelRecord:
         estimate = ""
         if demand.memory is None and size is not None:
             demand = replace(demand, memory=int(size * self.intent.memory_factor))
-            estimate = f" (its memory is estimated as {self.intent.memory_factor:g} times the size of its files)"
+            estimate = f" Its memory is estimated as {self.intent.memory_factor:g} times the size of its files."
         misfit = find_misfit(demand, nodes)
         if misfit is None:
             return None
         # The text up to the colon is TensorFlow Serving's (basic_manager.cc).
         return Failure(
             Code.RESOURCE_EXHAUSTED,
-            f"Insufficient resources to load servable {{name: {self.name} version: {number}}}: {misfit}{estimate}. "
+            f"Insufficient resources to load servable {{name: {self.name} version: {number}}}: {misfit}.{estimate} "
             "It is loaded as soon as a node could hold it: add a larger one, or lower what the model reserves",
         )
 

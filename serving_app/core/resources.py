@@ -35,7 +35,9 @@ def find_misfit(demand: Demand, nodes: Iterable[NodeResources]) -> str | None:
     known = list(nodes)
     if any(_fits(demand, node) for node in known):
         return None
-    largest = "; ".join(map(str, _largest(known))) or "there are no nodes"
+    if not known:
+        return f"a replica needs {demand}, and there are no nodes"
+    largest = "; ".join(map(str, _largest(known)))
     return f"a replica needs {demand}, and no node has that in all; the largest have: {largest}"
 
 
@@ -49,9 +51,11 @@ def _largest(nodes: list[NodeResources]) -> list[NodeResources]:
 
 
 def _describe(cpus: float, gpus: float, memory: int | None) -> str:
-    parts = [f"{cpus:g} CPUs"]
+    parts = []
+    if cpus:
+        parts.append(f"{cpus:g} CPUs")
     if gpus:
         parts.append(f"{gpus:g} GPUs")
-    if memory is not None:
+    if memory:
         parts.append(f"{memory / 1e9:.2f} GB of memory")
-    return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
+    return ", ".join(parts) or "nothing"

@@ -1,23 +1,21 @@
-"""The manager, rule by rule: events in, actions out.
-
-`Scene` writes actions as short words: `load m@1`, `unload m@1`, and `routes m@1 m@2` for a table that names these.
-"""
+"""The manager, rule by rule: events in, actions out."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
-from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.actions import PublishRoutes, StartLoad
 from serving_app.core.errors import Code
 from serving_app.core.events import (
     ConfigApplied,
-    Event,
     ListingFailed,
     LoadAdopted,
     LoadFailed,
+    LoadProgressed,
     ModelIntent,
     ReaderJoined,
     ReaderLeft,
@@ -34,78 +32,7 @@ from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import Cause, IllegalMove, PublicState, State
 from serving_app.core.views import Failure
-
-
-class Scene:
-    """A manager whose events and actions are easy to write down."""
-
-    def __init__(self, *intents: ModelIntent, options: ManagerOptions | None = None, revision: int = 0) -> None:
-        self.manager = Manager(options, revision)
-        self.now = 0.0
-        self.actions: list[Action] = []
-        if intents:
-            self.tell(ConfigApplied(intents), Tick())
-
-    def tell(self, *events: Event) -> list[str]:
-        self.actions = self.manager.handle(*events, now=self.now)
-        return [describe(action) for action in self.actions]
-
-    def list(self, name: str, *versions: int, root: str = "models") -> list[str]:
-        return self.tell(VersionsListed(name, {number: f"/{root}/{name}/{number}" for number in versions}))
-
-    def loaded(self, *words: str) -> list[str]:
-        return self.tell(*(ServableLoaded(servable(word), f"app {word}", {}) for word in words))
-
-    def failed(self, word: str, message: str = "damaged") -> list[str]:
-        return self.tell(LoadFailed(servable(word), Code.DATA_LOSS, message))
-
-    def gone(self, word: str) -> list[str]:
-        return self.tell(ServableGone(servable(word)))
-
-    def acknowledge(self, reader: str) -> list[str]:
-        return self.tell(RoutesAcknowledged(reader, self.manager.table.revision))
-
-    def wait(self, seconds: float) -> list[str]:
-        self.now += seconds
-        return self.tell(Tick())
-
-    def state(self, word: str) -> State:
-        name, number = word.split("@")
-        return next(
-            each.state for each in self.manager.snapshot().models[name].versions if each.servable.version == int(number)
-        )
-
-    def statuses(self, name: str) -> list[tuple[int, PublicState, Code, str]]:
-        statuses = self.manager.table.models[name].statuses
-        return [(each.version, each.state, each.code, each.message) for each in statuses]
-
-
-def servable(word: str) -> ServableId:
-    name, number = word.split("@")
-    return ServableId(name, int(number))
-
-
-def describe(action: Action) -> str:
-    match action:
-        case PublishRoutes(table):
-            return " ".join(["routes", *named(table)])
-        case StartLoad(which, attempt=attempt):
-            return f"load {which}" if attempt == 1 else f"load {which} again"
-        case StartUnload(which):
-            return f"unload {which}"
-
-
-def named(table: RouteTable) -> list[str]:
-    return sorted(str(route.servable) for model in table.models.values() for route in model.routes.values())
-
-
-def serving(*numbers: int, **options: object) -> Scene:
-    """A scene in which these versions of m are served, and nothing else is known."""
-    scene = Scene(ModelIntent("m", Specific(numbers), **options))
-    scene.list("m", *numbers)
-    scene.loaded(*(f"m@{number}" for number in numbers))
-    return scene
-
+from tests.core.scene import Scene, serving
 
 M = ModelIntent("m")
 
@@ -521,6 +448,151 @@ def test_views_travel():
     assert pickle.loads(pickle.dumps(view)) == view
 
 
+def test_slow_retries():
+    """After the quick retries a version is tried at the slow pace, for as long as it is wanted."""
+    options = ManagerOptions(retry_base_s=1.0, retry_max_s=60.0, quick_retries=2, slow_retry_s=300.0)
+    scene = Scene(M, options=options)
+    scene.list("m", 1)
+    for attempt, wait in enumerate([1.0, 2.0, 300.0, 300.0, 300.0], start=2):
+        scene.failed("m@1")
+        scene.gone("m@1")
+        assert scene.wait(wait - 0.5) == []
+        assert scene.wait(0.5) == ["routes", "load m@1 again"]
+        assert scene.actions[-1].attempt == attempt
+
+
+def test_reason_stays_visible():
+    """While a version is tried again its last failure is still shown to people; clients see that it loads."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    scene.failed("m@1")
+    scene.gone("m@1")
+    scene.wait(1.0)
+    assert scene.version("m@1").error == Failure(Code.DATA_LOSS, "damaged")
+    assert scene.statuses("m") == [(1, PublicState.LOADING, Code.OK, "")]
+    scene.loaded("m@1")
+    assert (scene.version("m@1").error, scene.version("m@1").failures) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "is_tried"),
+    [
+        pytest.param(5, 6, True, id="changed"),
+        pytest.param(5, 5, False, id="the same"),
+        pytest.param(None, 5, False, id="known only now"),
+        pytest.param(5, None, False, id="not told again"),
+    ],
+)
+@pytest.mark.parametrize("when", ["while loading", "while failing", "while it waits for its retry"])
+def test_failed_version_whose_files_change(first, then, is_tried, when):
+    """A version whose files have another size than at its last attempt is tried again at once, as if for the first
+    time, whenever they changed."""
+    scene = Scene(M, options=ManagerOptions(quick_retries=0))
+    scene.sizes = {} if first is None else {1: first}
+    scene.list("m", 1)
+    for when_now in ("while loading", "while failing", "while it waits for its retry"):
+        if when == when_now:
+            scene.sizes = {} if then is None else {1: then}
+            scene.list("m", 1)
+        if when_now == "while loading":
+            scene.failed("m@1")
+        elif when_now == "while failing":
+            scene.gone("m@1")
+    assert scene.state("m@1") is (State.LOADING if is_tried else State.FAILED)
+    assert scene.version("m@1").failures == (0 if is_tried else 1)
+    assert scene.list("m", 1) == []
+
+
+def test_size_stays_known_while_the_version_stays():
+    """A listing that does not tell a size does not make it forgotten; one that finds the version elsewhere does."""
+    scene = serving(1)
+    for sizes, root, size in [({1: 5}, "models", 5), ({}, "models", 5), ({}, "other", None), ({1: 6}, "other", 6)]:
+        scene.sizes = sizes
+        assert scene.list("m", 1, root=root) == []
+        assert scene.version("m@1").size == size
+
+
+def test_adopted_version_keeps_its_path():
+    """What was adopted is known to be where it was, so a failure of it waits for its retry as any other."""
+    scene = Scene()
+    which = ServableId("m", 1)
+    scene.tell(ConfigApplied((M,)), LoadAdopted(which, "/models/m/1"), Tick())
+    assert scene.version("m@1").path == "/models/m/1"
+    scene.list("m", 1)
+    scene.failed("m@1")
+    assert scene.gone("m@1") == []
+    assert scene.list("m", 1, root="repaired") == ["routes", "load m@1"]
+
+
+def test_progress():
+    """How far a load is can be seen while it is under way, and news of an older order says nothing."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    which = ServableId("m", 1)
+    for order, seen in [(None, "first"), (1, "second"), (0, "second"), (2, "second")]:
+        assert scene.tell(LoadProgressed(which, "first" if order is None else "second", order)) == []
+        assert scene.version("m@1").progress == seen
+    assert str(scene.version("m@1")) == "m@1 loading since 0.000, second"
+    scene.loaded("m@1")
+    scene.tell(LoadProgressed(which, "late"), LoadProgressed(ServableId("none", 1), "of a stranger"))
+    assert scene.version("m@1").progress is None
+
+
+# Versions that are not finished.
+
+
+def test_waiting_version():
+    """A version that is still being written is shown and not loaded; the older one goes on, until it is finished."""
+    scene = serving(1)
+    scene.tell(ConfigApplied((M,)))
+    assert scene.tell(VersionsListed("m", {1: "/models/m/1"}, waiting={2: "no saved_model.pb"})) == []
+    view = scene.manager.snapshot().models["m"]
+    assert (view.waiting, view.aspired) == ({2: "no saved_model.pb"}, {1})
+    assert scene.list("m", 1, 2) == ["routes m@1", "load m@2"]
+    assert scene.manager.snapshot().models["m"].waiting == {}
+
+
+def test_loaded_version_whose_files_look_unfinished():
+    """Someone who writes into the files of a version that is served does not take it out of service; gone, it has to
+    wait until it is finished."""
+    scene = serving(1)
+    unfinished = VersionsListed("m", {}, waiting={1: "its files change"})
+    assert scene.tell(unfinished) == []
+    assert scene.gone("m@1") == ["routes"]
+    assert scene.tell(unfinished) == []
+    assert scene.list("m", 1) == ["routes", "load m@1"]
+
+
+def test_load_of_files_that_turn_out_unfinished():
+    """A load of files that someone still writes is called off."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    assert scene.tell(VersionsListed("m", {}, waiting={1: "its files change"})) == ["routes", "unload m@1"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "listing", "warnings"),
+    [
+        (Specific((1, 7)), VersionsListed("m", {1: "x"}), [7]),
+        (Specific((1, 7)), VersionsListed("m", {1: "x"}, waiting={7: "no saved_model.pb"}), []),
+        (Specific((8, 7, 7)), VersionsListed("m", {1: "x"}), [8, 7]),
+        (Specific(()), VersionsListed("m", {1: "x"}), []),
+        (Latest(3), VersionsListed("m", {1: "x"}), []),
+    ],
+)
+def test_versions_that_are_missed(policy, listing, warnings):
+    """A version that is asked for by number, and not under the base path, is warned of, beside the store's warnings."""
+    scene = Scene(ModelIntent("m", policy))
+    assert scene.manager.snapshot().models["m"].warnings == ()
+    scene.tell(replace(listing, warnings=("odd name",)))
+    missed = tuple(
+        f"version {number} is asked for by the version policy and is not under the base path; bring it, or take it out "
+        "of the policy"
+        for number in warnings
+    )
+    assert scene.manager.snapshot().models["m"].warnings == ("odd name", *missed)
+
+
 def test_illegal_move_tells_the_story():
     """A move that the table does not know is an error that says what the version has gone through."""
     scene = serving(1)
@@ -535,6 +607,8 @@ def test_illegal_move_tells_the_story():
         ({"max_concurrent_loads": 0}, "max_concurrent_loads is 0; it must be at least 1"),
         ({"story_length": 0}, "story_length is 0; it must be at least 1"),
         ({"ended_versions_kept": -1}, "ended_versions_kept is -1; it must be 0 or more"),
+        ({"quick_retries": -1}, "quick_retries is -1; it must be 0 or more"),
+        ({"slow_retry_s": 0.0}, "slow_retry_s is 0.0; it must be above 0"),
         ({"dropped_models_kept": -1}, "dropped_models_kept is -1; it must be 0 or more"),
         ({"retry_base_s": 0.0}, "retry_base_s is 0.0 and retry_max_s is 60.0; both must be above 0"),
         ({"retry_base_s": 61.0}, "the base not above the maximum"),

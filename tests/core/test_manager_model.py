@@ -1,9 +1,10 @@
 """The manager against a world that does what it likes.
 
-Stores whose versions come and go, loads that succeed, fail or take their time, readers that join, lag and leave,
-servables that vanish, configurations that change, reports that are late or repeated, and controllers that start again
-and find what is running. What must always hold is asserted at every action and after every step; at the end of every
-history the world calms down, and everything has to come right.
+Stores whose versions come and go, are still being written or change their size, loads that succeed, fail or take their
+time, readers that join, lag and leave, servables that vanish, nodes that come and go, configurations that change,
+reports that are late or repeated, and controllers that start again and find what is running. What must always hold is
+asserted at every action and after every step; at the end of every history the world calms down, and everything has to
+come right.
 
 Two drivers make up the histories. Hypothesis searches, and cuts a history that breaks a claim down to the steps that
 matter. A plain random walk is some twenty times faster, and so gets into corners that need many steps.
@@ -19,8 +20,9 @@ import random
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -35,7 +37,9 @@ from serving_app.core.events import (
     ListingFailed,
     LoadAdopted,
     LoadFailed,
+    LoadProgressed,
     ModelIntent,
+    NodesSeen,
     ReaderJoined,
     ReaderLeft,
     RoutesAcknowledged,
@@ -45,6 +49,7 @@ from serving_app.core.events import (
     Tick,
     VersionsListed,
 )
+from serving_app.core.history import Happening, History
 from serving_app.core.manager import Manager, ManagerOptions
 from serving_app.core.policies import (
     All,
@@ -54,9 +59,11 @@ from serving_app.core.policies import (
     Specific,
     aspired_versions,
 )
+from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState, State, public_state
+from serving_app.core.views import VersionView
 
 MODELS = ("a", "b", "c")
 NUMBERS = (1, 2, 3)
@@ -64,6 +71,8 @@ OPTIONS = ManagerOptions(
     max_concurrent_loads=2,
     retry_base_s=1.0,
     retry_max_s=8.0,
+    quick_retries=2,
+    slow_retry_s=20.0,
     story_length=6,
     ended_versions_kept=2,
     dropped_models_kept=1,
@@ -78,8 +87,26 @@ CONFIGS = [
     (ModelIntent("a", Specific((1, 3)), labels={"stable": 1, "canary": 3}),),
     (ModelIntent("a", Latest(0), ResourcePreserving()), ModelIntent("b", All(), ResourcePreserving())),
     (ModelIntent("b", Specific((2,))), ModelIntent("c", Specific(()))),
+    (ModelIntent("a", Latest(2), demand=Demand(gpus=1.0)), ModelIntent("b", demand=Demand(memory=40))),
     (),
 ]
+EDITS: list[dict[str, Any]] = [
+    {"version_policy": Latest(2)},
+    {"version_policy": All()},
+    {"version_policy": Specific((1, 2))},
+    {"aspired_policy": AvailabilityPreserving()},
+    {"aspired_policy": ResourcePreserving()},
+    {"labels": {}},
+    {"labels": {"stable": 1}},
+    {"labels": {"stable": 2, "canary": 3}},
+    {"demand": Demand()},
+    {"demand": Demand(memory=40)},
+    {"demand": Demand(gpus=1.0)},
+    {"memory_factor": 3.0},
+]
+SIZES = (5, 20)
+SMALL, LARGE, WITH_GPU = NodeResources(4.0, 0.0, 16), NodeResources(4.0, 0.0, 100), NodeResources(4.0, 1.0, 30)
+CLUSTERS = [(LARGE,), (SMALL, LARGE, WITH_GPU), (SMALL,), (SMALL, WITH_GPU), (LARGE, WITH_GPU), ()]
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 Step = Callable[["World", int], None]
@@ -111,6 +138,7 @@ class Thing:
 
     life: Life
     app: str
+    path: str
     order: int  # the newest one about it that was carried out; 0 if an earlier manager gave it
 
 
@@ -135,8 +163,12 @@ class World(RuleBasedStateMachine):
         self.now = 0.0
         self.births = 0
         self.stores: dict[str, dict[int, str] | None] = {name: {} for name in MODELS}  # None: the path is missing
+        self.unfinished: dict[str, set[int]] = {name: set() for name in MODELS}
+        self.sizes: dict[ServableId, int] = {}
+        self.nodes: tuple[NodeResources, ...] = CLUSTERS[0]
+        self.seen_nodes: tuple[NodeResources, ...] | None = None  # None: this controller has not looked yet
         self.config: dict[str, ModelIntent] = {}
-        self.listed: dict[str, dict[int, str]] = {}  # the last good listing since the model is configured
+        self.listed: dict[str, VersionsListed] = {}  # the last good listing since the model is configured
         self.bad: set[ServableId] = set()
         self.things: dict[ServableId, Thing] = {}
         self.waiting: dict[ServableId, deque[Action]] = defaultdict(deque)  # orders about one version go one by one
@@ -149,6 +181,9 @@ class World(RuleBasedStateMachine):
         self.published = RouteTable()
         self.manager = Manager(OPTIONS)
         self.is_first_table = True
+        self.known: dict[ServableId, VersionView] = {}  # as of the last look
+        self.label_news: dict[tuple[str, str], Happening] = {}  # the last of each label
+        self.history = History(per_model=10, in_all=25)
         # Begin where something is at stake: a model that is served, and someone who routes to it.
         self.stores["a"] = {1: "/models/a/1"}
         self.handle(ConfigApplied((ModelIntent("a"), ModelIntent("b"))), Tick())
@@ -176,7 +211,9 @@ class World(RuleBasedStateMachine):
                     self.open_unloads[action.servable] = action.order
                     self.order(action)
         assert self.manager.table is self.published
+        self.check_happenings(self.manager.take_happenings())
         assert self.manager.handle(Tick(), now=self.now) == [], "a second look at the same facts found more to do"
+        assert self.manager.take_happenings() == [], "a second look at the same facts found more to tell"
 
     def note(self, event: Event) -> None:
         match event:
@@ -184,7 +221,9 @@ class World(RuleBasedStateMachine):
                 self.config = {intent.name: intent for intent in event.models}
                 self.listed = {name: listing for name, listing in self.listed.items() if name in self.config}
             case VersionsListed() if event.model in self.config:
-                self.listed[event.model] = dict(event.versions)
+                self.listed[event.model] = event
+            case NodesSeen(nodes):
+                self.seen_nodes = nodes
             case ServableLoaded(servable, order=order) | LoadFailed(servable, order=order):
                 if self.open_loads.get(servable) == order:
                     del self.open_loads[servable]
@@ -206,7 +245,8 @@ class World(RuleBasedStateMachine):
             if isinstance(action, StartLoad):
                 assert thing is None, f"{servable} was to be loaded over {thing}"
                 self.births += 1
-                self.things[servable] = Thing(Life.LOADING, f"{servable}#{self.births}", action.order)
+                app = f"{servable}#{self.births}"
+                self.things[servable] = Thing(Life.LOADING, app, action.path, action.order)
             elif thing is None:
                 self.mail[servable].append(ServableGone(servable, action.order))
             else:
@@ -236,8 +276,11 @@ class World(RuleBasedStateMachine):
         assert servable not in self.open_loads, f"{servable} is ordered to load twice"
         assert servable not in self.open_unloads, f"{servable} is ordered to load before it is removed"
         assert len(self.open_loads) < OPTIONS.max_concurrent_loads, "more loads than allowed"
-        assert action.path == self.listed[servable.name][servable.version]
+        listing = self.listed[servable.name]
+        assert action.path == listing.versions[servable.version]
+        assert servable.version not in listing.waiting, f"{servable} is ordered to load before it is finished"
         assert servable.version in (self.find_aspired(servable.name) or ())
+        assert self.can_fit(servable), f"{servable} is ordered to load, and there is no node that could hold it"
 
     def check_unload(self, action: StartUnload) -> None:
         servable = action.servable
@@ -255,7 +298,56 @@ class World(RuleBasedStateMachine):
             return frozenset()
         if name not in self.listed:
             return None
-        return aspired_versions(self.config[name].version_policy, self.listed[name])
+        listing = self.listed[name]
+        loaded = {
+            each.servable.version
+            for each in self.look_at_versions().values()
+            if each.servable.name == name and each.state in (State.READY, State.DRAINING)
+        }
+        found = set(listing.versions) | (set(listing.waiting) & loaded)
+        return aspired_versions(self.config[name].version_policy, found)
+
+    def can_fit(self, servable: ServableId) -> bool:
+        """Another oracle: whether some node that was seen could hold the version."""
+        intent = self.config[servable.name]
+        size = self.listed[servable.name].sizes.get(servable.version, 0)
+        memory = int(size * intent.memory_factor) if intent.demand.memory is None else intent.demand.memory
+        return self.seen_nodes is None or any(
+            node.gpus >= intent.demand.gpus and node.memory >= memory for node in self.seen_nodes
+        )
+
+    def look_at_versions(self) -> dict[ServableId, VersionView]:
+        models = self.manager.snapshot().models.values()
+        return {version.servable: version for model in models for version in model.versions}
+
+    # Claims about what is told.
+
+    def check_happenings(self, happenings: list[Happening]) -> None:
+        told = {(each.model, each.version) for each in happenings}
+        assert all(each.at == self.now and each.what and "\n" not in each.what for each in happenings)
+        before, self.known = self.known, self.look_at_versions()
+        for servable in before.keys() | self.known.keys():
+            old = before[servable].state if servable in before else None
+            new = self.known[servable].state if servable in self.known else None
+            is_forgotten = new is None and old is State.ENDED
+            assert old is new or is_forgotten or (servable.name, servable.version) in told, (
+                f"{servable} went from {old} to {new}, and nobody was told"
+            )
+        for happening in happenings:
+            if happening.what.startswith("label "):
+                self.label_news[happening.model, happening.what.split()[1]] = happening
+        self.history.add(*happenings)
+        assert len(self.history) <= 25
+        assert len(self.history.find("a")) <= 10
+
+    @invariant()
+    def labels_are_told_of(self) -> None:
+        for name, intent in self.config.items():
+            for label, number in intent.labels.items():
+                news = self.label_news[name, label]
+                is_active = number in self.published.models[name].routes
+                assert news.version == number
+                assert (" is active" in news.what) is is_active, f"{label} of {name}: {news}"
 
     # Claims about every state.
 
@@ -277,6 +369,12 @@ class World(RuleBasedStateMachine):
             assert [(each.version, each.state) for each in routes.statuses] == [
                 (each.servable.version, public_state(each.state)) for each in model.versions
             ]
+            for version in model.versions:
+                assert version.progress is None or version.state is State.LOADING
+                thing = self.things.get(version.servable)
+                if thing and version.state in (State.READY, State.LOADING) and not self.mail[version.servable]:
+                    assert version.path == thing.path
+                assert (version.state is State.UNFIT) <= (version.error is not None and version.retry_at is None)
             ready = {each.servable.version for each in model.versions if each.state is State.READY}
             assert set(routes.routes) == ready
             for status in routes.statuses:
@@ -304,6 +402,24 @@ class World(RuleBasedStateMachine):
         store = self.stores[servable.name]
         if store is not None:
             store[servable.version] = f"/{root}/{servable.name}/{servable.version}"
+            self.unfinished[servable.name].discard(servable.version)
+
+    @step(weight=2)
+    def begin_to_write(self, choice: int) -> None:
+        """Someone writes a version, or writes into one that is there already."""
+        servable = SERVABLES[choice % 9]
+        store = self.stores[servable.name]
+        if store is not None:
+            store.setdefault(servable.version, f"/models/{servable.name}/{servable.version}")
+            self.unfinished[servable.name].add(servable.version)
+
+    @step()
+    def end_to_write(self, choice: int) -> None:
+        self.unfinished[MODELS[choice % 3]].clear()
+
+    @step()
+    def change_size(self, choice: int) -> None:
+        self.sizes[SERVABLES[choice % 9]] = SIZES[choice % 2]
 
     @step()
     def remove_version(self, choice: int) -> None:
@@ -311,17 +427,20 @@ class World(RuleBasedStateMachine):
         store = self.stores[servable.name]
         if store is not None:
             store.pop(servable.version, None)
+            self.unfinished[servable.name].discard(servable.version)
 
     @step()
     def lose_or_find_path(self, choice: int) -> None:
         name = MODELS[choice % 3]
         self.stores[name] = {} if self.stores[name] is None else None
+        self.unfinished[name].clear()
 
     @step(weight=3)
     def replace_versions(self, choice: int) -> None:
         """The most frequent thing to happen: someone brings a version, and it is seen."""
         servable = SERVABLES[choice % 9]
         self.stores[servable.name] = {servable.version: f"/models/{servable.name}/{servable.version}"}
+        self.unfinished[servable.name].clear()
         self.handle(self.look(servable.name))
 
     @step(weight=3)
@@ -333,23 +452,48 @@ class World(RuleBasedStateMachine):
         store = self.stores[name]
         if store is None:
             return ListingFailed(name, Code.NOT_FOUND, f"Could not find base path /models/{name}")
-        return VersionsListed(name, dict(store))
+        unfinished = self.unfinished[name]
+        return VersionsListed(
+            name,
+            versions={number: path for number, path in store.items() if number not in unfinished},
+            waiting=dict.fromkeys(unfinished, "saved_model.pb is missing"),
+            sizes={each.version: size for each, size in self.sizes.items() if each.name == name},
+        )
+
+    @step(weight=2)
+    def see_nodes(self, choice: int) -> None:
+        """Nodes come and go, and the controller looks, or looks later."""
+        self.nodes = CLUSTERS[choice % 6]
+        if choice % 4:
+            self.handle(NodesSeen(self.nodes))
 
     @step()
     def configure(self, choice: int) -> None:
-        self.handle(ConfigApplied(CONFIGS[choice % 7]))
+        self.handle(ConfigApplied(CONFIGS[choice % 8]))
+
+    @step(lambda self: bool(self.config), weight=2)
+    def edit(self, choice: int) -> None:
+        """One setting of one model changes."""
+        name = sorted(self.config)[choice % len(self.config)]
+        edited = self.config | {name: replace(self.config[name], **EDITS[choice % 12])}
+        self.handle(ConfigApplied(tuple(edited.values())))
 
     @step()
     def configure_and_look_at_once(self, choice: int) -> None:
         """Drops every model and takes some back in one breath."""
-        self.handle(ConfigApplied(()), ConfigApplied(CONFIGS[choice % 7]), *(self.look(name) for name in MODELS))
+        self.handle(ConfigApplied(()), ConfigApplied(CONFIGS[choice % 8]), *(self.look(name) for name in MODELS))
 
     @step(weight=2)
     def tell_again(self, choice: int) -> None:
         """Nothing that is known already leads to any action."""
         before = self.published
-        listings = [VersionsListed(name, listing) for name, listing in self.listed.items()]
-        self.handle(ConfigApplied(tuple(self.config.values())), *listings, *map(ReaderJoined, self.readers))
+        nodes = [] if self.seen_nodes is None else [NodesSeen(self.seen_nodes)]
+        told: list[Event] = [*self.listed.values(), *nodes, *map(ReaderJoined, self.readers)]
+        failures = {name: model.listing_failure for name, model in self.manager.snapshot().models.items()}
+        told += [ListingFailed(name, each.code, "another text") for name, each in failures.items() if each]
+        assert self.manager.handle(ConfigApplied(tuple(self.config.values())), *told, now=self.now) == []
+        recovered = [each for each in self.manager.take_happenings() if "can be listed again" not in each.what]
+        assert [each for each in recovered if "cannot be listed" not in each.what] == []
         assert self.published is before
 
     # Loads and unloads.
@@ -380,6 +524,16 @@ class World(RuleBasedStateMachine):
         else:
             thing.life = Life.SERVING
             self.mail[servable].append(ServableLoaded(servable, thing.app, {}, thing.order))
+
+    @step(lambda self: self.has(Life.LOADING))
+    def progress(self, choice: int) -> None:
+        """A report about a load that was called off meanwhile has the number of an order that is not the newest."""
+        servable = self.pick(Life.LOADING, choice)
+        order = self.things[servable].order - choice % 2
+        self.handle(LoadProgressed(servable, f"at {choice} of 255", order))
+        seen = self.look_at_versions().get(servable)
+        if seen and seen.state is State.LOADING and self.open_loads.get(servable) == order:
+            assert seen.progress == f"at {choice} of 255"
 
     @step(lambda self: self.has(Life.REMOVING), weight=3)
     def finish_unload(self, choice: int) -> None:
@@ -499,6 +653,9 @@ class World(RuleBasedStateMachine):
         """A new controller knows the configuration, and finds readers and servables; reports on their way are lost."""
         self.manager = Manager(OPTIONS, revision=self.published.revision + choice % 5)
         self.is_first_table = True
+        self.known.clear()
+        self.label_news.clear()
+        self.seen_nodes = None
         self.listed.clear()
         self.waiting.clear()
         self.mail.clear()
@@ -513,14 +670,17 @@ class World(RuleBasedStateMachine):
         for reader in self.readers.values():
             reader.acknowledgements.clear()
         events: list[Event] = [ConfigApplied(tuple(self.config.values())), *map(ReaderJoined, self.readers)]
+        if choice % 3:
+            events.append(NodesSeen(self.nodes))
         for servable, thing in self.things.items():
             if thing.life is Life.SERVING:
-                events.append(ServableAdopted(servable, thing.app, {}))
+                events.append(ServableAdopted(servable, thing.app, {}, thing.path))
             elif thing.life is not Life.REMOVING:
-                events.append(LoadAdopted(servable))
+                events.append(LoadAdopted(servable, thing.path))
             if thing.life is Life.REMAINS:
                 self.mail[servable].append(LoadFailed(servable, Code.DATA_LOSS, "found in ruins", 0))
         for event in events:
+            self.note(event)
             assert self.manager.handle(event, now=self.now) == [], "the first tick says that all is told"
         self.handle(Tick())
 
@@ -538,6 +698,7 @@ class World(RuleBasedStateMachine):
         self.departed.clear()
         for servable in self.addressees():
             self.deliver_all(servable)
+        self.handle(NodesSeen(self.nodes))
         for name in MODELS:
             self.handle(self.look(name))
         for name, reader in self.readers.items():
@@ -559,12 +720,17 @@ class World(RuleBasedStateMachine):
                 continue
             loaded = {each.version: thing.life for each, thing in self.things.items() if each.name == name}
             serving = {number for number, life in loaded.items() if life is Life.SERVING}
-            good = {number for number in aspired if ServableId(name, number) not in self.bad}
+            fitting = {number for number in aspired if self.can_fit(ServableId(name, number))}
+            good = {number for number in fitting if ServableId(name, number) not in self.bad}
             unwanted = set(loaded) - aspired
             preserving = name in self.config and self.config[name].aspired_policy == AvailabilityPreserving()
-            spared = 1 if preserving and aspired and not serving & aspired else 0
+            spared = 0
+            if aspired and not serving & aspired:
+                spared = 1 if preserving else 0 if fitting else len(unwanted)
             if not good <= serving:
                 found.append(f"{name}: {good - serving} should serve")
+            if any(loaded.get(each) is Life.LOADING and ServableId(name, each) not in self.bad for each in aspired):
+                found.append(f"{name}: loads are under way")
             if len(unwanted) > spared or not unwanted <= serving:
                 found.append(f"{name}: {unwanted} should be gone")
             if {each.version for each in routed(self.published) if each.name == name} != serving:
@@ -610,6 +776,7 @@ def walk(seed: int, length: int) -> None:
         world.routes_lead_to_ready_versions()
         world.table_tells_what_the_manager_knows()
         world.memory_is_bounded()
+        world.labels_are_told_of()
         world.a_wakeup_lies_ahead()
     world.come_right()
 

@@ -12,6 +12,7 @@ from serving_app.core.policies import (
     Unload,
     VersionSnapshot,
     aspired_versions,
+    describe_policy,
     next_step,
 )
 from serving_app.core.states import State
@@ -34,6 +35,23 @@ from serving_app.core.states import State
 def test_aspired_versions(policy, found, aspired):
     """A version policy picks from what is found, and never more than that."""
     assert aspired_versions(policy, found) == aspired
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (Latest(), "the latest version"),
+        (Latest(0), "the latest version"),
+        (Latest(3), "the latest 3 versions"),
+        (All(), "all versions"),
+        (Specific((3,)), "version 3"),
+        (Specific((3, 4)), "versions 3, 4"),
+        (Specific(()), "versions (none)"),
+    ],
+)
+def test_policies_in_words(policy, words):
+    """A version policy can be read."""
+    assert describe_policy(policy) == words
 
 
 def snapshots(*lines: str) -> list[VersionSnapshot]:
@@ -75,6 +93,10 @@ def snapshots(*lines: str) -> list[VersionSnapshot]:
         (("-2 ready", "-1 ready"), Unload(1)),
         (("-2 ready", "-1 draining"), Unload(2)),
         (("-2 ended", "-1 failed"), None),
+        # A version that fits nowhere is neither waited for nor in the way.
+        (("-1 ready", "+2 unfit"), None),
+        (("-1 ready", "+2 new", "+3 unfit"), Load(2)),
+        (("-1 ready", "+2 ready", "+3 unfit"), Unload(1)),
     ],
 )
 def test_availability_preserving(versions, step):
@@ -99,6 +121,13 @@ def test_availability_preserving(versions, step):
         (("+1 unloading", "+2 new"), None),
         (("+1 ready", "+2 new"), Load(2)),
         (("+1 failed", "+2 ready"), None),
+        # Nothing goes for versions that would not fit even then, but for others it does.
+        (("-1 ready", "+2 unfit"), None),
+        (("-1 ready", "-2 ready", "+3 unfit", "+4 unfit"), None),
+        (("-1 ready", "+2 new", "+3 unfit"), Unload(1)),
+        (("-1 ready", "+2 ready", "+3 unfit"), Unload(1)),
+        (("-1 unfit", "+2 new"), Load(2)),
+        (("+1 unfit", "+2 new"), Load(2)),
     ],
 )
 def test_resource_preserving(versions, step):
