@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
@@ -117,6 +118,14 @@ class Control:
         plan: Plan = await self._ask("apply", text, source, dry_run)
         return plan
 
+    async def reload(self, serialized_model_server_config: bytes, wait_s: float | None = None) -> None:
+        """Serve the models of a ModelServerConfig in place of those served now, as HandleReloadConfigRequest does.
+
+        Returns when each new one has a version that is ready; None waits for that for as long as it takes.
+        """
+        more_s = math.inf if wait_s is None else wait_s
+        await self._ask("reload", serialized_model_server_config, wait_s, more_s=more_s)
+
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Let a label of a model name this version; returns when every gateway and caller routes by it."""
         await self._ask("set_label", model, label, version)
@@ -135,7 +144,7 @@ class Control:
     async def _ask(self, method: str, *arguments: Any, more_s: float = 0.0) -> Any:
         limit = self._timeout_s + more_s
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(None if math.isinf(limit) else limit):
                 return await self._ask_until_answered(method, arguments)
         except TimeoutError:
             raise DeadlineExceeded(

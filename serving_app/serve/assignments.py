@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from serving_app.config import ModelConfig, gpu_memory
+from serving_app.config import ModelConfig, ServingConfig, gpu_memory, store_options
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment, Warmup
 from serving_app.runtime.loader import LoadOptions
 
 
-def assignment_for(servable: ServableId, path: str, model: ModelConfig, cache_dir: str | None) -> Assignment:
+def assignment_for(servable: ServableId, path: str, model: ModelConfig, config: ServingConfig) -> Assignment:
     """Everything a Host needs to load and run this version."""
     gpu = gpu_memory(model.num_gpus, model.session)
     return Assignment(
@@ -31,6 +31,7 @@ def assignment_for(servable: ServableId, path: str, model: ModelConfig, cache_di
             synthetic=model.warmup.synthetic,
             batch_sizes=model.warmup.batch_sizes,
         ),
-        storage_options=dict(model.storage_options),
-        cache_dir=cache_dir,
+        storage_options=store_options(config, path, model),
+        cache_dir=config.cache_dir,
+        cache_max_bytes=config.cache_max_bytes,
     )

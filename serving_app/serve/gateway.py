@@ -15,6 +15,7 @@ from typing import Any
 from ray import serve
 
 from serving_app import ray_private
+from serving_app.client.control import Control
 from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
@@ -58,7 +59,7 @@ class GatewayReplica:
             timeout=config.request_timeout_s,
             max_request_bytes=config.max_request_bytes,
         )
-        self._grpc = GrpcApp(plane, timeout=config.request_timeout_s)
+        self._grpc = GrpcApp(plane, Control(self._app).reload, timeout=config.request_timeout_s)
         self._rest_listener: RestListener | None = None
         self._grpc_listener: GrpcListener | None = None
         self._addresses: dict[str, str] = {}

@@ -16,7 +16,7 @@ import grpc.aio
 
 from serving_app.core.errors import Internal, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE
-from serving_app.protocol import grpc_methods, predict_checks, predict_proto, status_proto
+from serving_app.protocol import grpc_methods, predict_checks, predict_proto, reload_proto, status_proto
 from serving_app.protocol.calls import Call
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
 
@@ -24,14 +24,18 @@ logger = logging.getLogger("ray.serve")
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
+Reload = Callable[[bytes, float | None], Awaitable[None]]
+"""Puts a serialized ModelServerConfig in force, and waits so many seconds (None: for ever) for its new models."""
+
 Answer = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
 class GrpcApp:
     """Answers gRPC calls from the data plane."""
 
-    def __init__(self, plane: DataPlane, *, timeout: float | None) -> None:
+    def __init__(self, plane: DataPlane, reload: Reload, *, timeout: float | None) -> None:
         self._plane = plane
+        self._reload = reload
         self._timeout = timeout
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -40,6 +44,7 @@ class GrpcApp:
             grpc_methods.PREDICT: self._predict,
             grpc_methods.GET_MODEL_METADATA: self._get_model_metadata,
             grpc_methods.GET_MODEL_STATUS: self._get_model_status,
+            grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST: self._handle_reload_config_request,
         }
         return [_Methods({path: _guard(path, answer) for path, answer in answers.items()})]
 
@@ -65,6 +70,12 @@ class GrpcApp:
 
     async def _get_model_status(self, request: bytes, _context: Any) -> bytes:
         return status_proto.encode_statuses(self._plane.statuses(status_proto.decode_status_request(request)))
+
+    async def _handle_reload_config_request(self, request: bytes, context: Any) -> bytes:
+        query = reload_proto.decode_reload(request)
+        # Without a deadline the caller waits for as long as it takes, as in TensorFlow Serving: models may be large.
+        await self._reload(query.config, context.time_remaining())
+        return reload_proto.encode_reload(query.metric_names)
 
     def _time_left(self, context: Any) -> float | None:
         left: float | None = context.time_remaining()

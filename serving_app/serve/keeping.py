@@ -91,7 +91,8 @@ class Keeping:
                     logger.error("nothing is served before the state file can be read: %s", error)
                     self._tell(f"nothing is served before the state file can be read: {error}")
                 await asyncio.sleep(_RETRY_S)
-        self._tell(None)
+        if told:
+            self._tell(None)
         return None if encoded is None else await self._decode_file(file, encoded)
 
     async def _decode_file(self, file: StateFile, encoded: bytes) -> Wanted | None:

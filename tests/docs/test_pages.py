@@ -225,7 +225,7 @@ RPCS = [value for value in _NAMES if re.fullmatch(r"/[\w.]+/\w+", value)]
 @pytest.mark.parametrize("path", RPCS)
 def test_every_rpc_is_in_the_table_as_it_is(path: str) -> None:
     """The table of RPCs names each, and says `not yet` exactly for those that the server does not have."""
-    handlers = GrpcApp(None, timeout=None).handlers()  # type: ignore[arg-type]  # nothing is called
+    handlers = GrpcApp(None, None, timeout=None).handlers()  # type: ignore[arg-type]  # nothing is called
     call = SimpleNamespace(method=path, invocation_metadata=())
     is_served = any(handler.service(call) is not None for handler in handlers)
     assert table_rows("docs/compatibility.md")[path].startswith("not yet") is not is_served

@@ -15,7 +15,7 @@ import grpc
 
 from serving_app.client.caller import Caller
 from serving_app.client.route_follower import RouteFollower
-from serving_app.core.errors import Code
+from serving_app.core.errors import Code, InvalidArgument
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
@@ -45,6 +45,11 @@ class LoopThread:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
+
+    async def _reload(self, config: bytes, wait_s: float | None) -> None:
+        self.reloads.append((config, wait_s))
+        if not config:
+            raise InvalidArgument("only lists")
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs there."""
@@ -161,6 +166,7 @@ class Front:
         return RouteTable(1, models)
 
     async def _start(self) -> None:
+        self.reloads: list[tuple[bytes, float | None]] = []
         published = Actor(_Published(self.table))
         self._callers = _Callers(self.host, self._servables, self.gate)
 
@@ -185,8 +191,14 @@ class Front:
 
     async def start_grpc(self, timeout: float, port: int = 0) -> tuple[GrpcListener, str]:
         """Another listener on the same data plane, and its address. gRPC wants it made on the loop that it serves."""
-        listener = GrpcListener(GrpcApp(self.plane, timeout=timeout).handlers(), IDENTITY, LARGEST_REQUEST)
+        app = GrpcApp(self.plane, self._reload, timeout=timeout)
+        listener = GrpcListener(app.handlers(), IDENTITY, LARGEST_REQUEST)
         return listener, await listener.start(HOST, port)
+
+    async def _reload(self, config: bytes, wait_s: float | None) -> None:
+        self.reloads.append((config, wait_s))
+        if not config:
+            raise InvalidArgument("only lists")
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine on the front ends' loop."""

@@ -29,7 +29,7 @@ def model(**settings: Any) -> ModelConfig:
 def test_a_plain_model_leaves_the_choices_to_the_runtime() -> None:
     """Without settings a version is loaded by TensorFlow from its path, without batching."""
     servable = ServableId("m", 3)
-    assignment = assignment_for(servable, "/models/m/3", model(), None)
+    assignment = assignment_for(servable, "/models/m/3", model(), ServingConfig())
     assert assignment == Assignment(
         servable,
         "/models/m/3",
@@ -56,7 +56,7 @@ def test_every_setting_reaches_the_replica() -> None:
             batching={"max_batch_size": 32, "batch_timeout_micros": 500},
             storage_options={"key": "k"},
         ),
-        "/cache",
+        ServingConfig(cache_dir="/cache", cache_max_bytes=10**9, stores={"s3": {"endpoint_url": "http://s3"}}),
     )
     assert (assignment.path, assignment.platform) == ("s3://bucket/m/3", "my_package.loaders:Mine")
     assert assignment.load.tags == ("serve", "gpu")
@@ -64,20 +64,20 @@ def test_every_setting_reaches_the_replica() -> None:
     assert assignment.load.gpu_allow_growth is True
     assert assignment.load.custom_op_libraries == ("/ops/a.so",)
     assert assignment.batching == Batching(max_batch_size=32, batch_timeout_micros=500)
-    assert assignment.storage_options == {"key": "k"}
-    assert assignment.cache_dir == "/cache"
+    assert assignment.storage_options == {"key": "k", "endpoint_url": "http://s3"}
+    assert (assignment.cache_dir, assignment.cache_max_bytes) == ("/cache", 10**9)
 
 
 def test_a_share_of_a_gpu_limits_its_memory() -> None:
     """A replica that reserves a part of a GPU takes less than that part of its memory."""
-    fraction = assignment_for(ServableId("m", 1), "/m/1", model(num_gpus=0.5), None).load.gpu_memory_fraction
+    fraction = assignment_for(ServableId("m", 1), "/m/1", model(num_gpus=0.5), ServingConfig()).load.gpu_memory_fraction
     assert fraction is not None
     assert 0 < fraction < 0.5
 
 
 def test_assignments_travel() -> None:
     """An assignment arrives at another process as it was."""
-    assignment = assignment_for(ServableId("m", 1), "/m/1", model(batching={}), None)
+    assignment = assignment_for(ServableId("m", 1), "/m/1", model(batching={}), ServingConfig())
     assert cloudpickle.loads(cloudpickle.dumps(assignment)) == assignment
 
 

@@ -128,13 +128,35 @@ def test_a_deadline_of_the_client_is_kept(front: Front) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [grpc_methods.CLASSIFY, grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST, "/tensorflow.serving.PredictionService/Nope"],
+    [grpc_methods.CLASSIFY, "/tensorflow.serving.PredictionService/Nope"],
 )
 def test_methods_that_are_not_offered_say_so(front: Front, method: str) -> None:
     """A method that is not there is UNIMPLEMENTED, not an error of the server."""
     with pytest.raises(Failed) as caught:
         ask(front.grpc_address, method, b"")
     assert caught.value.number == grpc.StatusCode.UNIMPLEMENTED.value[0]
+
+
+def test_a_reload_is_handed_to_the_controller(front: Front) -> None:
+    """The configuration and the caller's time go on as they came; each metric asked for is answered once."""
+    request = messages.ReloadConfigRequest(metric_names=["a", "b", "a"])
+    request.config.model_config_list.config.add(name="m", base_path="/m")
+    answer = messages.ReloadConfigResponse.FromString(
+        ask(front.grpc_address, grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST, request.SerializeToString())
+    )
+    assert (answer.status.error_code, answer.status.error_message) == (0, "")
+    assert [(each.name, each.int64_value_increase) for each in answer.metric] == [("a", 0), ("b", 0)]
+    config, wait_s = front.reloads[-1]
+    assert messages.ModelServerConfig.FromString(config) == request.config
+    assert wait_s is not None
+    assert 0 < wait_s < PATIENCE_S + 1  # gRPC rounds deadlines
+
+
+def test_a_reload_that_is_refused_fails_the_call(front: Front) -> None:
+    """What is wrong with a configuration is the status of the call."""
+    with pytest.raises(Failed, match="only lists") as caught:
+        ask(front.grpc_address, grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST, b"")
+    assert caught.value.number == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
 def test_a_request_that_is_too_large_is_refused(front: Front) -> None:

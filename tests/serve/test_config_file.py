@@ -1,0 +1,111 @@
+"""The file that holds the models: applied when it changes, and tried again while it cannot be applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from serving_app.core.errors import FailedPrecondition
+from serving_app.serve import config_file
+from serving_app.serve.config_file import watch_config_file
+from tests.stepping import until
+
+
+class Reader:
+    """Whoever applies the file, and what was told of problems."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.applied: list[str] = []
+        self.tries = 0
+        self.told: list[str | None] = []
+        self.refusal = ""
+
+    async def apply(self, text: str, source: str, digest: str) -> None:
+        assert source == str(self.path)
+        self.tries += 1
+        if self.refusal:
+            raise FailedPrecondition(self.refusal)
+        self.applied.append(text)
+        self.digest = digest
+
+    def watch(self, digest: str | None = None, interval_s: float = 0.001) -> Awaitable[None]:
+        return watch_config_file(str(self.path), {}, interval_s, digest, self.apply, self.told.append)
+
+    def play(self, scenario: Callable[[], Awaitable[None]], digest: str | None = None) -> None:
+        async def run() -> None:
+            task = asyncio.ensure_future(self.watch(digest))
+            await scenario()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(run())
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    path = tmp_path / "models.config"
+    path.write_text("first")
+    return Reader(path)
+
+
+def test_only_changes_are_applied(reader: Reader) -> None:
+    """The file is applied when it is first seen and when it differs, and a text that was applied by an earlier
+    controller is no change."""
+
+    async def scenario() -> None:
+        await until(lambda: reader.applied == ["first"])
+        reader.path.write_text("second")
+        await until(lambda: reader.applied[-1] == "second")
+
+    reader.play(scenario)
+    reader.applied.clear()
+
+    async def continued() -> None:
+        reader.path.write_text("third")
+        await until(lambda: bool(reader.applied))
+
+    reader.play(continued, digest=reader.digest)
+    assert reader.applied == ["third"]
+    assert not reader.told
+
+
+def test_a_file_that_cannot_be_applied_is_tried_again(reader: Reader) -> None:
+    """What it lacks may come: the reason is told once, and taken back when it is applied."""
+
+    async def scenario() -> None:
+        reader.refusal = "a label names a version that is not there"
+        await until(lambda: reader.tries > 3)
+        assert len(reader.told) == 1
+        assert reader.refusal in str(reader.told[0])
+        reader.refusal = ""
+        await until(lambda: reader.told[-1] is None)
+        assert reader.applied == ["first"]
+
+    reader.play(scenario)
+
+
+def test_a_file_that_vanishes_and_returns(reader: Reader) -> None:
+    """A missing file changes nothing and is told; what comes back is applied."""
+
+    async def scenario() -> None:
+        await until(lambda: reader.applied == ["first"])
+        reader.path.unlink()
+        await until(lambda: "does not exist" in str(reader.told[-1:]))
+        reader.path.write_bytes(b"\xff")
+        await until(lambda: "UTF-8" in str(reader.told[-1:]))
+        reader.path.write_text("again")
+        await until(lambda: reader.applied[-1] == "again")
+        assert reader.told[-1] is None
+
+    reader.play(scenario)
+
+
+def test_a_file_may_be_read_only_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an interval of 0 the watch ends when the file is in force."""
+    asyncio.run(asyncio.wait_for(reader.watch(interval_s=0), 10))
+    assert reader.applied == ["first"]
+    assert config_file.read_text(str(reader.path), {}) == "first"

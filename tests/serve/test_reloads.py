@@ -1,0 +1,64 @@
+"""When a reload is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving_app.core.errors import Code
+from serving_app.core.servable import ServableId
+from serving_app.core.states import State
+from serving_app.core.views import Failure, ModelView, VersionView
+from serving_app.serve.reloads import find_outcome
+
+FAILURE = Failure(Code.NOT_FOUND, "no model here")
+
+
+def model(name: str, *states: State, listed: bool = True) -> ModelView:
+    """A model whose versions are in these states, the highest first."""
+    versions = tuple(
+        VersionView(
+            ServableId(name, len(states) - index), state, 0.0, listed, None, None, 0,
+            FAILURE if state in (State.FAILED, State.CLEARING) else None, None,
+        )
+        for index, state in enumerate(states)
+    )
+    aspired = frozenset(version.servable.version for version in versions) if listed else None
+    return ModelView(name, True, aspired, None, versions)
+
+
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [
+        ((), None),
+        ((State.NEW,), None),
+        ((State.LOADING,), None),
+        ((State.READY,), ""),
+        ((State.LOADING, State.READY), ""),
+        ((State.FAILED, State.READY), "failed"),
+        ((State.CLEARING, State.LOADING), "failed"),
+        ((State.READY, State.FAILED), ""),
+        ((State.ENDED,), None),
+        ((State.ENDED, State.LOADING), None),
+    ],
+)
+def test_the_highest_version_that_is_decided_counts(states: tuple[State, ...], outcome: str | None) -> None:
+    """Versions on their way are waited for; what ended before the model came back says nothing."""
+    found = find_outcome(["m"], {"m": model("m", *states)})
+    assert (found if not found else "failed") == outcome
+
+
+def test_a_model_that_was_not_listed_yet_is_waited_for() -> None:
+    """What is left of an earlier life of a model is not taken for its outcome."""
+    assert find_outcome(["m"], {"m": model("m", State.FAILED, listed=False)}) is None
+    assert find_outcome(["m"], {}) is None
+
+
+def test_failures_are_told_in_tensorflow_servings_words() -> None:
+    """Every model must be decided; then all that failed are named."""
+    views = {"b": model("b", State.FAILED), "a": model("a", State.READY), "c": model("c", State.FAILED, State.READY)}
+    assert find_outcome(["b", "a", "c"], views) == (
+        "2 model(s) did not become available: {{{name: b version: 1} due to error: NOT_FOUND: no model here}, "
+        "{{name: c version: 2} due to error: NOT_FOUND: no model here}, }"
+    )
+    assert find_outcome(["a"], views) == ""
+    assert find_outcome([], views) == ""
