@@ -32,7 +32,7 @@ def write_warmup(version_dir: str | os.PathLike[str], requests: Iterable[Inputs 
     A request is the inputs of `serving_default` by name, or a pair of a signature's name and its inputs: arrays, nested
     lists or scalars, which are turned into the signature's element types as in `Model.predict`. A file that is there
     already is replaced. Raises InvalidArgument or FailedPrecondition, telling which request it is, for one that does
-    not fit its signature, and writes nothing then.
+    not fit its signature, and OSError where the directory cannot be written; nothing is written then.
     """
     signatures = _read_signatures(Path(version_dir))
     records = [_encode(number, request, signatures) for number, request in enumerate(requests, 1)]

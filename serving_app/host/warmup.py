@@ -20,7 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from serving_app.core.errors import DataLoss, FailedPrecondition, InvalidArgument, RuntimeFailure, ServingError
+from serving_app.core.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    ResourceExhausted,
+    RuntimeFailure,
+    ServingError,
+)
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature, TensorSpec
 from serving_app.protocol.calls import Call, Reply
@@ -90,13 +97,13 @@ def _run_logged(
         where = f"(record {number} of {file}, in the warm-up of {servable})"
         raise RuntimeFailure(error.code, f"{error.message} {where}") from error
     if number > 1:
-        logger.info("%s is warm after %d logged requests", servable, number - 1)
+        logger.info("%s has answered the %d records of %s", servable, number - 1, file)
 
 
 def _read(file: Path) -> Iterator[bytes]:
     try:
         encoded = file.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise FailedPrecondition(f"{file} cannot be read ({error}); make it a readable file or remove it.") from error
@@ -116,7 +123,7 @@ def _calls(record: bytes, file: Path, signatures: Mapping[str, Signature]) -> tu
 
 def _excerpt(record: bytes) -> str:
     """The beginning of a record, readable on one line: TensorFlow Serving quotes all of it, be it megabytes."""
-    text = record[:100].decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+    text = record[:100].decode("latin-1").encode("unicode_escape").decode("ascii")
     return text if len(record) <= 100 else f"{text}... ({len(record)} bytes)"
 
 
@@ -146,7 +153,7 @@ def _run_made_up(
             try:
                 inputs = {alias: _blank(shapes[alias], spec) for alias, spec in needed.items()}
                 _run_often(Call(name, inputs, _sendable(signature)), iterations, run)
-                logger.info("%s is warm for signature %r with shapes %s", servable, name, shapes)
+                logger.info("%s has answered signature %r with shapes %s", servable, name, shapes)
             except ServingError as error:
                 logger.warning(
                     "%s: the request that was made up for signature %r with shapes %s failed, which may be the fault "
@@ -179,6 +186,9 @@ def _shape(spec: TensorSpec, batch_size: int) -> tuple[int, ...]:
 
 def _blank(shape: tuple[int, ...], spec: TensorSpec) -> Array:
     form = to_numpy(spec.dtype)
-    if form.kind == "O":
-        return np.full(shape, b"", form)
-    return np.zeros(shape, form)
+    try:
+        return np.full(shape, b"", form) if form.kind == "O" else np.zeros(shape, form)
+    except (MemoryError, ValueError) as error:  # ValueError: larger than any memory
+        raise ResourceExhausted(
+            f"an input of shape {shape} cannot be made ({error}); set a smaller batch size"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import ray
 
-from serving_app import connect
+from serving_app import connect, write_warmup
 from serving_app.client.connection import Connection
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
 from serving_app.core.routing import VersionStatus
@@ -34,8 +35,11 @@ RIGHT = [2, 1, 2, 1, 2]
 
 
 @pytest.fixture(scope="module")
-def app(door_port: int, zoo: Zoo) -> Iterator[Serving]:
-    """Several models, one of them with two versions and labels."""
+def app(door_port: int, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Several models, one of them with two versions and labels, and one with a warm-up."""
+    warm = tmp_path_factory.mktemp("warm")
+    shutil.copytree(zoo.path("counter"), warm / "1")
+    write_warmup(warm / "1", [{"x": 100.0}])
     with serving("requests", door_port) as app:
         app.deploy({
             "half_plus_two": {
@@ -44,12 +48,13 @@ def app(door_port: int, zoo: Zoo) -> Iterator[Serving]:
                 "labels": {"stable": 1, "canary": 2},
             },
             "dtypes": zoo.base("dtypes"),
+            "warm": {"base_path": str(warm), "warmup": {"iterations": 2}},
             "parser": {
                 "base_path": zoo.base("parser"),
                 "batching": {"max_batch_size": 32, "batch_timeout_micros": 20_000},
             },
         })
-        for model, version in (("half_plus_two", 1), ("half_plus_two", 2), ("dtypes", 1), ("parser", 1)):
+        for model, version in (("half_plus_two", 1), ("half_plus_two", 2), ("dtypes", 1), ("parser", 1), ("warm", 1)):
             app.wait_for_version(model, version)
         yield app
 
@@ -126,7 +131,7 @@ def test_handle(connection: Connection) -> None:
 JOB = """
 import asyncio, json, sys
 import ray
-from serving_app import connect
+from serving_app import connect, write_warmup
 
 app, address, question = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 model = connect(app, address=address).model("half_plus_two", label="stable")
@@ -278,3 +283,8 @@ def test_who_holds_tensorflow(app: Serving) -> None:
 def maps_of(pid: int) -> str:
     """The files that a process has mapped."""
     return Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_a_version_is_warm_when_it_takes_requests(connection: Connection) -> None:
+    """The first request to a model that adds up its inputs finds there what its warm-up has put in, twice 100."""
+    assert connection.model("warm").predict(x=1.0)["total"] == 201.0

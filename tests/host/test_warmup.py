@@ -78,8 +78,11 @@ def test_logged_requests_are_run_in_order(tmp_path: Path, warmup: Warmup, runs: 
 
 
 def test_no_requests_are_fine(tmp_path: Path) -> None:
-    """A version without a warm-up file, or with an empty one, is loaded as it is."""
+    """A version without a warm-up file or a place for it, or with an empty one, is loaded as it is."""
     assert load(tmp_path).runs == []
+    (tmp_path / "assets.extra").write_text("not a directory")
+    assert load(tmp_path).runs == []
+    (tmp_path / "assets.extra").unlink()
     write(tmp_path)
     assert load(tmp_path).runs == []
 
@@ -126,7 +129,7 @@ SUFFIX = ". Please verify your warmup data is in TFRecord format."
         (
             [predict(1), b"\xff\n" * 60],
             Code.INVALID_ARGUMENT,
-            "Failed to parse warmup record: " + r"\\xff\n" * 50 + "... (120 bytes) from {file}", 2,
+            "Failed to parse warmup record: " + r"\xff\n" * 50 + "... (120 bytes) from {file}", 2,
         ),
         (
             [prediction_log_pb2.PredictionLog(session_run_log=prediction_log_pb2.SessionRunLog())],
@@ -349,6 +352,17 @@ def test_a_made_up_request_that_fails_is_only_logged(zoo: Zoo, caplog: pytest.Lo
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "m@3: the request that was made up for signature 'square' with shapes {'x': (1,)} failed" in warning
     assert "no_such_operation" in warning
+
+
+@pytest.mark.parametrize("size", [10**13, 10**25])
+@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.STRING])
+def test_a_made_up_request_may_be_too_large(
+    tmp_path: Path, size: int, dtype: DType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch size that no memory has room for is a warning like any other."""
+    assert made_up({"s": make_signature({"x": TensorSpec("x:0", dtype, (-1,))}, {"y": VECTOR})}, tmp_path, size) == []
+    (warning,) = [record.message for record in caplog.records]
+    assert "set a smaller batch size" in warning
 
 
 # --- with batching ---------------------------------------------------------------------------------------------------
