@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -54,6 +55,9 @@ def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tup
     options = dict(storage_options or {})
     with translated_errors(url):
         _require_package(url)
+        # gcsfs logs a stack for each error that it raises, at every poll; ours say the same to those who need it.
+        if (chatty := logging.getLogger("gcsfs")).level == logging.NOTSET:
+            chatty.setLevel(logging.CRITICAL)
         filesystem, path = _open_gcs_elsewhere(url, options) or url_to_fs(url, **options)
         return filesystem, path.rstrip("/") or path
 

@@ -20,6 +20,8 @@ class Proxy:
         self.read: dict[str, int] = {}
         self.before: Callable[[str], None] = lambda name: None
         """Called before a request is passed on; what it raises breaks the connection."""
+        self.instead: Callable[[str], tuple[int, bytes] | None] = lambda path: None
+        """The status and body of an answer to a path with its query that is not to be passed on; None passes it on."""
         self.cut: Callable[[str, bytes], bytes] = lambda name, body: body
         """What is sent of the body of an answer whose headers promise all of it."""
         self.lock = threading.Lock()
@@ -44,6 +46,9 @@ def proxy_to(endpoint: str) -> Iterator[Proxy]:
             except ConnectionError:
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if (answered := proxy.instead(self.path)) is not None:
+                self.answer(*answered)
+                return
             onward = HTTPConnection(proxy.target)
             onward.request(self.command, self.path, body, dict(self.headers))
             answer = onward.getresponse()
@@ -60,6 +65,15 @@ def proxy_to(endpoint: str) -> Iterator[Proxy]:
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(sent)
+
+        def answer(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json" if content.startswith(b"{") else "application/xml")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         do_GET = do_HEAD = do_PUT = do_POST = pass_on
 
