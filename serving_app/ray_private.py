@@ -9,11 +9,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import serve
-from ray.serve.handle import DeploymentHandle
+
+if TYPE_CHECKING:  # half of what importing Ray takes, and commands that only look for a cluster need none of it
+    from ray import serve
+    from ray.serve.handle import DeploymentHandle
 
 INLINE_LIMIT_BYTES = 1 << 20
 """Up to here a call travels inside the request (gRPC between replicas); above it by reference through the object
@@ -69,6 +71,8 @@ def find_cluster(address: str | None) -> str | None:
 
 def blocking_handle(app: str) -> DeploymentHandle[Any]:
     """A handle to an application's ingress deployment that works from any thread. Relies on `_init`."""
+    from ray import serve
+
     handle = serve.get_app_handle(app)
     if not handle.is_initialized:
         handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]  # Ray leaves it untyped
@@ -81,6 +85,8 @@ async def open_handle(app: str) -> DeploymentHandle[Any]:
     No request crosses a thread on its way out. Must be called, and the handle used, on one running loop. Relies on
     `_init`.
     """
+    from ray import serve
+
     # Looking an application up asks Serve's controller and blocks, which no loop may.
     handle = await asyncio.to_thread(serve.get_app_handle, app)
     if not handle.is_initialized:
@@ -156,6 +162,7 @@ def deploy(targets: Sequence[serve.RunTarget]) -> None:
     `serve.run_many` starts Serve if there is none, which would bring back what a user has just shut down. Relies on
     the global client.
     """
+    from ray import serve
     from ray.serve.context import _get_global_client
 
     _get_global_client(raise_if_no_controller_running=True)
@@ -166,6 +173,8 @@ def deploy(targets: Sequence[serve.RunTarget]) -> None:
 
 def delete_app(app: str) -> None:
     """Order the removal of an application without waiting. Relies on the `_blocking` argument."""
+    from ray import serve
+
     serve.delete(app, _blocking=False)
 
 
@@ -176,8 +185,10 @@ def cluster_identity() -> str:
 
 
 def versioned(deployment: serve.Deployment, version: str) -> serve.Deployment:
-    """The deployment under a version of its code. Deployed again under the same one, replicas that run go on running, and
-    only their number and limits follow what changed. Relies on the option that Serve no longer promises.
+    """The deployment under a version of its code.
+
+    Deployed again under the same one, replicas that run go on running, and only their number and limits follow what
+    changed. Relies on the option, which Serve no longer promises.
     """
     return deployment.options(version=version, _internal=True)
 

@@ -47,12 +47,15 @@ async def _watch(control: Control, as_json: bool) -> None:
     told = ""
     async for _ in asking.changes(control):
         view = await control.view()
-        text = dump(app_document(view), in_one_line=True) if as_json else page(view, time.time())
+        if as_json:
+            news = text = dump(app_document(view), in_one_line=True)
+        else:
+            news, text = page(view, 0.0), page(view, time.time())  # that time goes by is no news
         if sys.stdout.isatty() and not as_json:
             print(_CLEAR + text, flush=True)
-        elif text != told:
+        elif news != told:
             print(text if as_json else f"{text}\n", flush=True)
-        told = text
+        told = news
 
 
 def page(view: AppView, now: float) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from serving_app.cli.asking import use_token
 from serving_app.client.control import Control, Unreachable
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import FailedPrecondition, ServingError
@@ -26,6 +27,8 @@ from serving_app.core.states import PublicState, State, public_state
 from serving_app.core.views import AppView, ModelView, VersionView
 
 _FIRST_STATUS_S = 60.0
+_UPLOADED_S = 10.0
+"""How long versions that are being written may hold up the announcement: such as only have to rest come sooner."""
 _GONE_S = 60.0
 
 _PACE_S = 0.1
@@ -125,6 +128,8 @@ def _say(line: str) -> None:
 
 def _join_or_start_ray(address: str | None) -> bool:
     """Whether a Ray of our own was started."""
+    if address != "local":
+        use_token(address)
     import ray
 
     from serving_app import ray_private
@@ -249,7 +254,8 @@ def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: An
             continue  # the controller is slow, or about to go; the gateway serves on
         for line in reporter.news(view, time.monotonic()):
             _say(line)
-        if not announced and (is_settled(config, view) or time.monotonic() - started > _FIRST_STATUS_S):
+        took_s = time.monotonic() - started
+        if not announced and (is_settled(config, view, took_s > _UPLOADED_S) or took_s > _FIRST_STATUS_S):
             announced = True
             addresses: Mapping[str, str] = next(iter(view.gateways.values()), {})
             announce(addresses)
@@ -315,15 +321,20 @@ def obstacles(model: ModelView, base_path: str | None = None) -> Iterator[str]:
         yield f"version {number} waits: {lacks}"
 
 
-def is_settled(config: ServingConfig, view: AppView) -> bool:
-    """Whether each model has a version that answers, or one that failed, or none that could be loaded now."""
+def is_settled(config: ServingConfig, view: AppView, is_late: bool = False) -> bool:
+    """Whether each model has a version that answers, or one that failed, or none that could be loaded now.
+
+    A model all of whose versions are still being written is waited for until it `is_late`.
+    """
     names = {model.name for model in config.models} | {model.name for model in view.models.values() if model.configured}
-    return all(name in view.models and _has_had_its_chance(view.models[name]) for name in names)
+    return all(name in view.models and _has_had_its_chance(view.models[name], is_late) for name in names)
 
 
-def _has_had_its_chance(model: ModelView) -> bool:
+def _has_had_its_chance(model: ModelView, is_late: bool) -> bool:
     settled = (PublicState.AVAILABLE, PublicState.END)
-    return any(public_state(version.state) in settled for version in model.versions) or any(obstacles(model))
+    if any(public_state(version.state) in settled for version in model.versions):
+        return True
+    return any(obstacles(model)) and (is_late or not model.waiting)
 
 
 def _announce(addresses: Mapping[str, str]) -> None:

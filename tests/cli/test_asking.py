@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from serving_app.cli import main
+from serving_app.cli import asking, main
 from serving_app.config import load_yaml
+from serving_app.core.states import State
 from serving_app.core.views import AppView
-from tests.cli.views import BUSY, GONE, LOST, app, model, serve, version
+from tests.cli.views import BUSY, GONE, LOST, NOW, app, model, serve, version
 
-FINE = app(model("m", version(2), labels={"stable": 2}))
+FINE = app(model("m", version(3, State.LOADING), version(2), labels={"stable": 2}))
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +28,7 @@ def here() -> Iterator[None]:
     """A terminal of 100 columns in Greenwich."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "100")
+        patch.setenv("RAY_AUTH_MODE", "token")  # said, so that no command says it for the tests that follow
         patch.setenv("TZ", "UTC")
         time.tzset()
         yield
@@ -238,9 +242,13 @@ def test_history(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 def test_watching_prints_at_every_change(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nothing is redrawn, each state is printed once, for programs in one line each."""
-    serve(monkeypatch, FINE)
-    assert said(capsys, "status", "--watch").startswith("default: 1 of 1 models answer\n")
+    """Where nothing is redrawn, each state is printed once, however old it gets; for programs in one line each."""
+    serve(monkeypatch, FINE).changes = 3
+    ticks = itertools.count(NOW)
+    monkeypatch.setattr("time.time", lambda: next(ticks))
+    shown = said(capsys, "status", "--watch")
+    assert shown.startswith("default: 1 of 1 models answer\n")
+    assert shown.count("default: ") == 1
     serve(monkeypatch, FINE)
     (line,) = said(capsys, "status", "--watch", "--json").splitlines()
     assert json.loads(line)["healthy"] is True
@@ -359,3 +367,30 @@ def test_a_configuration_is_converted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (converted.name, converted.batching.max_batch_size) == ("m", 8)
     assert main(["config", "convert", models, "-o", str(tmp_path / "no" / "out.yaml")]) == 1
     assert "out.yaml cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "said_before", "has_token", "then"),
+    [
+        ("127.0.0.1:1", None, True, "token"),
+        ("127.0.0.1:1", "disabled", True, "disabled"),
+        ("127.0.0.1:1", None, False, None),
+        (None, None, True, None),
+    ],
+)
+def test_the_token_is_shown_where_ray_would_not_think_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str | None, said_before: str | None, has_token: bool,
+    then: str | None,
+) -> None:
+    """With an address and a token, and nothing said about it, Ray is told to use the token; else it is left alone."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if said_before is not None:
+        monkeypatch.setenv("RAY_AUTH_MODE", said_before)
+    if has_token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("secret")
+    asking.use_token(address)
+    assert os.environ.get("RAY_AUTH_MODE") == then

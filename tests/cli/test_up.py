@@ -157,7 +157,7 @@ def test_progress_is_told_now_and_then() -> None:
         pytest.param(
             app(model("m", waiting={3: "no saved_model.pb yet"})),
             ["  m: version 3 waits: no saved_model.pb yet"],
-            True,
+            False,
             id="still being written",
         ),
         pytest.param(
@@ -190,6 +190,13 @@ def test_what_no_state_tells_is_told_once(seen: AppView, said: list[str], is_set
     assert reporter.news(seen, 0.0) == said
     assert reporter.news(seen, 0.0) == []
     assert is_settled(CONFIG, seen) is is_settled_then
+
+
+def test_an_upload_holds_up_the_announcement_only_for_a_while() -> None:
+    """A model of which nothing is finished yet is waited for at first, and then counts as settled."""
+    view = app(model("m", waiting={3: "no saved_model.pb yet"}))
+    assert not is_settled(CONFIG, view)
+    assert is_settled(CONFIG, view, is_late=True)
 
 
 @pytest.mark.parametrize(

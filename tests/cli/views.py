@@ -63,6 +63,7 @@ class Controller:
         self.labels: list[tuple[Any, ...]] = []
         self.happenings = [Happening(NOW, "m", 2, "loaded"), Happening(NOW, "m", None, "listed")]
         self.changed = 0
+        self.changes = 1
 
     async def view(self) -> AppView:
         return self.seen
@@ -92,9 +93,9 @@ class Controller:
         return tuple(found[-limit:])
 
     async def wait_for_change(self, seen: int, timeout_s: float) -> int:
-        """Once, then Ctrl-C."""
+        """So many times, then Ctrl-C."""
         self.changed += 1
-        if self.changed > 1:
+        if self.changed > self.changes:
             raise KeyboardInterrupt
         return self.changed
 
