@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench_controller_kill import MOMENTS, Loads
 from serving_app.core.states import PublicState
 from tests.cluster.asking import Load, ask_everywhere, steadily
 from tests.cluster.serving import Serving, add_version, kill, serving
@@ -96,3 +97,13 @@ def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder:
     wait_for("version 1 to be gone", lambda: app.apps() == {app.name, f"{app.name}:{MODEL}@2"})
     wait_for("two replicas", lambda: len(app.replicas(MODEL, 2)) == 2)
     load.assert_nothing_failed()
+
+
+def test_controller_dies_during_many_loads(door_port: int, tmp_path: Path) -> None:
+    """Of loads that are at different points when the controller dies each ends ready, none is begun twice, and no
+    request to the versions that were ready fails."""
+    loads = Loads("many_loads", tmp_path, at_once=5)
+    with loads.deployed():
+        outcome = loads.round(MOMENTS["half have begun"])
+    assert not outcome.faults
+    assert outcome.answers > 0
