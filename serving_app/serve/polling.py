@@ -1,8 +1,8 @@
 """Polls of model stores: each model on its own, paced, spread, and told only when there is news.
 
-A store that is slow or hangs delays no other model's polls (serving_app.serve.lanes), and a model never has two polls
-under way. A poll that takes longer than `poll_timeout_s` counts as failed; it is left to itself, and the next one
-waits until it came back.
+A store that is slow or hangs delays no other model's polls (serving_app.serve.lanes). A model never has two polls under
+way, unless its settings change while one is stuck. A poll that takes longer than `poll_timeout_s` counts as failed; it
+is left to itself, and the next one waits until it came back.
 
 A model that is new is looked at at once, or, when there are many, a few milliseconds after the one before. After that
 each model has a random place of its own in the interval. Failures make the pauses longer, though not by much: a
@@ -96,6 +96,7 @@ class Polling:
             self._watches[name] = watch = _Watch(wanted[name], known[name].finished if name in known else {})
             delay = random.uniform(0, _SPREAD_S * (len(new) - 1))
             watch.task = asyncio.get_running_loop().create_task(self._poll(watch, delay))
+            watch.task.add_done_callback(_report_failure)
 
     def stop(self) -> None:
         """Poll nothing any more. Returns at once, also when polls are stuck."""
@@ -172,6 +173,12 @@ def _watched(config: ServingConfig, model: ModelConfig) -> _Watched:
         interval_s=config.poll_interval_s if model.poll_interval_s is None else model.poll_interval_s,
         timeout_s=config.poll_timeout_s,
     )
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """A fault of ours, since a store's faults are caught: raised here, it is in the log at once."""
+    if not task.cancelled():
+        task.result()
 
 
 def _find_pause(interval_s: float, failures: int) -> float:

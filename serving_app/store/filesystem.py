@@ -53,6 +53,9 @@ _PACKAGES = {
 def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tuple[AbstractFileSystem, str]:
     """The file system of a path or URI, and the path on it, without a trailing slash."""
     options = dict(storage_options or {})
+    if get_protocol(url) in _PACKAGES and "::" not in url:
+        # What is asked for here is what is there now; and their drivers keep each listing for as long as they live.
+        options.setdefault("use_listings_cache", False)
     with translated_errors(url):
         _require_package(url)
         # gcsfs logs a stack for each error that it raises, at every poll; ours say the same to those who need it.

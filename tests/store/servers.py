@@ -29,7 +29,7 @@ class ObjectStore:
     endpoint: str
     options: Mapping[str, Any]
     filesystem: AbstractFileSystem
-    """The tests' own way to it, which shares no cache with the code under test."""
+    """The tests' own way to it, which keeps no listings."""
 
     def new_bucket(self) -> str:
         """The URI of an empty bucket that nobody else uses."""

@@ -195,6 +195,16 @@ def test_long_listings_come_in_pages(troubled: Troubled, monkeypatch: pytest.Mon
     assert ModelSource("m", troubled.store.url, options=troubled.options, settle_s=0).poll().sizes == {29: 2 + 190}
 
 
+def test_listings_are_not_kept(troubled: Troubled) -> None:
+    """However many versions come and go, nothing of their listings stays in memory."""
+    source = troubled.source()
+    for version in (2, 3):
+        troubled.store.write(f"{version}/saved_model.pb", b"\x12\x00")
+        assert version in source.poll().versions
+    filesystem, _ = open_path(troubled.store.url, troubled.options)
+    assert not list(filesystem.dircache)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_web_servers_are_refused(scheme: str) -> None:
     """A web server has no listings: it is refused before anybody asks it."""
