@@ -119,15 +119,11 @@ def _compare(
     before, after = values
     if before == after:
         return
-    if isinstance(before, dict) and isinstance(after, dict) and setting != "version_policy":
+    # A mapping that is shown as *** is hidden with all its keys.
+    if setting != "version_policy" and all(isinstance(value, dict) for value in (*values, *shown)):
         for key in [*before, *(key for key in after if key not in before)]:
-            yield from _compare(
-                model,
-                f"{setting}.{key}",
-                (before.get(key, _ABSENT), after.get(key, _ABSENT)),
-                (_inside(shown[0], key), _inside(shown[1], key)),
-                effect,
-            )
+            inner = f"{setting}.{_text(key)}"
+            yield from _compare(model, inner, _at(values, key), _at(shown, key), effect)
         return
     kind: Literal["add", "remove", "change"] = "change"
     if isinstance(before, _Absent):
@@ -137,15 +133,16 @@ def _compare(
     yield Change(model, kind, setting, _text(shown[0]), _text(shown[1]), effect)
 
 
-def _inside(shown: Any, key: str) -> Any:
-    """A value inside of one that is shown; a mapping that is hidden as a whole hides what is in it."""
-    return shown.get(key, _ABSENT) if isinstance(shown, dict) else shown
+def _at(mappings: tuple[Any, Any], key: str) -> tuple[Any, Any]:
+    return mappings[0].get(key, _ABSENT), mappings[1].get(key, _ABSENT)
 
 
 def _text(value: Any) -> str:
+    """The value on one line; empty for one that is absent."""
     if isinstance(value, _Absent):
         return ""
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    is_plain = isinstance(value, str) and value != "" and value.isprintable()
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -32,16 +32,15 @@ def write_proto_text(message: Any) -> str:
 
 def _opening(file: str | None) -> str:
     # TensorFlow Serving's sentence (model_servers/server.cc, ParseProtoTextFile)
-    return f"Invalid protobuf file: '{file}', " if file else "Invalid protobuf text, "
+    return f"Invalid protobuf file: '{file}'" if file else "Invalid protobuf text"
 
 
 def _place(error: text_format.ParseError) -> str:
-    line, column = error.GetLine(), error.GetColumn()
-    return "at its end" if line is None else f"line {line}, column {column or 1}"
+    """Where the error is, for those that the parser has a place of."""
+    line = error.GetLine()
+    return "" if line is None else f", line {line}, column {error.GetColumn() or 1}"
 
 
 def _reason(error: text_format.ParseError) -> str:
     """What the parser says, without the place that it puts in front."""
-    text = str(error)
-    prefix = f"{error.GetLine()}:{error.GetColumn()} : "
-    return text.removeprefix(prefix).strip()
+    return str(error).removeprefix(f"{error.GetLine()}:{error.GetColumn()} : ").strip()

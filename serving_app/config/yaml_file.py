@@ -34,6 +34,18 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _ExactDumper(yaml.SafeDumper):
+    """Texts with breaks, controls and the like in double quotes, with escapes; YAML's own choice reads back as another
+    text where Unicode's line breaks are concerned."""
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_ExactDumper.add_representer(str, _write_text)
+
+
 def load_yaml(path: str | Path) -> ServingConfig:
     """The configuration, to be deployed, in the file at `path`."""
     return check_deployed(parse_yaml(read_file(path), str(path)), str(path))
@@ -65,6 +77,6 @@ def to_yaml(config: ServingConfig, secrets: bool = False, *, defaults: bool = Tr
     Secrets are shown only if asked for. Without `defaults`, settings that have their default are left out.
     """
     config = config if secrets else redact(config)
-    return yaml.safe_dump(
-        config.model_dump(mode="json", exclude_defaults=not defaults), sort_keys=False, allow_unicode=True
-    )
+    data = config.model_dump(mode="json", exclude_defaults=not defaults)
+    # The dumper writes plain types only, as yaml.safe_dump does.
+    return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False, allow_unicode=True)

@@ -221,7 +221,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_JSON)
 def test_never_fails_in_another_way(data: Any) -> None:
     """Whatever is written, the answer is a configuration or a ConfigError, from every reader."""

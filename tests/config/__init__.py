@@ -1,0 +1,1 @@
+"""Tests of the configuration: what is read, what is refused, what an edit would change."""
