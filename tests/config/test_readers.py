@@ -173,6 +173,37 @@ def test_ports(text: str, port: int | None) -> None:
             {"models": {"m": "/m"}, "gateway": {"replicas": 2, "rest_port": 1}},
         ),
         (
+            {"model_config_file": "/f", "model_config_file_poll_wait_seconds": "-1"},
+            {"model_config_file": "/f", "model_config_file_poll_s": 0},
+        ),
+        (
+            {"max_num_load_retries": "2", "load_retry_interval_micros": "250000", "num_load_threads": "8"},
+            {"load": {"quick_retries": 2, "retry_base_s": 0.25, "retry_max_s": 0.25, "max_concurrent_loads": 8}},
+        ),
+        ({"load_retry_interval_micros": "-1"}, {"load": {"retry_base_s": 0.001, "retry_max_s": 0.001}}),
+        ({"num_load_threads": 0, "load": {"quick_retries": 2}}, {"load": {"quick_retries": 2}}),
+        (
+            {"allow_version_labels_for_unavailable_models": "true"},
+            {"allow_version_labels_for_unavailable_models": True},
+        ),
+        (
+            {"model_base_path": "/m", "enable_model_warmup": "false", "num_request_iterations_for_warmup": "0"},
+            {"models": [{"base_path": "/m", "warmup": {"enabled": False}}]},
+        ),
+        (
+            {"model_base_path": "/m", "warmup": "{synthetic: true}", "num_request_iterations_for_warmup": "3"},
+            {"models": [{"base_path": "/m", "warmup": {"synthetic": True, "iterations": 3}}]},
+        ),
+        (
+            {"model_base_path": "/m", "tensorflow_session_parallelism": "2", "per_process_gpu_memory_fraction": "0.0"},
+            {"models": [{"base_path": "/m", "session": {"intra_op_parallelism": 2, "inter_op_parallelism": 2}}]},
+        ),
+        (
+            {"model_base_path": "/m", "per_process_gpu_memory_fraction": "0.5", "enable_batching": "true"},
+            {"models": [{"base_path": "/m", "session": {"gpu_memory_fraction": 0.5}, "batching": {}}]},
+        ),
+        ({"model_base_path": "/m", "enable_batching": "false"}, {"models": {"default": "/m"}}),
+        (
             {"model_base_path": "/m", "gateway": "{replicas: 2}"},
             {"models": {"default": "/m"}, "gateway": {"replicas": 2}},
         ),
@@ -187,6 +218,15 @@ def test_arguments_may_be_everything() -> None:
     """The whole configuration passes through the arguments of the application unchanged."""
     deployable = EVERYTHING.model_copy(update={"model_config_file": None})
     assert from_args(deployable.model_dump(mode="json")) == deployable
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x85b", "a\u2028b", "\n a \n", "\ufeff", "\x00\x07", "'\"", "~", "1", " ", "é\U0001f600"]
+)
+def test_yaml_keeps_every_text(text: str) -> None:
+    """Whatever a label is called, it is called so after the way through YAML."""
+    config = parse({"models": {"m": {"base_path": "/m", "labels": {text: 1}}}})
+    assert parse_yaml(to_yaml(config)) == config
 
 
 def test_files(tmp_path: Path) -> None:
