@@ -21,6 +21,7 @@ from serving_app.config.plan import replace_models
 from serving_app.config.proto_text import parse_proto_text
 from serving_app.config.serving import ServingConfig
 from serving_app.protocol import messages
+from serving_app.protocol.batching_proto import batching_fields
 
 _NO_SETTING = "there is no such setting here"
 
@@ -68,14 +69,8 @@ def convert(
 
 def to_batching(parameters: Any, source: str) -> BatchingConfig:
     """The batching that a BatchingParameters message means."""
-    given: dict[str, Any] = {}
-    for field, value in parameters.ListFields():
-        if field.is_repeated:
-            given[field.name] = list(value)
-        else:
-            given[field.name] = value.value if _is_wrapper(field) else value
     try:
-        return BatchingConfig.model_validate(given)
+        return BatchingConfig.model_validate(batching_fields(parameters))
     except ValidationError as error:
         raise ConfigError(describe(error, BatchingConfig, source)) from error
 
