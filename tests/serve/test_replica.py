@@ -40,6 +40,7 @@ class Controller:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self.loaded: list[Mapping[str, Signature]] = []
+        self.progress: list[str] = []
         self.failed: list[tuple[Code, str]] = []
 
     async def assignment(self, app: str) -> Assignment:
@@ -51,6 +52,16 @@ class Controller:
 
     async def replica_failed(self, app: str, _ticket: str, code: Code, message: str) -> None:
         self.failed.append((code, message))
+
+
+class ControllerActor(Actor):
+    """The controller as an actor that may also be told something from a thread, as a load tells how far it is."""
+
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller)
+        self.replica_progress = SimpleNamespace(
+            remote=lambda _app, _ticket, progress: controller.progress.append(progress)
+        )
 
 
 class TakenDown:
@@ -78,7 +89,7 @@ class Stage:
         return controller
 
     async def _play(self, controller: Controller, scenario: Scenario) -> None:
-        self._monkeypatch.setattr("ray.get_actor", lambda name, namespace: Actor(controller))
+        self._monkeypatch.setattr("ray.get_actor", lambda name, namespace: ControllerActor(controller))
         vars(self._queue).update(self._settings, _queue=None)
         replica = ServableReplica.__new__(ServableReplica)
         try:
