@@ -21,6 +21,8 @@ class SharedFileSystem(DirFileSystem):
     """Writes down each piece that is read of a file, in `root/../read`."""
 
     protocol = "shared"
+    async_impl = False
+    """One read at a time, in order, so that a test knows what has been read at which moment."""
 
     def __init__(self, root: str, **_: object) -> None:
         super().__init__(path=root, fs=fsspec.filesystem("file"))
