@@ -80,7 +80,7 @@ from serving_app.core.news import (
 )
 from serving_app.core.policies import Load, Unload, next_step
 from serving_app.core.records import HOLDING_NOTHING, LOADED, ModelRecord, VersionRecord
-from serving_app.core.resources import NodeResources
+from serving_app.core.resources import NodeResources, find_largest
 from serving_app.core.retries import find_delay
 from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
@@ -159,7 +159,7 @@ class Manager:
         self._queue: dict[str, None] = {}  # models that want to load something, next first
         self._retired: dict[str, None] = {}  # models of which only ended versions are left, oldest first
         self._wakeups: dict[str, float] = {}  # when the next retry of a model is due
-        self._nodes: tuple[NodeResources, ...] | None = None  # None: not told yet
+        self._largest_nodes: tuple[NodeResources, ...] | None = None  # None: not told yet
         self._orders: list[Action] = []  # not handed out yet
         self._happenings: list[Happening] = []  # likewise
         self._last_order = 0
@@ -224,8 +224,9 @@ class Manager:
             case ListingFailed():
                 self._take_listing_failure(event, now)
             case NodesSeen():
-                if self._nodes != event.nodes:
-                    self._nodes = event.nodes
+                largest = find_largest(event.nodes)
+                if self._largest_nodes != largest:
+                    self._largest_nodes = largest
                     self._mark(self._models)
             case LoadProgressed():
                 version = self._find(event.servable, event.order)
@@ -474,7 +475,8 @@ class Manager:
 
     def _weigh(self, model: ModelRecord, version: VersionRecord, now: float) -> None:
         """Set a version aside that fits on no node, and take it back when it does."""
-        misfit = None if self._nodes is None else model.find_misfit(version.servable.version, self._nodes)
+        nodes = self._largest_nodes
+        misfit = None if nodes is None else model.find_misfit(version.servable.version, nodes)
         if misfit is None:
             if version.state is State.UNFIT:
                 self._move(version, Cause.ADMIT, now)

@@ -6,7 +6,7 @@ Only the manager changes these records; nothing here has an effect on anything e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from serving_app.core.errors import Code
@@ -58,13 +58,10 @@ class VersionRecord:
 
     def note_files(self, path: str, size: int | None) -> bool:
         """Note where the files are and how large, while nothing is loaded; say whether they are others than before."""
-        if self.path not in (None, path):
-            self.path, self.size = path, size
-            return True
-        differs = size is not None and self.size not in (None, size)
-        self.path = path
-        self.size = self.size if size is None else size
-        return differs
+        has_moved = self.path not in (None, path)
+        has_changed = None not in (self.size, size) and self.size != size
+        self.path, self.size = path, size
+        return has_moved or has_changed
 
 
 @dataclass(slots=True)
@@ -131,8 +128,8 @@ class ModelRecord:
         """The bytes of a version's files, as far as they are known."""
         return self.listing.sizes.get(number) if self.listing else None
 
-    def find_misfit(self, number: int, nodes: Iterable[NodeResources]) -> Failure | None:
-        """Why none of these nodes could ever hold a replica of a version; None if one could."""
+    def find_misfit(self, number: int, largest: Sequence[NodeResources]) -> Failure | None:
+        """Why no node, of which these are the largest, could ever hold a replica of a version; None if one could."""
         if self.intent is None:
             return None
         demand = self.intent.demand
@@ -141,7 +138,7 @@ class ModelRecord:
         if demand.memory is None and size is not None:
             demand = replace(demand, memory=int(size * self.intent.memory_factor))
             estimate = f" Its memory is estimated as {self.intent.memory_factor:g} times the size of its files."
-        misfit = find_misfit(demand, nodes)
+        misfit = find_misfit(demand, largest)
         if misfit is None:
             return None
         # The text up to the colon is TensorFlow Serving's (basic_manager.cc).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -30,24 +30,31 @@ class NodeResources:
         return _describe(self.cpus, self.gpus, self.memory)
 
 
-def find_misfit(demand: Demand, nodes: Iterable[NodeResources]) -> str | None:
-    """Why no node could ever hold this, in words; None if one could."""
-    known = list(nodes)
-    if any(_fits(demand, node) for node in known):
+def find_largest(nodes: Iterable[NodeResources]) -> tuple[NodeResources, ...]:
+    """The nodes that no other one equals or exceeds in everything, as far as it matters what fits at all.
+
+    However many nodes there are, these are few; and they stay the same when a node comes that is like the others.
+    """
+    largest: list[NodeResources] = []
+    # Downwards, so that whatever exceeds a node comes before it.
+    for node in sorted(nodes, key=lambda node: (node.gpus, node.memory, node.cpus), reverse=True):
+        if not any(_fits(Demand(node.cpus, node.gpus, node.memory), other) for other in largest):
+            largest.append(node)
+    return tuple(largest)
+
+
+def find_misfit(demand: Demand, largest: Sequence[NodeResources]) -> str | None:
+    """Why no node could ever hold this, in words; None if one could. `largest` is what `find_largest` found."""
+    if any(_fits(demand, node) for node in largest):
         return None
-    if not known:
+    if not largest:
         return f"a replica needs {demand}, and there are no nodes"
-    largest = "; ".join(map(str, _largest(known)))
-    return f"a replica needs {demand}, and no node has that in all; the largest have: {largest}"
+    shown = "; ".join(map(str, largest[:3]))
+    return f"a replica needs {demand}, and no node has that in all; the largest have: {shown}"
 
 
 def _fits(demand: Demand, node: NodeResources) -> bool:
     return demand.cpus <= node.cpus and demand.gpus <= node.gpus and (demand.memory or 0) <= node.memory
-
-
-def _largest(nodes: list[NodeResources]) -> list[NodeResources]:
-    ordered = sorted(set(nodes), key=lambda node: (node.gpus, node.memory, node.cpus), reverse=True)
-    return ordered[:3]
 
 
 def _describe(cpus: float, gpus: float, memory: int | None) -> str:

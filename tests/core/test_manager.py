@@ -512,12 +512,14 @@ def test_size_stays_known_while_the_version_stays():
         assert scene.version("m@1").size == size
 
 
-def test_adopted_version_keeps_its_path():
-    """What was adopted is known to be where it was, so a failure of it waits for its retry as any other."""
+@pytest.mark.parametrize("path", ["/models/m/1", None])
+def test_adopted_version_keeps_its_path(path):
+    """What was adopted is known to be where it was, so a failure of it waits for its retry as any other; so it does
+    when nobody knows."""
     scene = Scene()
     which = ServableId("m", 1)
-    scene.tell(ConfigApplied((M,)), LoadAdopted(which, "/models/m/1"), Tick())
-    assert scene.version("m@1").path == "/models/m/1"
+    scene.tell(ConfigApplied((M,)), LoadAdopted(which, path), Tick())
+    assert scene.version("m@1").path == path
     scene.list("m", 1)
     scene.failed("m@1")
     assert scene.gone("m@1") == []
@@ -529,10 +531,10 @@ def test_progress():
     scene = Scene(M)
     scene.list("m", 1)
     which = ServableId("m", 1)
-    for order, seen in [(None, "first"), (1, "second"), (0, "second"), (2, "second")]:
-        assert scene.tell(LoadProgressed(which, "first" if order is None else "second", order)) == []
+    for order, seen in [(None, "from None"), (1, "from 1"), (0, "from 1"), (2, "from 1")]:
+        assert scene.tell(LoadProgressed(which, f"from {order}", order)) == []
         assert scene.version("m@1").progress == seen
-    assert str(scene.version("m@1")) == "m@1 loading since 0.000, second"
+    assert str(scene.version("m@1")) == "m@1 loading since 0.000, from 1"
     scene.loaded("m@1")
     scene.tell(LoadProgressed(which, "late"), LoadProgressed(ServableId("none", 1), "of a stranger"))
     assert scene.version("m@1").progress is None

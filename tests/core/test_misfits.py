@@ -130,6 +130,17 @@ def test_failed_version_that_fits_no_more():
     assert scene.tell(NodesSeen((SMALL,))) == ["routes", "load m@1 again"]
 
 
+def test_files_that_change_meanwhile():
+    """A version that failed before it did not fit any more starts over when its files have changed."""
+    scene = misfit_scene(M)
+    scene.list("m", 1)
+    scene.failed("m@1")
+    scene.gone("m@1")
+    scene.tell(NodesSeen(()))
+    scene.list("m", 1, root="repaired")
+    assert scene.tell(NodesSeen((SMALL,))) == ["routes", "load m@1"]
+
+
 def test_unwanted_misfit_ends():
     """A version that did not fit and is not wanted any more has ended, and the reason stays."""
     scene = misfit_scene(M)
