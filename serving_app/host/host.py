@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,12 @@ from serving_app.host.warmup import warm_up
 from serving_app.protocol.batching_proto import parse_batching
 from serving_app.protocol.calls import Call, Reply
 from serving_app.runtime.loader import Servable, loader_for
-from serving_app.store import Copy, Progress, fetch
+from serving_app.store import Copy, fetch
 
 logger = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]
+"""Told in words how far a load is, a few times a second at most."""
 
 BATCHING_FILE = "batching_params.pbtxt"
 """Where a version's own limits of batching lie, below its directory."""
@@ -42,23 +45,23 @@ class Host:
         self._held: dict[ServableId, tuple[Servable, Assignment, Copy]] = {}
         self._lock = threading.Lock()
 
-    def load(self, assignment: Assignment, progress: Progress | None = None) -> Mapping[str, Signature]:
+    def load(self, assignment: Assignment, tell: Tell = lambda _: None) -> Mapping[str, Signature]:
         """Fetch, load, warm up and hold a version; returns its signatures.
 
         Nobody can ask a version before it is warm. One that is held already is replaced once the new one is. Raises
-        a ServingError that says what is wrong. `progress` is told how far the copy of a remote version has come.
+        a ServingError that says what is wrong.
         """
         copy = fetch(
             assignment.path,
             assignment.cache_dir,
             assignment.storage_options,
             max_bytes=assignment.cache_max_bytes,
-            progress=progress,
+            progress=lambda done, total: tell(f"fetched {done / 1e6:.1f} of {total / 1e6:.1f} MB"),
         )
         try:
             if assignment.batching_from_version:
                 assignment = replace(assignment, batching=_read_batching(copy.path, assignment.batching))
-            servable = _load_and_warm_up(assignment, copy.path)
+            servable = _load_and_warm_up(assignment, copy.path, tell)
         except BaseException:
             copy.release()
             raise
@@ -101,11 +104,13 @@ class Host:
         return held
 
 
-def _load_and_warm_up(assignment: Assignment, path: str) -> Servable:
+def _load_and_warm_up(assignment: Assignment, path: str, tell: Tell) -> Servable:
+    tell("loading its files")
     servable = loader_for(assignment.platform).load(path, assignment.load)
     limits = assignment.batching
     run = partial(_run_alone, servable, limits)
     sizes = limits.allowed_batch_sizes if limits else ()
+    tell("warming up")
     try:
         warm_up(assignment.servable, path, servable.signatures, assignment.warmup, run, sizes)
     except BaseException:

@@ -179,12 +179,12 @@ class Controller:
     async def config_text(self, form: str = "yaml", secrets: bool = False) -> str:
         """The configuration in force, in our YAML (`yaml`), or its models in TensorFlow Serving's text form (`tfs`)."""
         await self._wait_until_restored()
-        config = self._edits.config
+        config = self._edits.config if secrets else redact(self._edits.config)
         if form == "tfs":
             return write_model_server_config(config)
         if form != "yaml":
             raise InvalidArgument(f"{form!r} is no form of a configuration; use yaml or tfs")
-        return to_yaml(config if secrets else redact(config))
+        return to_yaml(config, secrets=secrets)
 
     async def history(
         self, model: str | None = None, version: int | None = None, limit: int = 100
@@ -225,6 +225,7 @@ class Controller:
             ) from None
         if outcome:
             raise ServingError(outcome)
+        await self._followers.wait_until_held(self._manager.table.revision, _HELD_S)
 
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version; returns when every gateway routes by it."""

@@ -24,7 +24,7 @@ POLL_S = 5.0
 @dataclass
 class _Follower:
     last_seen: float
-    holds: int = 0
+    holds: int | None = None  # the revision of its table; None before it asks for one
     acknowledged: int = 0
     polls: int = 0
 
@@ -60,9 +60,8 @@ class Followers:
         self.acknowledge(name, acknowledged)
         follower = self._followers[name]
         follower.polls += 1
-        if have > follower.holds:
-            follower.holds = have
-            self._progress.set()
+        follower.holds = have
+        self._progress.set()
         try:
             async with asyncio.timeout(self._poll_s):
                 while self.table is None or self.table.revision <= have:
@@ -75,10 +74,10 @@ class Followers:
             follower.last_seen = self._clock()
 
     async def wait_until_held(self, revision: int, timeout_s: float) -> bool:
-        """Whether, within this time, everyone who follows has a table as new as this revision."""
+        """Whether, within this time, everyone who asks for tables has one as new as this revision."""
         try:
             async with asyncio.timeout(timeout_s):
-                while any(follower.holds < revision for follower in self._followers.values()):
+                while any(each.holds is not None and each.holds < revision for each in self._followers.values()):
                     self._progress.clear()
                     await self._progress.wait()
         except TimeoutError:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from serving_app.core.states import State
 from serving_app.core.views import ModelView, VersionView
 
-_FAILED = (State.CLEARING, State.FAILED)
+_FAILED = (State.CLEARING, State.FAILED, State.UNFIT)
 
 
 def find_outcome(models: Collection[str], views: Mapping[str, ModelView]) -> str | None:

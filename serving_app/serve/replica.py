@@ -57,7 +57,9 @@ class ServableReplica:
         self._assignment: Assignment = await actor.assignment.remote(app)
         started = time.monotonic()
         try:
-            self._signatures: Mapping[str, Signature] = await asyncio.to_thread(self._host.load, self._assignment)
+            self._signatures: Mapping[str, Signature] = await asyncio.to_thread(
+                self._host.load, self._assignment, partial(actor.replica_progress.remote, app, ticket)
+            )
         except Exception as error:
             failure = as_serving_error(error)
             await actor.replica_failed.remote(app, ticket, failure.code, failure.message)

@@ -51,6 +51,29 @@ def test_news_wakes_everyone_who_waits() -> None:
     asyncio.run(scenario())
 
 
+def test_one_can_wait_until_everyone_holds_a_table() -> None:
+    """Whoever asks for newer tables tells which one he holds; who never asked, or is gone, is not waited for."""
+
+    async def scenario() -> None:
+        followers = Watched(poll_s=PATIENCE_S).followers
+        followers.publish(RouteTable(2))
+        followers.acknowledge("never asks", 0)
+        assert await followers.wait_until_held(2, PATIENCE_S)
+        for name in "ab":
+            await followers.poll(name, 1, 0)
+        waiting = asyncio.create_task(followers.wait_until_held(2, PATIENCE_S))
+        polls = [asyncio.create_task(followers.poll("a", 2, 0))]
+        await turns()
+        assert not waiting.done()
+        followers.leave("b")
+        assert await waiting
+        assert not await followers.wait_until_held(3, 0.001)
+        for poll in polls:
+            poll.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_a_poll_without_news_ends_with_none() -> None:
     """When nothing newer comes the poll is answered all the same, also while there is no table at all."""
 

@@ -125,6 +125,31 @@ def test_the_clusters_store_keeps_bytes() -> None:
     assert takes(internal_kv._internal_kv_put, "key", "value", "overwrite", "namespace")
     assert takes(internal_kv._internal_kv_get, "key", "namespace")
     assert takes(internal_kv._internal_kv_del, "key", "namespace")
+    assert takes(internal_kv._internal_kv_list, "prefix", "namespace")
+
+
+def test_a_deployment_takes_a_version_of_its_code() -> None:
+    """Serve replaces replicas whose version of the code differs, and takes the version that it is told."""
+    assert takes(serve.Deployment.options, "version", "_internal")
+    assert "deployment._version or get_random_string()" in inspect.getsource(ServeControllerClient)
+
+
+def test_what_an_autoscaler_could_add_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that are there count, and kinds of nodes that could come; those that are dead or allowed no more do not."""
+    from ray._private.state import GlobalState, state
+    from ray.core.generated import autoscaler_pb2
+
+    assert takes(GlobalState.get_cluster_config)
+    config = autoscaler_pb2.ClusterConfig()
+    config.node_group_configs.add(resources={"CPU": 8, "GPU": 1}, max_count=4)
+    config.node_group_configs.add(resources={"CPU": 64}, max_count=0)
+    monkeypatch.setattr(ray, "nodes", lambda: [
+        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 1e9}}, {"Alive": False, "Resources": {"CPU": 4.0}},
+    ])
+    monkeypatch.setattr(state, "get_cluster_config", lambda: config)
+    assert ray_private.nodes() == [{"CPU": 2.0, "memory": 1e9}, {"CPU": 8, "GPU": 1}]
+    monkeypatch.setattr(state, "get_cluster_config", lambda: None)
+    assert len(ray_private.nodes()) == 1
 
 
 def test_private_parts_of_ray_are_used_in_one_place() -> None:

@@ -18,7 +18,7 @@ def model(name: str, *states: State, listed: bool = True) -> ModelView:
     versions = tuple(
         VersionView(
             ServableId(name, len(states) - index), state, 0.0, listed, None, None, 0,
-            FAILURE if state in (State.FAILED, State.CLEARING) else None, None,
+            FAILURE if state in (State.FAILED, State.CLEARING, State.UNFIT) else None, None,
         )
         for index, state in enumerate(states)
     )
@@ -37,6 +37,7 @@ def model(name: str, *states: State, listed: bool = True) -> ModelView:
         ((State.FAILED, State.READY), "failed"),
         ((State.CLEARING, State.LOADING), "failed"),
         ((State.READY, State.FAILED), ""),
+        ((State.UNFIT,), "failed"),
         ((State.ENDED,), None),
         ((State.ENDED, State.LOADING), None),
     ],
