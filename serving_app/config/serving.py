@@ -76,7 +76,8 @@ class ServingConfig(Settings):
     poll_interval_s: float = Field(
         default=1.0,
         ge=0,
-        description="Seconds between two looks for new versions under a base path; 0 looks only once.",
+        description="Seconds between two looks for new versions under a base path; 0 looks only until one look has "
+        "worked and found no version unfinished.",
     )
     poll_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that a look may take before it counts as failed."
