@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import math
 import os
 import re
 import signal
@@ -36,7 +35,7 @@ _PACE_S = 0.1
 _PATIENCE_S = 0.4
 """How long to wait for news: Ctrl-C has to wait as long."""
 _PROGRESS_S = 5.0
-"""Between two lines about one load."""
+"""Before the first line about how far a load is, and between two of them."""
 
 Announce = Callable[[Mapping[str, str]], None]
 """Called once, with the gateway's addresses by protocol, when every model has answered or failed for the first time."""
@@ -286,7 +285,7 @@ class Reporter:
         told, self._progress = self._progress, {}
         for version in versions:
             if version.progress:
-                before, at = told.get(version.servable, ("", -math.inf))
+                before, at = told.get(version.servable, ("", now))  # a quick load says nothing
                 if before != version.progress and now - at >= _PROGRESS_S:
                     before, at = version.progress, now
                     yield f"  {version.servable.name} version {version.servable.version}: {version.progress}"
