@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from benchmarks.soak.asking import Complain
-from benchmarks.soak.ledger import Ledger
+from benchmarks.soak.ledger import Instance, Ledger
 from benchmarks.soak.loader import files_of
 from benchmarks.soak.models import Model, Outage, Version
 from benchmarks.soak.store import Mood, Store
@@ -56,7 +56,7 @@ class Churn:
         *,
         set_label: Callable[[str, int], None],
         kill_controller: Callable[[], None],
-        answers: Callable[[Model], bool],
+        answers: Callable[[Model], int | None],
         complain: Complain,
     ) -> None:
         self.played: Counter[str] = Counter()
@@ -233,26 +233,30 @@ class Churn:
 
     def _kill_replica(self, model: Model) -> bool:
         """One replica of the version that answers. If it is the only one, requests may fail until there is another."""
-        steady = self._ledger.steady(model.name, _STEADY_S)
-        newest = [each for each in steady if each.servable == steady[-1].servable]
-        present = {version.number for version in model.present()}
-        if len(newest) < model.replicas or model.is_labelled or newest[0].servable.version not in present:
+        if model.is_labelled:
+            return False
+        version = self._answers(model)
+        held = [each for each in self._ledger.steady(model.name, _STEADY_S) if each.servable.version == version]
+        # What is not in the store any more cannot come back.
+        if len(held) < model.replicas or version not in {each.number for each in model.present()}:
             return False
         outage = model.begin_outage("its only replica was killed") if model.replicas == 1 else None
-        victim = self._rng.choice(newest)
+        victim = self._rng.choice(held)
         at = time.time()
         self._ledger.kill(victim)
         with contextlib.suppress(ProcessLookupError):  # it went by itself in this very moment
             os.kill(victim.pid, signal.SIGKILL)
-        self._in_background(model, "replica killed", lambda model: self._await_successor(model, at, outage))
+        self._in_background(model, "replica killed", lambda model: self._await_successor(model, victim, at, outage))
         return True
 
-    def _await_successor(self, model: Model, killed_at: float, outage: Outage | None) -> None:
-        """A replica that was killed has a successor: of its version, or of one that has taken over meanwhile."""
+    def _await_successor(self, model: Model, victim: Instance, killed_at: float, outage: Outage | None) -> None:
+        """A replica that was killed has a successor, unless another version has taken over meanwhile."""
         deadline = time.monotonic() + _BACK_AGAIN_S
         while not self._ledger.has_loaded_since(model.name, killed_at):
+            if self._answers(model) not in (None, victim.servable.version):
+                break
             if time.monotonic() > deadline:
-                self._complain(model.name, f"no replica came in {_BACK_AGAIN_S:.0f} s for the one that was killed")
+                self._complain(model.name, f"no replica came in {_BACK_AGAIN_S:.0f} s for one of {victim.servable}")
                 break
             time.sleep(0.2)
         if outage is not None:
@@ -260,7 +264,7 @@ class Churn:
 
     def _wait_until_it_answers(self, model: Model, outage: Outage) -> None:
         deadline = time.monotonic() + _BACK_AGAIN_S
-        while not self._answers(model):
+        while self._answers(model) is None:
             if time.monotonic() > deadline:
                 self._complain(model.name, f"no answer {_BACK_AGAIN_S:.0f} s after this: {outage.reason}")
                 break

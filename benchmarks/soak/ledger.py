@@ -26,10 +26,17 @@ class Instance:
 
 
 class Ledger:
-    """The entries so far. `follow` reads on; any thread may ask."""
+    """The entries so far. Each question reads on first; any thread may ask.
 
-    def __init__(self, path: Path) -> None:
+    Complains of loads without a reason, and of versions that were loaded before they were whole although no pause of
+    their upload was as long as `settle_s`.
+    """
+
+    def __init__(self, path: Path, models: Mapping[str, Model], settle_s: float, complain: Complain) -> None:
         self.path = path
+        self._models = models
+        self._settle_s = settle_s
+        self._complain = complain
         self.counts: Counter[str] = Counter()
         self._offset = 0
         self._begun: Counter[ServableId] = Counter()
@@ -38,27 +45,31 @@ class Ledger:
         self._instances: dict[tuple[ServableId, int], Instance] = {}
         self._lock = threading.Lock()
 
-    def follow(self, models: Mapping[str, Model], complain: Complain, settle_s: float) -> None:
-        """Read what is new, and complain of loads without a reason and of versions that were not whole."""
+    def follow(self) -> None:
+        """Read what is new."""
         with self._lock:
-            for entry, behind in read_ledger(self.path, self._offset):
-                self._offset = behind
-                self.counts[entry.what] += 1
-                model = models[entry.servable.name]
-                if entry.what == "begun":
-                    self._judge_begin(model, entry.servable, complain)
-                elif entry.what == "torn" and model.versions[entry.servable.version].longest_pause_s < settle_s:
-                    complain(model.name, f"{entry.servable} was loaded before its upload was finished")
-                self._take(entry)
+            self._read_on()
 
-    def _judge_begin(self, model: Model, servable: ServableId, complain: Complain) -> None:
+    def _read_on(self) -> None:
+        for entry, behind in read_ledger(self.path, self._offset):
+            self._offset = behind
+            self.counts[entry.what] += 1
+            model = self._models[entry.servable.name]
+            if entry.what == "begun":
+                self._judge_begin(model, entry.servable)
+            elif entry.what == "torn" and model.versions[entry.servable.version].longest_pause_s < self._settle_s:
+                self._complain(model.name, f"{entry.servable} was loaded before its upload was finished")
+            self._take(entry)
+
+    def _judge_begin(self, model: Model, servable: ServableId) -> None:
         """A version is loaded once by each replica, once more for each load that failed and each replica that was
         killed, and again if it comes back after a newer one."""
         self._begun[servable] += 1
         newer = sum(number > servable.version for number in model.versions)
         reasons = model.replicas * (1 + self._failed[servable] + newer) + self._killed[servable]
-        if self._begun[servable] > reasons:
-            complain(model.name, f"load {self._begun[servable]} of {servable}, for which there are {reasons} reasons")
+        begun = self._begun[servable]
+        if begun > reasons:
+            self._complain(model.name, f"load {begun} of {servable}, for which there are {reasons} reasons")
 
     def _take(self, entry: Entry) -> None:
         key = entry.servable, entry.pid
@@ -79,6 +90,7 @@ class Ledger:
         """What has been held for so long and still is, oldest version first."""
         horizon = time.time() - seconds
         with self._lock:
+            self._read_on()
             held = [each for each in self._instances.values() if each.servable.name == model and not each.is_over]
         # Whoever is killed otherwise (by Serve, because it takes too long to go) leaves no entry.
         alive = [each for each in held if each.since < horizon and Path(f"/proc/{each.pid}").exists()]
@@ -87,4 +99,5 @@ class Ledger:
     def has_loaded_since(self, model: str, at: float) -> bool:
         """Whether any version of a model was loaded after this time."""
         with self._lock:
+            self._read_on()
             return any(each.servable.name == model and each.since > at for each in self._instances.values())

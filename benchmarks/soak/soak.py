@@ -101,12 +101,12 @@ def soak(options: Options, name: str = "soak") -> Report:
         run = _Run(options, name, folder)
         run.churn = Churn(
             run.models, store, run.ledger, random.Random(options.seed), set_label=run.set_label,
-            kill_controller=run.kill_controller, answers=run.answers_everywhere, complain=run.complain,
+            kill_controller=run.kill_controller, answers=run.version_that_answers, complain=run.complain,
         )  # fmt: skip
         run.churn.begin()
         stack.enter_context(run.deployed(store_port))
         run.connection = stack.enter_context(connect(name))
-        run.wait_for("every model to answer", lambda: all(run.answers_everywhere(model) for model in run.models))
+        run.wait_for("every model to answer", lambda: all(map(run.version_that_answers, run.models)))
         run.begin_labels()
         pause_s = 0.03 * options.models
         with asking_steadily(run.connection, run.rest_port, run.models, pause_s, run.complain) as tally:
@@ -125,7 +125,8 @@ class _Run:
     def __init__(self, options: Options, name: str, folder: Path) -> None:
         self.options = options
         self.models = make_models(options.models)
-        self.ledger = Ledger(folder / "ledger")
+        by_name = {model.name: model for model in self.models}
+        self.ledger = Ledger(folder / "ledger", by_name, SETTLE_S, self.complain)
         self.rest_port = free_port()
         self._name = name
         self._cache = folder / "cache"
@@ -187,9 +188,10 @@ class _Run:
         """Without a good-bye."""
         os.kill(self._pid_of(find_controller(self._name)), signal.SIGKILL)
 
-    def answers_everywhere(self, model: Model) -> bool:
-        """Whether a model answers however it is asked, but for its label."""
-        return self._versions_that_answer(model, but_for_labels=True) is not None
+    def version_that_answers(self, model: Model) -> int | None:
+        """The version that answers for a model however it is asked, but for its label; None if there is no such."""
+        versions = set((self._versions_that_answer(model, but_for_labels=True) or {}).values())
+        return versions.pop() if len(versions) == 1 else None
 
     def begin_labels(self) -> None:
         """Each label is set for the first time, and known to the gateway."""
@@ -225,7 +227,7 @@ class _Run:
             if now >= next_sample:
                 self._look()
                 next_sample = now + self.options.sample_s
-            self._follow()
+            self.ledger.follow()
             time.sleep(min(0.2, max(0.0, next_card - time.monotonic())))
 
     def converge(self) -> None:
@@ -238,14 +240,11 @@ class _Run:
                 for model, what in unlike.items():
                     self.complain(model, what)
                 break
-            self._follow()
+            self.ledger.follow()
             time.sleep(0.2)
         self._converged_s = time.monotonic() - began
-        self._follow()
+        self.ledger.follow()
         self._look()
-
-    def _follow(self) -> None:
-        self.ledger.follow({model.name: model for model in self.models}, self.complain, SETTLE_S)
 
     def _unlike_wanted(self) -> dict[str, str]:
         """What is not yet as it should be at the end, by model; applications that are too many under their own."""

@@ -249,7 +249,6 @@ class Controller:
         self._editing = Editing(wanted, self._keeping, self._available, self._enforce)
         await self._adopt()
         self._manager.limit(_manager_options(wanted.config))
-        self._inbox.put_nowait(events.ConfigApplied(to_intents(wanted.config)))
         await self._see_nodes()
         self._polling.watch(wanted.config)
         self._watch_file(wanted.config)
@@ -257,7 +256,8 @@ class Controller:
         self._spawn(self._fleet.carry_out_orders())
         self._spawn(self._observe())
         self._spawn(self._chronicle.save_behind())
-        pending: list[events.Event] = [events.Tick()]
+        # Together: by a first tick without the configuration nothing would be wanted that was adopted.
+        pending: list[events.Event] = [events.ConfigApplied(to_intents(wanted.config)), events.Tick()]
         while not self._closing:
             marks, self._marks = self._marks, []
             now = time.time()

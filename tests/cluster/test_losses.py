@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +78,10 @@ def test_all_replicas_die(app: Serving, load: Load) -> None:
 
 
 def test_controller_dies(app: Serving, load: Load) -> None:
-    """Without a controller requests go on; the next one adopts what runs without loading anything again."""
+    """Without a controller requests go on; the next one adopts what runs without loading anything again, and never
+    takes it out of the routes."""
     replicas = app.replicas(MODEL, 1)
+    killed_at = time.time()
     killed = kill_controller(app)
     assert app.controller_pid() != killed
     wait_for("the version to be adopted", lambda: 1 in app.versions(MODEL))
@@ -86,6 +89,9 @@ def test_controller_dies(app: Serving, load: Load) -> None:
     assert app.versions(MODEL)[1].state is PublicState.AVAILABLE
     assert app.replicas(MODEL, 1) == replicas
     load.assert_nothing_failed()
+    since = [each.what for each in app.ask("history", MODEL, 1) if each.at > killed_at]
+    assert any("taken over" in what for what in since)
+    assert not any("takes no new requests" in what for what in since)
 
 
 def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder: Path, zoo: Zoo) -> None:
