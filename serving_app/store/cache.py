@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 WAIT_STEP_S = 0.25
 """Between two looks at a copy that another process makes; also how often its progress is told."""
 
+BROKEN_LOOKS = 4
+"""How often in a row a copy must be seen damaged and in use until nobody is taken to be about to mend it."""
+
 
 class Copy:
     """A version on this node: `path` can be opened until the copy is released.
@@ -95,12 +98,18 @@ def fetch(
     version = look_into(path, storage_options)
     place = Place(_open_cache(cache_dir), _name_copy(version))
     tell = progress or (lambda done, total: None)
-    told = 0
+    told = broken = 0
     with translated_writes(place.part, version):
         while (hold := _use(place, version) or _make(place, version, max_bytes, tell)) is None:
             if progress is not None and (done := bytes_received(version, place.part)) > told:
                 progress(done, version.size)
                 told = done
+            broken = broken + 1 if _is_broken(place, version) else 0
+            if broken == BROKEN_LOOKS:
+                raise Unavailable(
+                    f"The copy {place.copy} of {path} has lost files while it is in use; it is made anew when it is no "
+                    "longer in use. If something cleans that directory, set another cache_dir"
+                )
             time.sleep(WAIT_STEP_S)
     return Copy(str(place.copy), hold)
 
@@ -122,7 +131,6 @@ def _make(place: Place, version: RemoteVersion, max_bytes: int | None, progress:
     """A hold on the copy, made by this call; None if another process makes it or has made it."""
     hold = try_lock(place.lock)
     if hold is None:
-        _refuse_if_broken(place, version)
         return None
     try:
         if is_complete(version, place.copy):
@@ -141,13 +149,13 @@ def _make(place: Place, version: RemoteVersion, max_bytes: int | None, progress:
     return hold
 
 
-def _refuse_if_broken(place: Place, version: RemoteVersion) -> None:
-    """A copy that lost files, say to a cleaner of temporary directories, cannot be mended while it is in use."""
-    if place.copy.exists() and not is_complete(version, place.copy):
-        raise Unavailable(
-            f"The copy {place.copy} of {version.path} has lost files while it is in use; it is made anew when it is no "
-            "longer in use. If something cleans that directory, set another cache_dir"
-        )
+def _is_broken(place: Place, version: RemoteVersion) -> bool:
+    """Whether files of the copy are gone, say to a cleaner of temporary directories, and nobody is at work on it."""
+    hold = try_lock(place.lock, shared=True)
+    if hold is None:
+        return False
+    with closing(hold):
+        return place.copy.exists() and not is_complete(version, place.copy)
 
 
 def _take_up(place: Place) -> None:
@@ -177,7 +185,7 @@ def _open_cache(cache_dir: str | None) -> Path:
 def _name_copy(version: RemoteVersion) -> str:
     """A name that says to a person which version it is, and to a machine which content."""
     *_, model, number = ["", *PurePosixPath(version.path).parts]
-    files = [(file.name, file.size, file.identity) for file in version.files]
+    files = [(file.name, file.size, file.stamp) for file in version.files]
     digest = hashlib.sha256(repr((version.path, files)).encode()).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9._-]", "_", f"{model[:80]}-{number[:40]}")
     return f"{readable}-{digest[:32]}"

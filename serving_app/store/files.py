@@ -46,13 +46,17 @@ def read_file(path: str, storage_options: Mapping[str, Any] | None = None) -> by
         return bytes(filesystem.cat_file(name))
 
 
+def stamp_of(info: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells one content of a file from another, in what a driver says about it."""
+    return tuple(f"{key}={info[key]}" for key in _STAMPS if key in info)
+
+
 def _find(filesystem: AbstractFileSystem, root: str) -> Iterator[tuple[str, StoredFile]]:
     filesystem.invalidate_cache(root)
     for name, info in filesystem.find(root, detail=True).items():
         # Object stores know directories only as empty objects whose name ends so.
         if name.startswith(root + "/") and not name.endswith("/"):
-            stamp = tuple(f"{key}={info[key]}" for key in _STAMPS if key in info)
-            yield name.removeprefix(root + "/"), StoredFile(info.get("size") or 0, stamp, _find_time(info))
+            yield name.removeprefix(root + "/"), StoredFile(info.get("size") or 0, stamp_of(info), _find_time(info))
 
 
 def _find_time(info: Mapping[str, Any]) -> float | None:

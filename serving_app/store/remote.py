@@ -12,13 +12,8 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound
+from serving_app.store.files import stamp_of
 from serving_app.store.filesystem import open_path, translated_errors
-
-_IDENTITY = (
-    *("ETag", "etag", "md5Hash", "crc32c", "generation"),
-    *("LastModified", "last_modified", "updated", "mtime", "modified", "created"),
-)
-"""What stores say about a file that changes with its content; each store offers some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,7 @@ class RemoteFile:
     name: str
     key: str
     size: int
-    identity: tuple[str, ...]
+    stamp: tuple[str, ...]
     md5: bytes | None = None
     """None where the store does not tell it for certain."""
 
@@ -80,8 +75,7 @@ def _describe(key: str, source: str, info: Mapping[str, Any]) -> RemoteFile:
     size = info.get("size")
     if size is None:
         raise FailedPrecondition(f"{key}: the store does not tell its size; copy the model to one that does")
-    identity = tuple(f"{mark}={info[mark]}" for mark in _IDENTITY if mark in info)
-    return RemoteFile(relative_name(key, source), key, int(size), identity, _md5(info))
+    return RemoteFile(relative_name(key, source), key, int(size), stamp_of(info), _md5(info))
 
 
 def relative_name(key: str, source: str) -> str:

@@ -79,6 +79,11 @@ def path_of_shared(directory: Path) -> Path:
         return Path(copy.path)
 
 
+def fetch_and_release(directory: Path, number: int, max_bytes: int) -> None:
+    """Fetch a version into a cache that may hold so much."""
+    fetch_shared(directory, number, max_bytes=max_bytes).release()
+
+
 def fetch_and_wait(directory: Path, told: Any, may_go: Any) -> None:
     """Use a copy until one may go."""
     with fetch_shared(directory):

@@ -14,7 +14,7 @@ import pytest
 from serving_app.core.errors import ResourceExhausted
 from serving_app.store import Copy
 from serving_app.store.eviction import Place, Resident, choose_victims
-from tests.store.shared import fetch_shared, make_version
+from tests.store.shared import PROCESSES, fetch_and_release, fetch_shared, make_version
 
 KB = 1000
 
@@ -56,10 +56,10 @@ class Cache:
         make_version(self.directory, {"saved_model.pb": b"x" * size}, number)
         return fetch_shared(self.directory, number, max_bytes=max_bytes)
 
-    def use(self, *numbers: int) -> None:
+    def use(self, *numbers: int, max_bytes: int = 3 * KB) -> None:
         """Fetch versions and let go of them, each a second after the one before."""
         for number in numbers:
-            self.fetch(number).release()
+            self.fetch(number, max_bytes=max_bytes).release()
             self.clock += 1
             os.utime(self.lock(number), (self.clock, self.clock))
 
@@ -173,6 +173,16 @@ def test_what_was_left_half_done_goes_in_its_turn(cache: Cache) -> None:
     ])
     cache.use(5)
     assert cache.numbers() == [3, 4, 5]
+
+
+def test_many_make_room_at_once(cache: Cache) -> None:
+    """Processes that need room at the same moment remove together what one after the other would have removed."""
+    cache.use(1, 2, 3, 4, 5, 6, max_bytes=6 * KB)
+    for number in (7, 8, 9):
+        make_version(cache.directory, {"saved_model.pb": b"x" * KB}, number)
+    with PROCESSES.Pool(3) as pool:
+        pool.starmap(fetch_and_release, [(cache.directory, number, 6 * KB) for number in (7, 8, 9)], chunksize=1)
+    assert cache.numbers() == [4, 5, 6, 7, 8, 9]
 
 
 def test_foreign_files_stay(cache: Cache) -> None:
