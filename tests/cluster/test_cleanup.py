@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from ray import serve
 
-from tests.cluster.asking import QUESTION, Rest, version_of
+from tests.cluster.commands import BIN, processes, running, wait_for_answer, workers
 from tests.cluster.serving import Serving, free_port
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
 
-BIN = Path(sys.executable).parent
 QUICKSTART = Path(__file__).parents[2] / "cluster_configs" / "quickstart.yaml"
 
 CLUSTER = """
@@ -33,69 +27,6 @@ ray.init(address="local", include_dashboard=False, log_to_driver=False)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
-
-
-def processes(folder: Path) -> dict[int, str]:
-    """The processes that were started in a folder, with their titles; Ray's own are among them, and its workers."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and Path(os.readlink(entry / "cwd")) == folder:
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        except OSError:  # it has just ended
-            continue
-    return found
-
-
-def workers(folder: Path) -> set[str]:
-    """The titles of the processes there that are actors."""
-    services = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-    return {title for title in processes(folder).values() if title.startswith("ray::") and title not in services}
-
-
-@contextmanager
-def running(folder: Path, command: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[Any]]:
-    """A command in a folder, as from a terminal of its own. It is ended by Ctrl-C; what is left then is killed."""
-    with (folder / "output").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, **environment},
-        )
-    try:
-        yield process
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) == 0
-    except BaseException as error:
-        error.add_note((folder / "output").read_text())
-        raise
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where a command runs that may start a cluster. What it leaves behind is killed."""
-    yield tmp_path
-    for pid in processes(tmp_path):
-        os.kill(pid, signal.SIGKILL)
-
-
-def wait_for_answer(port: int, model: str) -> int:
-    """The version that answers, as soon as one does."""
-
-    def look() -> Any:
-        client = Rest(port)
-        try:
-            status, answer = client.request("POST", f"/v1/models/{model}:predict", {"instances": QUESTION})
-        except OSError:
-            return None
-        finally:
-            client.close()
-        return answer["predictions"] if status == 200 else None
-
-    return version_of(wait_for(f"an answer at port {port}", look, patience_s=120))
 
 
 def test_delete(app: Serving, base: Path) -> None:

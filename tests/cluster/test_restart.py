@@ -1,0 +1,73 @@
+"""What users changed at run time outlives the app and the cluster, where `state_uri` says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from serving_app import connect
+from tests.cluster.asking import ask_rest
+from tests.cluster.commands import BIN, processes, running, wait_for_answer
+from tests.cluster.serving import Serving, free_port
+from tests.cluster.waiting import wait_for
+from tests.zoo import Zoo
+
+pytestmark = pytest.mark.cluster
+
+MODEL = "half_plus_two"
+
+
+def serving_app(*arguments: str, folder: Path) -> str:
+    """What a command prints."""
+    command = [str(BIN / "serving-app"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
+    """A cluster that is killed as a whole comes back with the label that was set on the one before."""
+    port = free_port()
+    (folder / "app.yaml").write_text(
+        f"models: {{{MODEL}: {{base_path: {zoo.base(MODEL)}, version_policy: all}}}}\nstate_uri: {folder}/state\n"
+        f"gateway: {{rest_port: {port}, grpc_port: {free_port()}}}\n"
+    )
+    up = [str(BIN / "serving-app"), "up", "app.yaml", "--http-port", "0", "--address", "local"]
+    with (folder / "output").open("w") as output:
+        first = subprocess.Popen(up, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        wait_for_answer(port, f"{MODEL}/versions/1")
+        serving_app("labels", MODEL, "set", "stable", "1", folder=folder)
+        assert wait_for_answer(port, f"{MODEL}/labels/stable") == 1
+    finally:
+        for pid in processes(folder):
+            os.kill(pid, signal.SIGKILL)
+        first.wait()
+    wait_for("the whole cluster to be dead", lambda: not processes(folder))
+    with running(folder, up):
+        assert wait_for_answer(port, f"{MODEL}/labels/stable") == 1
+
+
+def test_a_corrupt_state_is_kept_aside(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
+    """An app that is deleted and deployed again knows its labels; if its state is damaged it says so, keeps the file,
+    and starts from what was deployed."""
+    models = {MODEL: {"base_path": zoo.base(MODEL), "labels": {"deployed": 2}}}
+    for expected in ({"deployed": 2}, {"deployed": 2, "stable": 2}, {"deployed": 2}):
+        app.deploy(models, state_uri=str(tmp_path))
+        app.wait_for_version(MODEL, 2)
+        with connect(app.name) as connection:
+            assert connection.model(MODEL).labels() == expected
+            connection.model(MODEL).set_label("stable", 2)
+        assert ask_rest(app, f"{MODEL}/labels/stable")() == 2
+        problems = app.view().problems
+        app.remove()
+        if "stable" in expected:
+            [state] = tmp_path.glob("*.json")
+            state.write_bytes(state.read_bytes()[:100])
+    [aside] = tmp_path.glob("*.unreadable-*")
+    [problem] = problems
+    assert aside.name in problem
