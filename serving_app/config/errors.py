@@ -46,7 +46,16 @@ def _explain(problem: Any, root: type[BaseModel]) -> str:
         return f"this has no default and must be given: {group.model_fields[str(name)].description}"
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
-    return f"{problem['msg']}; got {problem['input']!r}"
+    return f"{problem['msg']}; got {_show(problem)}"
+
+
+_MAY_BE_SECRET = {"stores", "storage_options"}
+"""Settings that hold credentials; what was written there must not end in a log."""
+
+
+def _show(problem: Any) -> str:
+    value = problem["input"]
+    return f"a {type(value).__name__}" if _MAY_BE_SECRET & {*problem["loc"]} else repr(value)
 
 
 def _group_at(root: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
