@@ -288,7 +288,7 @@ class Manager:
         model.take_listing(listing)
         if model.listing != before:
             waiting = before.waiting if before else {}
-            news = compare_waiting(waiting, listing.waiting, listing.versions, model.find_loaded())
+            news = compare_waiting(waiting, listing.waiting, listing.versions, model.find_begun())
             self._tell_news(model.name, news, now)
             self._mark([model.name])
 

@@ -28,6 +28,9 @@ from serving_app.core.views import Failure, ModelView, VersionView
 LOADED = frozenset({State.READY, State.DRAINING})
 """The states in which a version could answer."""
 
+BEGUN = LOADED | {State.LOADING}
+"""And the state that leads there."""
+
 HOLDING_NOTHING = frozenset({State.NEW, State.FAILED, State.UNFIT, State.ENDED})
 """The states in which nothing of a version is there and nothing is ordered."""
 
@@ -102,19 +105,19 @@ class ModelRecord:
     def find_aspired(self) -> frozenset[int] | None:
         """The versions to be served; None when nobody can know yet.
 
-        A version that is loaded counts as found although its files look unfinished now: what happens to files after
-        their load does not concern what is loaded.
+        A version whose load was ordered counts as found although its files look unfinished now: they were finished
+        then, and a restarted shell has to watch young files for a moment before it can say so again.
         """
         if self.intent is None:
             return frozenset()
         if self.listing is None:
             return None
-        found = self.listing.versions.keys() | (self.listing.waiting.keys() & self.find_loaded())
+        found = self.listing.versions.keys() | (self.listing.waiting.keys() & self.find_begun())
         return aspired_versions(self.intent.version_policy, found)
 
-    def find_loaded(self) -> set[int]:
-        """The versions that could answer."""
-        return {number for number, version in self.versions.items() if version.state in LOADED}
+    def find_begun(self) -> set[int]:
+        """The versions that could answer, or will unless their load fails."""
+        return {number for number, version in self.versions.items() if version.state in BEGUN}
 
     def is_aspired(self, version: VersionRecord) -> bool:
         """Whether the version is to be served, as of the last time that the model was settled."""

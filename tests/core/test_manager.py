@@ -565,11 +565,12 @@ def test_loaded_version_whose_files_look_unfinished():
     assert scene.list("m", 1) == ["routes", "load m@1"]
 
 
-def test_load_of_files_that_turn_out_unfinished():
-    """A load of files that someone still writes is called off."""
+def test_load_of_files_that_look_unfinished_again():
+    """A load that was begun goes on: a restarted shell calls young files unfinished until it has watched them."""
     scene = Scene(M)
     scene.list("m", 1)
-    assert scene.tell(VersionsListed("m", {}, waiting={1: "its files change"})) == ["routes", "unload m@1"]
+    assert scene.tell(VersionsListed("m", {}, waiting={1: "its files are young"})) == []
+    assert scene.loaded("m@1") == ["routes m@1"]
 
 
 @pytest.mark.parametrize(
@@ -582,6 +583,7 @@ def test_load_of_files_that_turn_out_unfinished():
         (Latest(3), VersionsListed("m", {1: "x"}), []),
     ],
 )
+
 def test_versions_that_are_missed(policy, listing, warnings):
     """A version that is asked for by number, and not under the base path, is warned of, beside the store's warnings."""
     scene = Scene(ModelIntent("m", policy))
