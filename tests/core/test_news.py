@@ -22,6 +22,7 @@ from serving_app.core.events import (
 from serving_app.core.policies import All, Latest, ResourcePreserving
 from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.servable import ServableId
+from serving_app.core.states import State
 from tests.core.scene import Scene, serving
 
 M = ModelIntent("m")
@@ -196,8 +197,10 @@ def test_labels_are_told():
     scene.list("m", 1)
     scene.loaded("m@1")
     assert told(scene)[-1] == "m@1: label stable is active: requests by it get this version"
+    scene.tell(ReaderJoined("r"))
     scene.list("m", 2)
     scene.loaded("m@2")
+    assert scene.state("m@1") is State.DRAINING
     assert (
         "m@1: label stable leads to this version, which does not answer any more; requests by it get NOT_FOUND until "
         "the version is ready again or the label moves"
