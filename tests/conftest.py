@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from tests.zoo import Zoo
+
+# A machine may be busy; a test that hangs is noticed otherwise.
+settings.register_profile("patient")
+settings.load_profile("patient")
 
 _ZOO_SOURCES = Path(__file__).parent / "zoo"
 

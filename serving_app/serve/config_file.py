@@ -13,6 +13,9 @@ from serving_app.store.filesystem import open_path, translated_errors
 
 logger = logging.getLogger("serving_app.controller")
 
+_REST_S = 0.5
+"""For how long new content must not change before it is applied."""
+
 Apply = Callable[[str, str, str], Awaitable[None]]
 """Gets the file's text, its path, and a digest of the text; raises a ServingError if it cannot be applied."""
 
@@ -27,15 +30,21 @@ async def watch_config_file(
 ) -> None:
     """Apply the file whenever its content differs from the one with this digest, which was applied last.
 
+    New content is applied when it is the same at two looks: the first half of a YAML text may be one as well.
     A text that cannot be applied changes nothing and is tried again at every look: what it lacks, such as a version
     that a label names, may come. `tell` gets the sentence about what is wrong, or None when nothing is.
     """
     told: str | None = None
+    seen: str | None = None
     while True:
         problem = None
         try:
             text = await asyncio.to_thread(read_text, path, storage_options)
-            found = hashlib.sha256(text.encode()).hexdigest()
+            found = _digest(text)
+            if found not in (digest, seen):
+                seen = found
+                await asyncio.sleep(min(_REST_S, interval_s or _REST_S))
+                continue
             if found != digest:
                 await apply(text, path, found)
                 digest = found
@@ -49,6 +58,10 @@ async def watch_config_file(
         if interval_s == 0 and problem is None:
             return
         await asyncio.sleep(interval_s or 1.0)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_text(path: str, storage_options: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def test_model_files() -> None:
         read_model_file("models: {m: /m}\nload: {}\ngateway: {}", "f", in_force)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs(), configs())
 def test_what_is_printed_can_be_applied(config: ServingConfig, in_force: ServingConfig) -> None:
     """A printed configuration, applied, is in force whatever was before; without its secrets, over itself."""

@@ -264,7 +264,7 @@ def test_writes_what_people_write() -> None:
     assert write_model_server_config(NOTHING) == "model_config_list {\n}\n"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs(), configs())
 def test_written_models_read_back(config: ServingConfig, before: ServingConfig) -> None:
     """What is written and read again over itself is the same; over anything else it has the same five settings."""
@@ -277,7 +277,7 @@ def test_written_models_read_back(config: ServingConfig, before: ServingConfig) 
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=80))
 def test_any_message_is_read_or_refused(serialized: bytes) -> None:
     """Whatever a request carries, the answer is models or a ServingError."""
@@ -285,7 +285,7 @@ def test_any_message_is_read_or_refused(serialized: bytes) -> None:
         to_models(read_reload_config(serialized), NOTHING)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.builds(
         messages.ModelConfig,

@@ -136,7 +136,7 @@ def without_order(config: ServingConfig) -> ServingConfig:
     return config.model_copy(update={"models": tuple(sorted(config.models, key=lambda model: model.name))})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs(), configs())
 def test_a_plan_is_empty_if_nothing_changes(before: ServingConfig, after: ServingConfig) -> None:
     """A plan is empty exactly where both configurations say the same; the order of models is no change."""

@@ -261,7 +261,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_JSON)
 def test_never_fails_in_another_way(data: Any) -> None:
     """Whatever is written, the answer is a configuration or a ConfigError, from every reader."""

@@ -68,14 +68,14 @@ def test_models_of_a_file() -> None:
     assert rebase(config({}, **file), in_force, plain) == plain
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs(), configs())
 def test_nothing_new_changes_nothing(base: ServingConfig, in_force: ServingConfig) -> None:
     """The same deployment once more keeps everything that is in force."""
     assert rebase(base, in_force, base) == in_force
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs(), configs())
 def test_without_edits_the_new_deployment_counts(old_base: ServingConfig, new_base: ServingConfig) -> None:
     """Where nothing was changed at run time, what is deployed is in force."""
@@ -87,7 +87,7 @@ SIMILAR = configs(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SIMILAR, SIMILAR, SIMILAR)
 def test_every_entry_has_a_source(old_base: ServingConfig, in_force: ServingConfig, new_base: ServingConfig) -> None:
     """Every entry comes whole from the new deployment or from what is in force, and deploying again adds nothing."""

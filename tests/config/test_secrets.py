@@ -99,7 +99,7 @@ def test_refuses_secrets_that_nobody_knows(data: dict[str, Any], place: str) -> 
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configs())
 def test_what_is_shown_can_be_handed_in_again(config: ServingConfig) -> None:
     """A shown configuration, applied over the one that it shows, is that one; what is hidden stays hidden."""

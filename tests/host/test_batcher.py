@@ -421,7 +421,7 @@ LIMITS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(limits=LIMITS, hops=st.lists(st.lists(CALLS, max_size=5), max_size=6))
 def test_every_call_is_answered_as_if_it_were_alone(limits: Batching, hops: list[list[Call]]) -> None:
     """Whatever comes together under whatever limits, each call gets one reply: the one it would get alone, or that it

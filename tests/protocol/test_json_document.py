@@ -226,7 +226,7 @@ documents = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents)
 def test_ordinary_json_is_read_as_orjson_reads_it(document: Any):
     """The exact parser agrees with an independent one on everything that is plain JSON."""
@@ -251,7 +251,7 @@ def outcome(read: Any, text: bytes) -> Any:
         return "error", error.message
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(texts | objects | arrays)
 def test_the_quick_way_never_differs_from_the_exact_one(text: bytes):
     """On any text, right or wrong, both ways give the same value or the same error."""

@@ -318,7 +318,7 @@ signatures = st.dictionaries(st.sampled_from(["x", "y", "b64"]), types, min_size
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(batches, signatures)
 def test_the_quick_way_through_rows_agrees_with_the_exact_one(instances: list[Any], signature: Signature):
     """Where the quick way gives tensors, the exact one gives equal ones, and not an error."""

@@ -158,7 +158,7 @@ rectangles = st.builds(
 nested = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(nested | rectangles, st.sampled_from([F, D, I8, U8, I16, I32, I64, U32, U64, B, S, DType.HALF]))
 def test_what_the_quick_way_takes_the_exact_way_takes(value: Any, dtype: DType):
     """Where the quick way gives a tensor, the exact one gives an equal one, and not an error."""

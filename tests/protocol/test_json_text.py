@@ -107,7 +107,7 @@ def test_types_without_json_form_are_refused(dtype: DType, name: str):
         assert caught.value.message == f"Failed to write JSON value for tensor type: {name}"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([np.float32, np.float64, np.int8, np.uint8, np.int64, np.uint64, np.bool_]).flatmap(
         lambda form: arrays.arrays(form, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))

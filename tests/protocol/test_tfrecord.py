@@ -49,7 +49,7 @@ def test_folding_changes_no_checksum(length: int) -> None:
     assert crc32c(data) == one_by_one(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=3000))
 def test_any_data_has_its_checksum(data: bytes) -> None:
     """Whatever the data and its length, the checksum is that of the definition."""

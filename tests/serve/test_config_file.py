@@ -104,6 +104,18 @@ def test_a_file_that_vanishes_and_returns(reader: Reader) -> None:
     reader.play(scenario)
 
 
+def test_a_text_that_is_still_being_written_is_not_applied(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content that differs from look to look is left alone until it rests."""
+    looks = iter(["fi", "firs", "first", "first", "first", "firs", "first and second", "first and second"])
+    monkeypatch.setattr(config_file, "read_text", lambda *_: next(looks, "first and second"))
+
+    async def scenario() -> None:
+        await until(lambda: reader.applied == ["first", "first and second"])
+
+    reader.play(scenario)
+    assert reader.tries == 2
+
+
 def test_a_file_may_be_read_only_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     """With an interval of 0 the watch ends when the file is in force."""
     asyncio.run(asyncio.wait_for(reader.watch(interval_s=0), 10))
