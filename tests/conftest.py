@@ -17,7 +17,7 @@ from hypothesis import settings
 from tests.zoo import Zoo
 
 # A machine may be busy; a test that hangs is noticed otherwise.
-settings.register_profile("patient")
+settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 _ZOO_SOURCES = Path(__file__).parent / "zoo"

@@ -182,6 +182,12 @@ class ModelConfig(Settings):
         ge=0,
         description="Seconds for which the files of a new version must not change before it counts as finished.",
     )
+    give_up_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Seconds for which a version that lacks files must not change before it is loaded all the same: "
+        "that fails, and the error tells what is missing.",
+    )
     done_marker: str | None = Field(
         default=None,
         min_length=1,

@@ -58,6 +58,7 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "warmup": NEW_LOADS,
     "poll_interval_s": AT_ONCE,
     "settle_s": AT_ONCE,
+    "give_up_s": AT_ONCE,
     "done_marker": AT_ONCE,
     "storage_options": LISTINGS_AND_NEW_LOADS,
     "load_timeout_s": NEW_LOADS,

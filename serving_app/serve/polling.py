@@ -48,6 +48,7 @@ class _Watched(NamedTuple):
     platform: str
     options: Mapping[str, Any]
     settle_s: float
+    give_up_s: float
     done_marker: str | None
     interval_s: float
     timeout_s: float
@@ -69,6 +70,7 @@ class _Watch:
             platform=watched.platform,
             options=watched.options,
             settle_s=watched.settle_s,
+            give_up_s=watched.give_up_s,
             done_marker=watched.done_marker,
             finished=before,
         )
@@ -169,6 +171,7 @@ def _watched(config: ServingConfig, model: ModelConfig) -> _Watched:
         platform=model.platform,
         options=store_options(config, model.base_path, model),
         settle_s=model.settle_s,
+        give_up_s=model.give_up_s,
         done_marker=model.done_marker,
         interval_s=config.poll_interval_s if model.poll_interval_s is None else model.poll_interval_s,
         timeout_s=config.poll_timeout_s,

@@ -32,7 +32,7 @@ from serving_app.store.files import StoredFile, list_files, read_file
 from serving_app.store.listing import list_versions
 
 GIVE_UP_S = 30.0
-"""How long a version that lacks files must not have changed until it is handed on as it is."""
+"""How long a version that lacks files must rest until it is handed on as it is, if nobody says otherwise."""
 
 TRUSTED_AGE_S = 60.0
 """How old the newest file must be by the store's clock for a single look to be enough."""
@@ -95,6 +95,7 @@ class ModelSource:
         platform: str = "tensorflow",
         options: Mapping[str, Any] | None = None,
         settle_s: float = 1.0,
+        give_up_s: float = GIVE_UP_S,
         done_marker: str | None = None,
         finished: Mapping[int, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -108,6 +109,7 @@ class ModelSource:
         self._platform = platform
         self._options = options or {}
         self._settle_s = settle_s
+        self._give_up_s = give_up_s
         self._done_marker = done_marker
         self._clock = clock
         self._calendar = calendar
@@ -186,7 +188,7 @@ class ModelSource:
             return True
         if self._find_age(version) >= max(TRUSTED_AGE_S, self._settle_s):
             return True
-        patience = self._settle_s if version.lack is None else max(GIVE_UP_S, self._settle_s)
+        patience = self._settle_s if version.lack is None else max(self._give_up_s, self._settle_s)
         return began - version.same_since >= patience
 
     def _find_age(self, version: _Version) -> float:

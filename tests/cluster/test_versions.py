@@ -60,7 +60,8 @@ def test_broken_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
     bases = {name: tmp_path / name for name in BROKEN}
     for base in bases.values():
         add_version(zoo.path("half_plus_two", 1), base, 1)
-    app.deploy({name: str(base) for name, base in bases.items()}, load={"retry_base_s": 0.5, "retry_max_s": 1.0})
+    models = {name: {"base_path": str(base), "settle_s": 0.1, "give_up_s": 1.0} for name, base in bases.items()}
+    app.deploy(models, load={"retry_base_s": 0.5, "retry_max_s": 1.0})
     for name in bases:
         app.wait_for_version(name, 1)
     asks = {name: ask_rest(app, name) for name in bases}
