@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,8 @@ class RouteFollower:
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self.table = RouteTable()
+        self.addresses: Mapping[str, str] = {}
+        """Where the follower itself listens, by protocol, if it does: a controller that starts again knows nothing."""
 
     async def start(self) -> None:
         """Returns with the first table in hand. Raises what `connect` raises if there is no controller at all."""
@@ -107,7 +109,9 @@ class RouteFollower:
 
     async def _poll(self) -> None:
         self._told = self._acknowledged
-        table = await self._controller.poll_routes.remote(self.name, self.table.revision, self._told)
+        table = await self._controller.poll_routes.remote(
+            self.name, self.table.revision, self._told, self.addresses
+        )
         if table is not None and table.revision > self.table.revision:
             await self._prepare(table)
             self.table = table

@@ -120,9 +120,16 @@ class Controller:
             self._gateways[gateway] = addresses
         await self._edits.deploy(applied)
 
-    async def poll_routes(self, follower: str, have: int, acknowledged: int) -> RouteTable | None:
-        """Long poll: a table newer than revision `have`, or None when there is none for a while."""
+    async def poll_routes(
+        self, follower: str, have: int, acknowledged: int, addresses: Mapping[str, str] | None = None
+    ) -> RouteTable | None:
+        """Long poll: a table newer than revision `have`, or None when there is none for a while.
+
+        A gateway tells each time where it listens: after a crash of this actor it is not registered anew.
+        """
         self._refuse_when_closing()
+        if addresses:
+            self._gateways[follower] = dict(addresses)
         return await self._followers.poll(follower, have, acknowledged)
 
     async def acknowledge(self, follower: str, revision: int) -> None:

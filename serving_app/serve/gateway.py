@@ -64,7 +64,7 @@ class GatewayReplica:
         self._grpc_listener: GrpcListener | None = None
         self._addresses: dict[str, str] = {}
         await self._follower.start()
-        self._addresses = await self._listen(config, identity)
+        self._addresses = self._follower.addresses = await self._listen(config, identity)
         for protocol, address in self._addresses.items():
             logger.info("listening for %s at %s", protocol, address)
         await self._connect()  # once more, to tell the addresses

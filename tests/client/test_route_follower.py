@@ -24,7 +24,7 @@ class Controller:
         if revision is not None:
             self.followers.publish(RouteTable(revision))
 
-    async def poll_routes(self, name: str, have: int, acknowledged: int) -> RouteTable | None:
+    async def poll_routes(self, name: str, have: int, acknowledged: int, addresses: Any) -> RouteTable | None:
         return await self.followers.poll(name, have, acknowledged)
 
     async def acknowledge(self, name: str, revision: int) -> None:
@@ -276,7 +276,7 @@ def test_revisions_never_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
         asked = []
 
         class Confused(Controller):
-            async def poll_routes(self, name: str, have: int, acknowledged: int) -> RouteTable | None:
+            async def poll_routes(self, name: str, have: int, acknowledged: int, addresses: Any) -> RouteTable | None:
                 asked.append(have)
                 await asyncio.sleep(0)
                 return RouteTable(3)

@@ -77,7 +77,7 @@ class _Published:
         self._followers = Followers(lambda event: None)
         self._followers.publish(table)
 
-    async def poll_routes(self, name: str, have: int, acknowledged: int) -> RouteTable | None:
+    async def poll_routes(self, name: str, have: int, acknowledged: int, addresses: Any) -> RouteTable | None:
         return await self._followers.poll(name, have, acknowledged)
 
     async def acknowledge(self, name: str, revision: int) -> None:
