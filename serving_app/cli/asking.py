@@ -7,9 +7,11 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from serving_app.client.control import Control, join_cluster
 
@@ -65,20 +67,55 @@ def use_token(address: str | None) -> None:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """The exit code of a command that asks a controller."""
-    return asyncio.run(work)
+    """The exit code of a command that asks a controller. It prints by `say` only."""
+    with _silence():
+        return asyncio.run(work)
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, None]) -> int:
     """The exit code of a command that goes on until Ctrl-C or SIGTERM, at which Ray alone would print its stack."""
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        asyncio.run(work)
+        with _silence():
+            asyncio.run(work)
     except KeyboardInterrupt:
         return FINE
     finally:
         signal.signal(signal.SIGTERM, before)
     raise AssertionError("only Ctrl-C ends this without an error")
+
+
+_outputs: list[TextIO] = []
+
+
+def say(text: str) -> None:
+    """Print what a command has to say."""
+    print(text, file=_output(), flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person looks on."""
+    return _output().isatty()
+
+
+def _output() -> TextIO:
+    return _outputs[-1] if _outputs else sys.stdout
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let nobody print but `say`.
+
+    Ray tells whoever is connected what happens on its cluster, such as a controller that starts again, and tells it on
+    standard output, where a program expects nothing but JSON.
+    """
+    with open(os.devnull, "w") as nowhere:
+        _outputs.append(sys.stdout)
+        try:
+            with redirect_stdout(nowhere):
+                yield
+        finally:
+            _outputs.pop()
 
 
 async def changes(control: Control) -> AsyncIterator[None]:

@@ -76,7 +76,7 @@ def _run_show(options: argparse.Namespace) -> int:
 
 
 async def _show(control: Control, options: argparse.Namespace) -> int:
-    print((await control.config(options.form, secrets=options.secrets)).rstrip("\n"))
+    asking.say((await control.config(options.form, secrets=options.secrets)).rstrip("\n"))
     return asking.FINE
 
 
@@ -103,11 +103,11 @@ def _run_apply(options: argparse.Namespace) -> int:
 
 async def _apply(control: Control, text: str, source: str, dry_run: bool) -> int:
     plan = await control.apply(text, source, dry_run=True)
-    print(plan, flush=True)
+    asking.say(str(plan))
     if dry_run or plan.is_empty:
         return asking.FINE
     done = await control.apply(text, source)
-    print("applied" if done == plan else f"applied, after another change came in between:\n{done}")
+    asking.say("applied" if done == plan else f"applied, after another change came in between:\n{done}")
     return asking.FINE
 
 

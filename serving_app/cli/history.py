@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 async def _show(control: Control, options: argparse.Namespace) -> int:
     found = await control.history(options.model, options.version, options.limit)
     if not found and not options.json:
-        print("nothing has happened yet")
+        asking.say("nothing has happened yet")
     _tell(found, options)
     return asking.FINE
 
@@ -69,7 +69,7 @@ def _tell(happenings: Sequence[Happening], options: argparse.Namespace) -> None:
     now = time.time()
     for each in happenings:
         text = dump(happening_document(each), in_one_line=True) if options.json else line(each, now)
-        print(text, flush=True)
+        asking.say(text)
 
 
 def line(happening: Happening, now: float) -> str:

@@ -42,13 +42,13 @@ def run(options: argparse.Namespace) -> int:
 async def _act(control: Control, options: argparse.Namespace) -> int:
     if options.action == "set":
         await control.set_label(options.model, options.label, options.version)
-        print(f"{options.label} of {options.model} is version {options.version} now")
+        asking.say(f"{options.label} of {options.model} is version {options.version} now")
     elif options.action == "delete":
         await control.delete_label(options.model, options.label)
-        print(f"{options.model} has no {options.label} any more")
+        asking.say(f"{options.model} has no {options.label} any more")
     else:
         model = find_model(await control.view(), options.model)
-        print(dump({"model": model.name, "labels": label_documents(model)}) if options.json else page(model))
+        asking.say(dump({"model": model.name, "labels": label_documents(model)}) if options.json else page(model))
     return asking.FINE
 
 

@@ -35,9 +35,9 @@ async def _show(control: Control, as_json: bool) -> int:
     configured = {model.name: model for model in parse_yaml(await control.config()).models}
     if as_json:
         models = sorted(view.models.items())
-        print(dump({"models": [_document(model, configured.get(name)) for name, model in models]}))
+        asking.say(dump({"models": [_document(model, configured.get(name)) for name, model in models]}))
     else:
-        print(page(view, configured, time.time()))
+        asking.say(page(view, configured, time.time()))
     return asking.FINE if all(map(is_healthy, view.models.values())) else asking.UNHEALTHY
 
 

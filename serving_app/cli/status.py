@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _show(control: Control, as_json: bool) -> int:
     view = await control.view()
-    print(dump(app_document(view)) if as_json else page(view, time.time()))
+    asking.say(dump(app_document(view)) if as_json else page(view, time.time()))
     return asking.FINE if are_healthy(view) else asking.UNHEALTHY
 
 
@@ -51,10 +50,10 @@ async def _watch(control: Control, as_json: bool) -> None:
             news = text = dump(app_document(view), in_one_line=True)
         else:
             news, text = page(view, 0.0), page(view, time.time())  # that time goes by is no news
-        if sys.stdout.isatty() and not as_json:
-            print(_CLEAR + text, flush=True)
+        if asking.is_terminal() and not as_json:
+            asking.say(_CLEAR + text)
         elif news != told:
-            print(text if as_json else f"{text}\n", flush=True)
+            asking.say(text if as_json else f"{text}\n")
         told = news
 
 

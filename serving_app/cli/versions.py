@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _show(control: Control, name: str, as_json: bool) -> int:
     model = find_model(await control.view(), name)
-    print(dump(model_document(model)) if as_json else page(model, time.time()))
+    asking.say(dump(model_document(model)) if as_json else page(model, time.time()))
     return asking.FINE if is_healthy(model) else asking.UNHEALTHY
 
 

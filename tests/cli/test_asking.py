@@ -394,3 +394,24 @@ def test_the_token_is_shown_where_ray_would_not_think_of_it(
         (tmp_path / ".ray" / "auth_token").write_text("secret")
     asking.use_token(address)
     assert os.environ.get("RAY_AUTH_MODE") == then
+
+
+def test_only_the_command_itself_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What Ray prints to standard output meanwhile, such as news of its cluster, does not get between the JSON."""
+    controller = serve(monkeypatch, FINE)
+    ask = controller.view
+
+    async def view() -> AppView:
+        print("(raylet) Task Controller.view failed.")
+        return await ask()
+
+    monkeypatch.setattr(controller, "view", view)
+    assert json.loads(said(capsys, "status", "--json"))["app"] == "default"
+
+
+def test_a_terminal_is_redrawn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a person the page is drawn in the place of the last one, also when only time went by."""
+    serve(monkeypatch, FINE).changes = 2
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = said(capsys, "status", "--watch")
+    assert shown.split("\x1b[H\x1b[2J\x1b[3J")[1:] == [said(capsys, "status")] * 2
