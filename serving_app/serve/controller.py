@@ -264,7 +264,8 @@ class Controller:
         self._spawn(self._observe())
         self._spawn(self._chronicle.save_behind())
         # Together: by a first tick without the configuration nothing would be wanted that was adopted.
-        pending: list[events.Event] = [events.ConfigApplied(to_intents(wanted.config)), events.Tick()]
+        config = events.ConfigApplied(to_intents(wanted.config))
+        pending: list[events.Event] = [config, *self._take_inbox(), events.Tick()]
         while not self._closing:
             marks, self._marks = self._marks, []
             now = time.time()
@@ -285,9 +286,13 @@ class Controller:
             gathered = [await asyncio.wait_for(self._inbox.get(), timeout)]
         except TimeoutError:
             return [events.Tick()]
+        return [*gathered, *self._take_inbox()]
+
+    def _take_inbox(self) -> list[events.Event]:
+        taken = []
         while not self._inbox.empty():
-            gathered.append(self._inbox.get_nowait())
-        return gathered
+            taken.append(self._inbox.get_nowait())
+        return taken
 
     async def _handled(self) -> None:
         """Returns when everything that came in before has been handled, and what followed from it is begun."""
@@ -406,8 +411,7 @@ class Controller:
             # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
             self._followers.acknowledge("followers-before-restart", 0)
         await self._fleet.adopt(seen)
-        while not self._inbox.empty():
-            event = self._inbox.get_nowait()
+        for event in self._take_inbox():
             self._remember(event)
             self._manager.handle(event, now=time.time())
 
