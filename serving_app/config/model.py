@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.locations import is_absolute, is_web
+from serving_app.config.options import Options
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Reservation
 from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
@@ -194,7 +195,7 @@ class ModelConfig(Settings):
         description="The name of a file in a version's directory that says that the version is finished; if given, "
         "`settle_s` does not matter, and a version without the file is never loaded.",
     )
-    storage_options: Mapping[str, Any] = Field(
+    storage_options: Options = Field(
         default={}, description="What fsspec needs to reach the base path, such as an endpoint or credentials."
     )
     load_timeout_s: float = Field(

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.locations import Location, is_web, kind_of
 from serving_app.config.model import ModelConfig
+from serving_app.config.options import Options
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Bytes
 
@@ -82,7 +83,7 @@ class ServingConfig(Settings):
     poll_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that a look may take before it counts as failed."
     )
-    stores: Mapping[str, Mapping[str, Any]] = Field(
+    stores: Mapping[str, Options] = Field(
         default={},
         description="What fsspec needs to reach the stores of a kind, such as an endpoint or credentials, by the "
         "scheme of their URIs: {s3: {endpoint_url: …}}. A model's own `storage_options` go before.",

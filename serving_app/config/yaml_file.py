@@ -34,6 +34,15 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        text: str = super().construct_scalar(node)
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise yaml.constructor.ConstructorError(
+                "while reading a text", node.start_mark, "half of a surrogate pair is no character", node.start_mark
+            )
+        return text
+
+
 class _ExactDumper(yaml.SafeDumper):
     """Texts with breaks, controls and the like in double quotes, with escapes; YAML's own choice reads back as another
     text where Unicode's line breaks are concerned."""
@@ -66,9 +75,21 @@ def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:
     try:
         # The loader makes plain types only, as yaml.safe_load does.
         data = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{source} is no valid YAML: {_locate(error)}") from error
+    except (yaml.YAMLError, ValueError) as error:  # the latter from dates and numbers that cannot be
         raise ConfigError(f"{source} is no valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{source} is nested too deeply to be a configuration") from error
     return parse({} if data is None else data, source)
+
+
+def _locate(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong and where, without the line itself, which may hold a credential and ends in logs."""
+    parts = ((error.context, error.context_mark), (error.problem, error.problem_mark), (error.note, None))
+    return "; ".join(
+        text + (f" (line {mark.line + 1}, column {mark.column + 1})" if mark else "") for text, mark in parts if text
+    )
 
 
 def to_yaml(config: ServingConfig, secrets: bool = False, *, defaults: bool = True) -> str:

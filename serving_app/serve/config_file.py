@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from serving_app.core.errors import InvalidArgument, ServingError
+from serving_app.core.errors import InvalidArgument, ServingError, as_serving_error
 from serving_app.store.filesystem import open_path, translated_errors
 
 logger = logging.getLogger("serving_app.controller")
@@ -48,8 +48,10 @@ async def watch_config_file(
             if found != digest:
                 await apply(text, path, found)
                 digest = found
-        except ServingError as error:
-            problem = f"the model configuration file {path} is not in force as it stands: {error}"
+        except Exception as error:  # whatever a file holds, a controller that dies of it would die of it again
+            if not isinstance(error, ServingError):
+                logger.exception("applying %s failed", path)
+            problem = f"the model configuration file {path} is not in force as it stands: {as_serving_error(error)}"
         if problem != told:
             told = problem
             tell(problem)

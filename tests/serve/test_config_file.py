@@ -23,10 +23,13 @@ class Reader:
         self.tries = 0
         self.told: list[str | None] = []
         self.refusal = ""
+        self.fault: Exception | None = None
 
     async def apply(self, text: str, source: str, digest: str) -> None:
         assert source == str(self.path)
         self.tries += 1
+        if self.fault:
+            raise self.fault
         if self.refusal:
             raise FailedPrecondition(self.refusal)
         self.applied.append(text)
@@ -84,6 +87,19 @@ def test_a_file_that_cannot_be_applied_is_tried_again(reader: Reader) -> None:
         reader.refusal = ""
         await until(lambda: reader.told[-1] is None)
         assert reader.applied == ["first"]
+
+    reader.play(scenario)
+
+
+def test_a_fault_in_applying_a_file_is_told(reader: Reader) -> None:
+    """It does not end the watch, and with it the controller, which would read the same file again when it is back."""
+
+    async def scenario() -> None:
+        reader.fault = RecursionError("too deep")
+        await until(lambda: reader.tries > 1)
+        assert "RecursionError: too deep" in str(reader.told[0])
+        reader.fault = None
+        await until(lambda: reader.applied == ["first"])
 
     reader.play(scenario)
 
