@@ -26,6 +26,7 @@ _NO_TESTS = 5
 def main(options: Sequence[str]) -> int:
     """Run both; returns the exit status."""
     color = ["--color=yes"] if sys.stdout.isatty() else []
+    options = ["--durations=15", "--durations-min=3", *options]  # where the minutes go
     with tempfile.TemporaryFile() as later:
         # Each with a cache of its own, so that `--last-failed` in either knows what failed there.
         cluster = _start([_CLUSTER, "-o", "cache_dir=.pytest_cache/cluster", *color, *options], later)
