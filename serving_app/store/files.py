@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ _STAMPS = ("ETag", "etag", "md5Hash", "crc32c", "generation", "LastModified", "u
 
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created", "timeCreated")
 """When a file got its content, by whatever name a store calls it. The newest of them counts."""
+
+_NOTHING_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""What the system says where no directory is; the last of a link that leads to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,8 @@ def _walk(directory: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[
         here = os.stat(directory)
         identity = (here.st_dev, here.st_ino)
         entries = list(os.scandir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        if prefix or os.path.lexists(directory):
+    except OSError as error:
+        if error.errno in _NOTHING_THERE and (prefix or os.path.lexists(directory)):
             return  # it went while the one above was read, or is a file, or a link to nowhere
         raise
     if identity in above:
@@ -95,8 +99,10 @@ def _walk(directory: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[
                 yield from _walk(entry.path, name + "/", above | {identity})
                 continue
             found = entry.stat()
-        except FileNotFoundError:
-            continue  # it went while the directory was read, or is a link to nowhere
+        except OSError as error:
+            if error.errno in _NOTHING_THERE:
+                continue  # it went while the directory was read, or is a link to nowhere
+            raise
         # A file that was copied with its old time (cp -p, rsync) has a new change time all the same.
         changed_at = max(found.st_mtime, found.st_ctime)
         stamp = (str(found.st_ino), str(found.st_mtime_ns), str(found.st_ctime_ns))

@@ -5,11 +5,13 @@ finished when
 
 * the file that is configured as its marker is there; then nothing else is asked. Otherwise, when
 * the files are there that its platform needs (serving_app.store.completeness), and
-* nothing has changed for long enough: either the store says that the newest file is older than a minute (or the settle
-  time, if that is longer), or two looks that are the settle time apart saw the same names, sizes, times and tags.
+* nothing has changed for long enough: two looks that are the settle time apart saw the same names, sizes, times and
+  tags; or the version was there at our first look, and the store says that its newest file is older than a minute (or
+  the settle time, if that is longer).
 
-The first of the two lets versions that were there before us be served at once. It compares the store's clock with
-ours, which need not agree to the second: hence a whole minute, where two looks by one clock need no such room.
+The latter lets versions that were there before us be served at once. It compares the store's clock with ours, which
+need not agree to the second: hence a whole minute, where two looks by one clock need no such room. What came or
+changed before our eyes is not believed to be old: S3 dates a large object at the beginning of its upload.
 
 A version that lacks files which never come is handed on after a while: its load then fails with TensorFlow's own
 error, which helps its owner more than silence. One that the configured marker is missing of is never handed on.
@@ -35,7 +37,7 @@ GIVE_UP_S = 30.0
 """How long a version that lacks files must rest until it is handed on as it is, if nobody says otherwise."""
 
 TRUSTED_AGE_S = 60.0
-"""How old the newest file must be by the store's clock for a single look to be enough."""
+"""How old the newest file of a version must be, by the store's clock, for a first look to be enough."""
 
 _REFRESH_MIN_S, _REFRESH_MAX_S = 10.0, 60.0
 """How often the sizes of a finished version are read again: a tenth of the time since they changed, within this."""
@@ -114,11 +116,15 @@ class ModelSource:
         self._clock = clock
         self._calendar = calendar
         self._known = {number: _Version(path, finished=True) for number, path in (finished or {}).items()}
+        # The paths of versions that were there at the first look, without those that have changed since.
+        self._untouched: set[str] | None = None
 
     def poll(self) -> Poll:
         """The state of the store now. Raises one of the errors that serving_app.store.filesystem lists."""
         listing = list_versions(self._base_path, self._options, servable=self._name)
         found = dict(listing.versions)
+        here = set(found.values())
+        self._untouched = here if self._untouched is None else self._untouched & here
         self._known = {number: known for number, known in self._known.items() if found.get(number) == known.path}
         waiting: dict[int, str] = {}
         looked: set[int] = set()
@@ -161,6 +167,8 @@ class ModelSource:
         files = list_files(version.path, self._options)
         version.looked_at = self._clock()
         if files != version.files:
+            if version.files is not None and self._untouched is not None:
+                self._untouched.discard(version.path)
             version.files = files
             # The end of this look, to be held against the beginning of later ones: a look may take long.
             version.same_since = version.looked_at
@@ -186,13 +194,13 @@ class ModelSource:
             return version.lack is None
         if version.lack is None and self._settle_s == 0:
             return True
-        if self._find_age(version) >= max(TRUSTED_AGE_S, self._settle_s):
-            return True
         patience = self._settle_s if version.lack is None else max(self._give_up_s, self._settle_s)
-        return began - version.same_since >= patience
+        return self._find_age(version) >= max(TRUSTED_AGE_S, patience) or began - version.same_since >= patience
 
     def _find_age(self, version: _Version) -> float:
-        """Seconds since the newest file got its content; 0 if the store does not tell."""
+        """Seconds since the newest file got its content; 0 if the store does not tell, or we know better."""
+        if self._untouched is None or version.path not in self._untouched:
+            return 0.0
         times = [file.changed_at for file in (version.files or {}).values()]
         known = [time for time in times if time is not None]
         return self._calendar() - max(known) if known and len(known) == len(times) else 0.0

@@ -160,6 +160,37 @@ def test_an_old_version_that_lacks_files_is_handed_on_at_once() -> None:
     assert store.poll().versions == store.found(1)
 
 
+def test_what_comes_before_our_eyes_is_not_old() -> None:
+    """A store may date a file at the beginning of its upload, long before it is seen: what was not there at the first
+    look, has changed since, or went and came back, rests by our clock all the same."""
+    store = TimedStore(version_policy=All())
+    store.put(1, age_s=3600, without="variables/variables.index")
+    store.put(2, age_s=3600)
+    store.filesystem.rm(f"{store.base}/1/saved_model.pb")
+    store.write("1/saved_model.pb", WHOLE["saved_model.pb"])
+    assert store.poll().waiting == {1: "variables/variables.index is missing"}
+    store.write("1/variables/variables.index", b"index", age_s=3600)
+    store.write("1/saved_model.pb", WHOLE["saved_model.pb"], age_s=3600)
+    store.put(3, age_s=3600, without="saved_model.pb")
+    poll = store.poll()
+    assert (poll.versions, poll.waiting) == (store.found(2), {1: RESTING, 3: "saved_model.pb is missing"})
+    store.remove("2")
+    store.poll()
+    store.put(2, age_s=3600)
+    assert store.poll().waiting.keys() == {1, 2, 3}
+    assert store.poll(after_s=1).versions == store.found(1, 2)
+
+
+def test_patience_with_unfinished_versions_is_what_is_said() -> None:
+    """A version that lacks files is given up when it has rested for as long as configured, by our clock or its own."""
+    store = TimedStore(version_policy=All(), give_up_s=600)
+    store.put(1, age_s=500, without="saved_model.pb")
+    store.put(2, age_s=600, without="saved_model.pb")
+    assert store.poll().versions == store.found(2)
+    assert store.poll(after_s=99).versions == store.found(2)
+    assert store.poll(after_s=1).versions == store.found(1, 2)
+
+
 def test_a_settle_time_of_zero_asks_only_for_files() -> None:
     """Without a settle time a version is finished when its last file is there, and no earlier."""
     store = TimedStore(settle_s=0)
@@ -426,9 +457,9 @@ def test_old_times_of_copied_files_do_not_deceive(local: Store) -> None:
     assert ModelSource("m", local.url).poll().waiting == {1: RESTING}
 
 
-@pytest.mark.parametrize("kind", ["file", "link to nowhere", "empty"])
+@pytest.mark.parametrize("kind", ["file", "link to nowhere", "link to itself", "empty"])
 def test_what_is_no_directory_of_files_waits(local: Store, kind: str) -> None:
-    """A version that is a file, a link to nowhere or empty lacks its files like any other."""
+    """A version that is a file, a link to nowhere or to itself, or empty, lacks its files like any other."""
     local.write("readme")
     version = Path(local.url) / "1"
     match kind:
@@ -436,6 +467,8 @@ def test_what_is_no_directory_of_files_waits(local: Store, kind: str) -> None:
             version.touch()
         case "link to nowhere":
             version.symlink_to("/nowhere")
+        case "link to itself":
+            version.symlink_to("1")
         case "empty":
             version.mkdir()
     assert ModelSource("m", local.url).poll().waiting == {1: "saved_model.pb is missing"}
@@ -446,6 +479,7 @@ def test_links_are_followed_and_circles_are_not(local: Store) -> None:
     for name, content in WHOLE.items():
         local.write(f"elsewhere/{name}", content)
     (Path(local.url) / "elsewhere" / "again").symlink_to(".")
+    (Path(local.url) / "elsewhere" / "itself").symlink_to("itself")
     (Path(local.url) / "1").symlink_to("elsewhere")
     source = ModelSource("m", local.url, settle_s=0)
     assert source.poll().sizes == {1: sum(map(len, WHOLE.values()))}
