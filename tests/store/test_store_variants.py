@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fsspec
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.utils import infer_storage_options
 
 from serving_app.store import fetch, list_versions
+from serving_app.store.listing import _join
 from tests.store.servers import ObjectStore
 from tests.store.store_contract import Store, StoreContract
 
@@ -53,7 +58,7 @@ class TestMemory(StoreContract):
     def test_gives_back_uris(self, store: Store) -> None:
         """A version of a remote store is named by its whole URI, so that any node can fetch it."""
         store.write("1/saved_model.pb")
-        assert list_versions(store.url).versions == {1: store.url.replace("memory://", "memory:///") + "/1"}
+        assert list_versions(store.url).versions == {1: f"{store.url}/1"}
 
 
 class ForgetfulFileSystem(MemoryFileSystem):
@@ -85,6 +90,46 @@ class TestStoreThatKeepsListings(StoreContract):
     def store(self) -> Store:
         fsspec.register_implementation("forgetful", ForgetfulFileSystem, clobber=True)
         return Store(f"forgetful://{uuid.uuid4().hex}/models")
+
+
+class HostedFileSystem(DirFileSystem):
+    """Has its host in its URIs and not in its paths, as HDFS, SFTP and their like; here a host is a folder."""
+
+    protocol = "hosted"
+    root_marker = "/"
+
+    def __init__(self, host: str, **_: object) -> None:
+        super().__init__(path=f"/tmp/{host}", fs=fsspec.filesystem("file"))
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return infer_storage_options(path)["path"]
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": infer_storage_options(path)["host"]}
+
+
+class TestStoreOnAHost(StoreContract):
+    @pytest.fixture
+    def store(self) -> Iterator[Store]:
+        fsspec.register_implementation("hosted", HostedFileSystem, clobber=True)
+        with TemporaryDirectory(dir="/tmp") as host:
+            yield Store(f"hosted://{Path(host).name}/models")
+
+
+@pytest.mark.parametrize(
+    ("base_path", "version"),
+    [
+        ("memory://b/m", "memory://b/m/1"),
+        ("memory://b/m//", "memory://b/m/1"),
+        ("memory:///", "memory:///1"),
+        ("dir://m::memory://b", "dir://m/1::memory://b"),
+    ],
+)
+def test_names_versions_by_the_base_path(base_path: str, version: str) -> None:
+    """A version's URI is the base path with a name, in front of the URI of what the base path lies in."""
+    assert _join(base_path, "1") == version
 
 
 class TestS3(StoreContract):
