@@ -62,6 +62,7 @@ def open_path(url: str, storage_options: Mapping[str, Any] | None = None) -> tup
         if (chatty := logging.getLogger("gcsfs")).level == logging.NOTSET:
             chatty.setLevel(logging.CRITICAL)
         filesystem, path = _open_gcs_elsewhere(url, options) or url_to_fs(url, **options)
+        _renew_credentials(filesystem)
         return filesystem, path.rstrip("/") or path
 
 
@@ -80,6 +81,15 @@ def _open_gcs_elsewhere(url: str, options: dict[str, Any]) -> tuple[AbstractFile
         return None
     plain = importlib.import_module("gcsfs.core").GCSFileSystem
     return plain(**options), plain._strip_protocol(url)
+
+
+def _renew_credentials(filesystem: AbstractFileSystem) -> None:
+    """Have Google's credentials renewed in the thread that asks.
+
+    gcsfs would do it in the one thread in which fsspec talks to all object stores, and wait there for the answer.
+    """
+    if (renew := getattr(getattr(filesystem, "credentials", None), "maybe_refresh", None)) is not None:
+        renew()
 
 
 def is_local(url: str) -> bool:
@@ -175,7 +185,9 @@ def _is_expiry(error: Exception) -> bool:
 
 def _is_refusal(error: Exception) -> bool:
     forbidden = _status(error) == 403 or str(error).startswith("Forbidden: ")  # gcsfs makes an OSError of a 403
-    return isinstance(error, PermissionError) or forbidden or bool(_names(error) & _REFUSALS)
+    # google.auth's TransportError, that the way to its server is broken, is a GoogleAuthError as well.
+    refused = bool(_names(error) & _REFUSALS) and not _names(error) & _PASSING
+    return isinstance(error, PermissionError) or forbidden or refused
 
 
 def _is_passing(error: Exception) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from google.oauth2.credentials import Credentials
 
 from serving_app.config import ServingConfig
 from serving_app.core.errors import Code, InvalidArgument, NotFound, PermissionDenied, Unavailable
@@ -22,7 +25,7 @@ from serving_app.core.policies import All
 from serving_app.serve.polling import Polling
 from serving_app.store import ModelSource, list_versions
 from serving_app.store.filesystem import open_path
-from tests.stepping import until
+from tests.stepping import PATIENCE_S, until
 from tests.store.proxy import Proxy, proxy_to
 from tests.store.servers import ObjectStore
 from tests.store.store_contract import Store
@@ -246,3 +249,26 @@ def test_a_store_that_never_answers_does_not_hold_up_its_model(troubled: Trouble
     failure = told["silent"][0]
     assert isinstance(failure, ListingFailed)
     assert failure.code is Code.DEADLINE_EXCEEDED
+
+
+def test_credentials_that_are_never_renewed_hold_up_no_other_store(s3_server: ObjectStore) -> None:
+    """Who gives out Google's tokens may be silent: the models in other stores are listed all the same."""
+    sound = Store(f"{s3_server.new_bucket()}/m", s3_server.options, s3_server.filesystem)
+    sound.write("1/saved_model.pb", b"\x12\x00")
+    with silent_endpoint() as endpoint:
+        token = Credentials(None, refresh_token="r", client_id="c", client_secret="s", token_uri=endpoint)
+        options = {"token": token, "project": "testing", "endpoint_url": endpoint}
+        asked = threading.Event()
+
+        def ask() -> None:
+            asked.set()
+            with pytest.raises(Unavailable, match="gs://bucket/m cannot be read at the moment"):
+                list_versions("gs://bucket/m", options)
+
+        stuck = threading.Thread(target=ask)
+        stuck.start()
+        assert asked.wait(PATIENCE_S)
+        with ThreadPoolExecutor(1) as other:
+            assert list(other.submit(sound.numbers).result(PATIENCE_S)) == [1]
+        assert stuck.is_alive()
+    stuck.join()
