@@ -75,6 +75,12 @@ def _describe(key: str, source: str, info: Mapping[str, Any]) -> RemoteFile:
     size = info.get("size")
     if size is None:
         raise FailedPrecondition(f"{key}: the store does not tell its size; copy the model to one that does")
+    # Google's store and gcsfs hand such an object out unpacked, and so with another size than the store tells.
+    if (encoding := info.get("contentEncoding")) not in {None, "", "identity"}:
+        raise FailedPrecondition(
+            f"{key} is stored with Content-Encoding {encoding}, so that its size is not that of its content; upload it "
+            "as it is (gcloud storage cp without --gzip-local)"
+        )
     return RemoteFile(relative_name(key, source), key, int(size), stamp_of(info), _md5(info))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,21 +99,18 @@ def test_goes_on_after_a_process_that_was_killed(s3_server: ObjectStore, proxy: 
                 raise AssertionError("never killed")
 
     proxy.before = stall_in_the_middle
-    arguments = (path, str(tmp_path), options(s3_server, proxy))
-    victim = PROCESSES.Process(target=fetch_in_pieces, args=(PIECE, *arguments))
+    victim = PROCESSES.Process(target=fetch_in_pieces, args=(PIECE, path, str(tmp_path), options(s3_server, proxy)))
     victim.start()
     wait_until(lambda: received(tmp_path) >= 5 * PIECE)
     victim.kill()
     victim.join()
+    killed.set()
     there = received(tmp_path)
     assert 5 * PIECE <= there < 10 * PIECE
-    proxy.before = lambda name: None
-    killed.set()
-    wait_until(lambda: proxy.read.get("data", 0) >= 6 * PIECE)  # what the dead one had asked for
-    proxy.read.clear()
-    with fetch(*arguments) as copy:
+    # On a way of its own: on the other one may still pass what the dead one had asked for.
+    with proxy_to(s3_server.endpoint) as way, fetch(path, str(tmp_path), options(s3_server, way)) as copy:
         assert contents(Path(copy.path)) == files
-    assert sum(proxy.read.get(name, 0) for name in ("data", "saved_model.pb")) == sum(map(len, files.values())) - there
+        assert way.read["data"] + way.read.get("saved_model.pb", 0) == sum(map(len, files.values())) - there
 
 
 def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
@@ -233,6 +231,15 @@ def test_asks_again_where_it_helps(
     with pytest.raises(expected, match="scripted://m/1/data"):
         scripted(fail)
     assert len(pieces_read(tmp_path)) == times
+
+
+def test_files_that_are_stored_packed(gcs_server: ObjectStore, tmp_path: Path) -> None:
+    """What a store hands out unpacked, with another size than it tells, is refused with the way to upload it."""
+    path = upload(gcs_server, {"saved_model.pb": b"graph"})
+    key = gcs_server.filesystem._strip_protocol(f"{path}/words.txt")
+    gcs_server.filesystem.pipe_file(key, gzip.compress(b"words"), fixed_key_metadata={"content_encoding": "gzip"})
+    with pytest.raises(FailedPrecondition, match=r"/m/1/words.txt is stored with Content-Encoding gzip, .*; upload it"):
+        fetch(path, str(tmp_path), gcs_server.options)
 
 
 def test_more_than_was_asked_for(scripted: Callable[..., Any], tmp_path: Path) -> None:
@@ -409,13 +416,13 @@ def test_who_waits_sees_it_too(scripted: Callable[..., Any], tmp_path: Path) -> 
 
 
 def test_a_version_of_many_files(tmp_path: Path) -> None:
-    """Three thousand small files take seconds, and no more descriptors than a few."""
+    """Three thousand small files take seconds of computing, and no more descriptors than a few."""
     files = {f"assets/{number}": b"%d" % number for number in range(3000)}
     make_version(tmp_path, files)
     before = len(os.listdir("/proc/self/fd"))
-    started = time.monotonic()
+    started = time.process_time()
     with fetch_shared(tmp_path) as copy:
-        assert time.monotonic() - started < 20
+        assert time.process_time() - started < 10
         assert len(os.listdir("/proc/self/fd")) <= before + 1
         assert contents(Path(copy.path)) == files
     assert len(os.listdir("/proc/self/fd")) <= before
