@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from serving_app import ray_private
 from serving_app.config import ServingConfig, store_options
-from serving_app.core.errors import DataLoss, ServingError
+from serving_app.core.errors import DataLoss, FailedPrecondition, ServingError
 from serving_app.serve.wanted import Applied, Wanted, decode_wanted, encode_wanted, redeploy
 from serving_app.store.state_file import StateFile
 
@@ -30,6 +31,8 @@ class Keeping:
         self._app = app
         self._tell = tell
         self._key = f"wanted:{app}"
+        self._is_behind = False
+        """Whether it was told that the file could not be written."""
 
     async def restore(self, applied: Applied) -> Wanted:
         """What is wanted now that this is deployed.
@@ -37,37 +40,47 @@ class Keeping:
         Waits for a state file that cannot be read at the moment: without it nobody knows what was changed at run time,
         and serving the wrong version is worse than serving late.
         """
-        kept = self._read_cluster()
+        encoded = await asyncio.to_thread(ray_private.get_state, self._key)
+        kept = self._decode_cluster(encoded)
         if kept is None:
             kept = await self._read_file(applied.config)
+        if kept is not None and encoded is None:
+            # On a new cluster this is the newest deployment, whatever the clock of the machine says that built it.
+            kept = replace(kept, generation=min(kept.generation, applied.generation - 1))
         wanted = redeploy(kept, applied)
         try:
             await self.keep(wanted)
         except ServingError as error:
             # Nothing that a user changed is lost by this, and the next change that cannot be kept is refused.
+            self._is_behind = True
             self._tell(f"what is changed at run time cannot be kept: {error}")
             logger.error("the state file cannot be written: %s", error)
         return wanted
 
     async def keep(self, wanted: Wanted) -> None:
         """Write both copies. Raises a ServingError if the file cannot be written; then neither is changed."""
-        encoded = encode_wanted(self._app, wanted)
-        file = self._file(wanted.base)
-        if file is not None:
-            await asyncio.to_thread(file.write, encoded)
-        await asyncio.to_thread(ray_private.put_state, self._key, encoded)
+        await asyncio.to_thread(self._write, wanted)
+        if self._is_behind:
+            self._is_behind = False
+            self._tell(None)
 
     def forget(self) -> None:
         """The app is deleted: the cluster forgets it. The file stays, for the day that it is deployed again."""
         ray_private.delete_state(self._key)
+
+    def _write(self, wanted: Wanted) -> None:
+        encoded = encode_wanted(self._app, wanted)
+        file = self._file(wanted.base)
+        if file is not None:
+            file.write(encoded)
+        ray_private.put_state(self._key, encoded)
 
     def _file(self, config: ServingConfig) -> StateFile | None:
         if config.state_uri is None:
             return None
         return StateFile(config.state_uri, self._app, store_options(config, config.state_uri))
 
-    def _read_cluster(self) -> Wanted | None:
-        encoded = ray_private.get_state(self._key)
+    def _decode_cluster(self, encoded: bytes | None) -> Wanted | None:
         if encoded is None:
             return None
         try:
@@ -80,30 +93,39 @@ class Keeping:
         file = self._file(config)
         if file is None:
             return None
-        told = ""
+        told: str | None = None
         while True:
             try:
-                encoded = await asyncio.to_thread(file.read)
+                wanted, loss = await asyncio.to_thread(_read, file)
                 break
             except ServingError as error:
-                if str(error) != told:
-                    told = str(error)
-                    logger.error("nothing is served before the state file can be read: %s", error)
-                    self._tell(f"nothing is served before the state file can be read: {error}")
+                problem = f"nothing is served before the state file can be read: {error}"
+                if problem != told:
+                    told = problem
+                    logger.error(problem)
+                    self._tell(problem)
                 await asyncio.sleep(_RETRY_S)
-        if told:
-            self._tell(None)
-        return None if encoded is None else await self._decode_file(file, encoded)
+        if loss is not None:
+            logger.error(loss)
+        if loss != told:
+            self._tell(loss)
+        return wanted
 
-    async def _decode_file(self, file: StateFile, encoded: bytes) -> Wanted | None:
-        try:
-            return decode_wanted(encoded)
-        except DataLoss as error:
-            aside = await asyncio.to_thread(file.keep_aside, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-            sentence = (
-                f"the state file {file.uri} is unreadable ({error}); it is kept as {aside}, and what was changed at "
-                "run time is lost: the deployed configuration is in force"
-            )
-            logger.error(sentence)
-            self._tell(sentence)
-            return None
+
+def _read(file: StateFile) -> tuple[Wanted | None, str | None]:
+    """What the file holds; if it is damaged, nothing, and a sentence about what became of it."""
+    encoded = file.read()
+    if encoded is None:
+        return None, None
+    try:
+        return decode_wanted(encoded), None
+    except DataLoss as error:
+        damage = f"the state file {file.uri} is unreadable ({error})"
+    try:
+        aside = file.keep_aside(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    except ServingError as error:
+        raise FailedPrecondition(f"{damage} and cannot be renamed ({error}); move it out of the way") from error
+    return None, (
+        f"{damage}; it is kept as {aside}, and what was changed at run time is lost: the deployed configuration is in "
+        "force"
+    )

@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from serving_app.core.errors import NotFound
+from fsspec import AbstractFileSystem
+
+from serving_app.config.locations import scheme_of
+from serving_app.core.errors import NotFound, PermissionDenied
 from serving_app.store.filesystem import is_local, open_path, translated_errors
+
+_BUCKET_STORES = {"s3", "gs", "abfs"}
+"""The stores in whose paths the first name is one that they do not make by themselves."""
 
 
 class StateFile:
@@ -25,13 +31,20 @@ class StateFile:
         self._options = storage_options
 
     def read(self) -> bytes | None:
-        """What was written last; None if nothing ever was."""
+        """What was written last; None if nothing ever was.
+
+        Of a bucket that does not exist it cannot be said that nothing was written: it may have been taken away, or its
+        name may be wrong. That is NotFound.
+        """
         filesystem, path = open_path(self.uri, self._options)
         try:
             with translated_errors(self.uri):
                 filesystem.invalidate_cache()
                 return bytes(filesystem.cat_file(path))
-        except NotFound:
+        except NotFound as error:
+            bucket = path.partition("/")[0]
+            if scheme_of(self.uri) in _BUCKET_STORES and _is_missing(filesystem, bucket):
+                raise NotFound(f"there is no bucket {bucket}; create it, or correct {self.uri}") from error
             return None
 
     def write(self, content: bytes) -> None:
@@ -48,8 +61,22 @@ class StateFile:
         aside = f"{self.uri}.unreadable-{stamp}"
         filesystem, path = open_path(self.uri, self._options)
         with translated_errors(self.uri):
-            filesystem.mv(path, open_path(aside, self._options)[1])
+            # Not `mv`, which asks object stores for more than a copy and a removal, and not all of them can do it.
+            filesystem.cp_file(path, open_path(aside, self._options)[1])
+            filesystem.rm_file(path)
         return aside
+
+
+def _is_missing(filesystem: AbstractFileSystem, bucket: str) -> bool:
+    """Whether the store says that there is no such bucket; that it may not be looked at says nothing."""
+    try:
+        with translated_errors(bucket):
+            filesystem.info(bucket)
+    except NotFound:
+        return True
+    except PermissionDenied:
+        return False
+    return False
 
 
 def _replace(path: Path, content: bytes) -> None:

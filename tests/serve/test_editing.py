@@ -13,6 +13,7 @@ from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFoun
 from serving_app.protocol import messages
 from serving_app.serve.editing import Editing
 from serving_app.serve.wanted import Applied, Wanted, redeploy
+from tests.stepping import until
 
 BASE = {"models": {"m": {"base_path": "/models/m", "num_cpus": 2, "labels": {"old": 1}}, "n": "/models/n"}}
 
@@ -25,11 +26,14 @@ class Desk:
         self.enforced: list[tuple[ServingConfig, ServingConfig]] = []
         self.ready: dict[str, set[int]] = {"m": {2, 3}}
         self.full = False
+        self.stuck: asyncio.Event | None = None
+        self.is_keeping = False
         first = redeploy(None, Applied(1, parse({**BASE, **settings})))
         self.editing = Editing(first, self, lambda model: self.ready.get(model, set()), self._enforce)  # type: ignore[arg-type]
 
     async def keep(self, wanted: Wanted) -> None:
-        await asyncio.sleep(0)
+        self.is_keeping = True
+        await (self.stuck.wait() if self.stuck else asyncio.sleep(0))
         if self.full:
             raise Unavailable("the disk is full")
         self.kept.append(wanted)
@@ -215,3 +219,40 @@ def test_a_new_deployment_is_rebased() -> None:
     assert [model.base_path for model in desk.editing.config.models] == ["/models/m", "/elsewhere/n"]
     desk.run(lambda editing: editing.deploy(Applied(1, parse({}))))
     assert desk.names() == ["m", "n"]
+
+
+def test_a_gateway_that_starts_again_waits_for_no_change() -> None:
+    """What it was deployed with is known; a change that hangs at the state's store does not keep it from serving."""
+    desk = Desk()
+
+    async def scenario() -> None:
+        desk.stuck = asyncio.Event()
+        change = asyncio.create_task(desk.editing.set_label("m", "stable", 3))
+        await until(lambda: desk.is_keeping)
+        await asyncio.wait_for(desk.editing.deploy(Applied(1, parse(BASE))), 10)
+        desk.stuck.set()
+        await change
+
+    asyncio.run(scenario())
+    assert desk.labels()["stable"] == 3
+
+
+def test_a_reload_tells_what_is_new_when_its_turn_comes() -> None:
+    """A model that a change before it took away is new again, though it was there when the request came."""
+    desk = Desk()
+
+    async def scenario() -> None:
+        away = desk.editing.apply("models: {m: {base_path: /models/m}}", "f.yaml", False)
+        back = desk.editing.reload(server_config({"name": "n", "base_path": "/models/n"}))
+        assert (await asyncio.gather(away, back))[1] == {"n"}
+
+    asyncio.run(scenario())
+
+
+def test_what_changes_nothing_is_not_kept() -> None:
+    """Also where a model_config_file has been applied before."""
+    desk = Desk(models={}, model_config_file="/models.config")
+    text = "models: {m: /models/m}"
+    desk.run(lambda editing: editing.apply_file(text, "/models.config", "1"))
+    assert desk.run(lambda editing: editing.apply(text, "f.yaml", False)).is_empty
+    assert len(desk.kept) == 1

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from serving_app.config import ServingConfig, parse, set_label
-from serving_app.core.errors import ServingError
+from serving_app.core.errors import PermissionDenied, ServingError
 from serving_app.serve import keeping
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.wanted import Applied, Wanted, decode_wanted
+from serving_app.store.state_file import StateFile
 from tests.serve.kept import keep_here
 from tests.stepping import until
 
@@ -32,6 +33,10 @@ class Place:
 
     def restore(self, generation: int = 1, config: ServingConfig | None = None) -> Wanted:
         return asyncio.run(Keeping("app", self.told.append).restore(Applied(generation, config or self.config)))
+
+    def keep_in_cluster_alone(self) -> None:
+        """So that nothing has to be read from the file."""
+        self.restore(1, parse({"models": {"m": "/models/m"}}))
 
     def keep(self, wanted: Wanted) -> None:
         asyncio.run(Keeping("app", self.told.append).keep(wanted))
@@ -143,7 +148,7 @@ def test_a_change_that_cannot_be_kept_is_refused(place: Place) -> None:
 def test_an_app_starts_though_the_file_cannot_be_written(place: Place) -> None:
     """What is known is served, and that changes cannot be kept is told."""
     place.directory.write_text("a file where a directory should be")
-    place.restore(1, parse({"models": {"m": "/models/m"}}))  # so that nothing has to be read from the file
+    place.keep_in_cluster_alone()
     assert place.restore(2).config.models == place.config.models
     assert place.told[-1] is not None
     assert "cannot be kept" in place.told[-1]
@@ -162,3 +167,54 @@ def test_the_file_is_the_owners_alone(place: Place) -> None:
     """Store options may hold credentials: nobody else on the node can read them."""
     place.restore()
     assert place.file.stat().st_mode & 0o077 == 0
+
+
+def test_that_changes_cannot_be_kept_is_told_only_while_it_holds(place: Place) -> None:
+    """The first change that is kept again takes the warning back."""
+    keeping = Keeping("app", place.told.append)
+    place.directory.write_text("a file where a directory should be")
+    place.keep_in_cluster_alone()
+    wanted = asyncio.run(keeping.restore(Applied(2, place.config)))
+    assert "cannot be kept" in str(place.told[-1])
+    place.directory.unlink()
+    asyncio.run(keeping.keep(labelled(wanted, 3)))
+    assert place.told[-1] is None
+
+
+def test_a_corrupt_file_that_cannot_be_kept_aside_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has to move it then, and is told so; the controller neither ends nor writes over it."""
+    changed = labelled(place.restore(), 3)
+    place.keep(changed)
+    place.kept.clear()
+    content = place.file.read_bytes()
+    place.file.write_bytes(b"nonsense")
+
+    def refuse(file: StateFile, stamp: str) -> str:
+        raise PermissionDenied(f"{file.uri} may not be renamed")
+
+    monkeypatch.setattr(StateFile, "keep_aside", refuse)
+
+    async def scenario() -> None:
+        restoring = asyncio.create_task(Keeping("app", place.told.append).restore(Applied(2, place.config)))
+        await until(lambda: bool(place.told))
+        assert "may not be renamed); move it out of the way" in str(place.told[0])
+        assert place.file.read_bytes() == b"nonsense"
+        place.file.write_bytes(content)
+        assert (await restoring).config == changed.config
+
+    asyncio.run(scenario())
+    assert place.told[-1] is None
+
+
+def test_a_new_cluster_takes_what_is_deployed_whatever_its_clock_says(place: Place) -> None:
+    """The file of a cluster whose clock was ahead does not make every deployment look like an old one; on the same
+    cluster an older deployment, such as the one that the actor was made with, says nothing."""
+    place.keep(labelled(place.restore(generation=1000), 3))
+    new = parse({"models": {"m": "/models/m", "n": "/models/n"}, "state_uri": str(place.directory)})
+    assert place.restore(500, new).generation == 1000
+    place.kept.clear()
+    wanted = place.restore(500, new)
+    assert [(model.name, dict(model.labels)) for model in wanted.config.models] == [("m", {"stable": 3}), ("n", {})]
+    assert wanted.generation == 500
