@@ -45,6 +45,7 @@ class _Load:
     order: int = 0
     ticket: str | None = None
     model: ModelConfig | None = None
+    memory: int | None = None
     signatures: Mapping[str, Signature] | None = None
     told: str = ""
 
@@ -56,6 +57,7 @@ class _Serving:
     order: int
     ticket: str
     model: ModelConfig | None
+    memory: int | None = None
 
 
 class Fleet:
@@ -128,8 +130,8 @@ class Fleet:
             targets = []
             for servable in [load.servable for load in order]:
                 begun = self._loading[servable]
-                begun.model = self._find_model(servable.name)
-                targets.append(self._target(servable, begun.model, begun.ticket or ""))
+                begun.model, begun.memory = self._find_model(servable.name), self._find_memory(servable)
+                targets.append(self._target(servable, begun.model, begun.ticket or "", begun.memory))
             await self._deploy(targets)
         except Exception as error:
             if len(order) > 1:
@@ -141,8 +143,8 @@ class Fleet:
             failure = error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
             self._fail(load.servable, failure.code, failure.message)
 
-    def _target(self, servable: ServableId, model: ModelConfig, ticket: str) -> apps.Target:
-        return apps.Target(servable_app(self._app, servable), model, ticket, self._find_memory(servable))
+    def _target(self, servable: ServableId, model: ModelConfig, ticket: str, memory: int | None) -> apps.Target:
+        return apps.Target(servable_app(self._app, servable), model, ticket, memory)
 
     async def _deploy(self, targets: Sequence[apps.Target]) -> None:
         await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
@@ -157,7 +159,8 @@ class Fleet:
             scale = {"replicas": now.replicas, "autoscaling": now.autoscaling,
                      "max_ongoing_requests": now.max_ongoing_requests}
             model = (begun.model or now).model_copy(update=scale)
-            await self._deploy([self._target(servable, model, begun.ticket)])
+            memory = begun.memory if begun.model else self._find_memory(servable)
+            await self._deploy([self._target(servable, model, begun.ticket, memory)])
         except Exception:  # it serves on as it is; the next change of its settings tries again
             logger.exception("%s: changing its replicas failed", servable)
 
@@ -255,7 +258,7 @@ class Fleet:
             # While it was asked, an unload may have been ordered.
             if self._loading.get(servable) is load:
                 del self._loading[servable]
-                self._serving[servable] = _Serving(load.order, load.ticket, load.model)
+                self._serving[servable] = _Serving(load.order, load.ticket, load.model, load.memory)
                 self._emit(events.ServableLoaded(servable, name, load.signatures, load.order))
         elif app is not None and app.state is not AppState.STARTING:
             self._fail(servable, Code.UNAVAILABLE, app.message or "its application was deleted")

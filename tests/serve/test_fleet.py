@@ -43,7 +43,8 @@ class World:
         self.refused: set[str] = set()
         self.signatures: dict[str, Any] | None = SIGNATURES
         self.model = ModelConfig(name="m", base_path="/m")
-        self.fleet = Fleet("app", self._find, lambda servable: 1000 if servable == TWO else None, self.events.append)
+        self.memory = {TWO: 1000}
+        self.fleet = Fleet("app", self._find, self.memory.get, self.events.append)
         monkeypatch.setattr(apps, "deploy", self._deploy)
         monkeypatch.setattr(apps, "delete", self.deleted.append)
         monkeypatch.setattr(apps, "describe", self._describe)
@@ -340,6 +341,7 @@ def test_replicas_are_scaled_without_being_replaced(play: Callable[[Scenario], N
         world.fleet.report_loaded(ONE, first.ticket, SIGNATURES)
         await world.look()
         world.model = ModelConfig(name="m", base_path="/m", replicas=3, max_ongoing_requests=7, num_gpus=1)
+        world.memory = {ONE: 5000, TWO: 5000}  # which would restart the replicas
         world.fleet.rescale("m")
         world.fleet.rescale("another")
         await until(lambda: len(world.deployed) == 3)
