@@ -72,12 +72,11 @@ MODEL_EFFECTS: Mapping[str, str] = {
 
 def make_plan(before: ServingConfig, after: ServingConfig) -> Plan:
     """What would change, setting by setting, and when each change would take effect. Secrets are not shown."""
+    before, after = _without_common_models(before, after)
     changes = list(_compare_groups(None, before, after, redact(before), redact(after), EFFECTS))
     old, old_shown = _models(before), _models(redact(before))
     new, new_shown = _models(after), _models(redact(after))
     for name, model in new.items():
-        if model == old.get(name):
-            continue
         if name in old:
             changes += _compare_groups(name, old[name], model, old_shown[name], new_shown[name], MODEL_EFFECTS)
         else:
@@ -85,6 +84,14 @@ def make_plan(before: ServingConfig, after: ServingConfig) -> Plan:
     for name in [name for name in old if name not in new]:
         changes.append(Change(name, "remove", "", old_shown[name].base_path, "", "its versions are unloaded"))
     return Plan(tuple(changes))
+
+
+def _without_common_models(*configs: ServingConfig) -> Iterator[ServingConfig]:
+    """Both configurations without the models that are the same in them, which mostly are nearly all."""
+    old, new = map(_models, configs)
+    same = {name for name, model in new.items() if model is old.get(name) or model == old.get(name)}
+    for config in configs:
+        yield config.model_copy(update={"models": tuple(each for each in config.models if each.name not in same)})
 
 
 def _models(config: ServingConfig) -> dict[str, ModelConfig]:

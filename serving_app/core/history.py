@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from itertools import chain
 
@@ -63,6 +63,11 @@ class History:
             told = (each for each in told if each[1].version == version)
         newest = heapq.nlargest(limit, told, key=lambda each: each[0])
         return tuple(happening for _, happening in reversed(newest))
+
+    @property
+    def models(self) -> Set[str]:
+        """The models of which something is remembered."""
+        return self._by_model.keys()
 
     def __len__(self) -> int:
         return self._count

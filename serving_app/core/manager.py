@@ -85,7 +85,7 @@ from serving_app.core.retries import find_delay
 from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import MOVES, Cause, IllegalMove, State
-from serving_app.core.views import Failure, ManagerView
+from serving_app.core.views import Failure, ManagerView, ModelView
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +189,10 @@ class Manager:
         """All that is known, for people."""
         models = {name: self._models[name].view() for name in sorted(self._models)}
         return ManagerView(self._table.revision, dict(self._readers), models)
+
+    def view(self, model: str) -> ModelView | None:
+        """The same of one model; None if nothing is known of it."""
+        return self._models[model].view() if model in self._models else None
 
     def take_happenings(self) -> list[Happening]:
         """What has happened since the last call, oldest first. To be called after each `handle`: until then it is kept,

@@ -27,6 +27,8 @@ class Chronicle:
         self._prefix = f"history:{quote(app, safe='')}:"
         self._history = History()
         self._unsaved: set[str] = set()
+        self._saved: set[str] = set()
+        """The models of which the cluster keeps something."""
 
     def tell(self, happenings: Iterable[Happening]) -> None:
         """Log these, and remember them."""
@@ -39,14 +41,12 @@ class Chronicle:
         """The newest happenings, of everything or of one model or version; the newest comes last."""
         return tuple(self._history.find(model, version, limit))
 
-    def restore(self) -> None:
-        """Remember what an earlier controller kept."""
-        kept = []
-        for key in ray_private.list_state(self._prefix):
-            encoded = ray_private.get_state(key)
-            kept += [Happening(*fields) for fields in json.loads(encoded or b"[]")]
+    async def restore(self) -> None:
+        """Remember what an earlier controller kept. To be called before anything is told."""
+        kept = await asyncio.to_thread(self._read)
         for happening in sorted(kept, key=lambda each: each.at):
             self._history.add(happening)
+        self._saved = {happening.model for happening in kept}
 
     async def save_behind(self) -> None:
         """Keep what is new, for ever."""
@@ -55,11 +55,20 @@ class Chronicle:
             unsaved, self._unsaved = self._unsaved, set()
             for model in sorted(unsaved):
                 await asyncio.to_thread(ray_private.put_state, self._key(model), self._encode(model))
+            # What is forgotten here is not kept there either, or models that come and go would fill the cluster.
+            self._saved |= unsaved
+            for model in sorted(self._saved - self._history.models):
+                await asyncio.to_thread(ray_private.delete_state, self._key(model))
+                self._saved.discard(model)
 
     def forget(self) -> None:
         """The app is deleted: nothing is kept of it."""
         for key in ray_private.list_state(self._prefix):
             ray_private.delete_state(key)
+
+    def _read(self) -> list[Happening]:
+        keys = ray_private.list_state(self._prefix)
+        return [Happening(*fields) for key in keys for fields in json.loads(ray_private.get_state(key) or b"[]")]
 
     def _key(self, model: str) -> str:
         return self._prefix + quote(model, safe="")

@@ -51,7 +51,7 @@ from serving_app.core.resources import NodeResources
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
-from serving_app.core.views import AppView
+from serving_app.core.views import AppView, ModelView
 from serving_app.host import Assignment
 from serving_app.serve import apps
 from serving_app.serve.apps import AppState, Observation
@@ -186,12 +186,10 @@ class Controller:
     async def config_text(self, form: str = "yaml", secrets: bool = False) -> str:
         """The configuration in force, in our YAML (`yaml`), or its models in TensorFlow Serving's text form (`tfs`)."""
         await self._wait_until_restored()
-        config = self._edits.config if secrets else redact(self._edits.config)
-        if form == "tfs":
-            return write_model_server_config(config)
-        if form != "yaml":
+        if form not in ("yaml", "tfs"):
             raise InvalidArgument(f"{form!r} is no form of a configuration; use yaml or tfs")
-        return to_yaml(config, secrets=secrets)
+        # In a thread: of a thousand models this takes a second, in which nobody else must wait.
+        return await asyncio.to_thread(_write_config, self._edits.config, form, secrets)
 
     async def history(
         self, model: str | None = None, version: int | None = None, limit: int = 100
@@ -223,7 +221,7 @@ class Controller:
         new = await self._edits.reload(serialized_model_server_config)
         try:
             async with asyncio.timeout(wait_s):
-                while (outcome := find_outcome(new, self._manager.snapshot().models)) is None:
+                while (outcome := find_outcome(new, self._views(new))) is None:
                     await self._changed.wait()
         except TimeoutError:
             raise DeadlineExceeded(
@@ -249,7 +247,7 @@ class Controller:
     # The loop.
 
     async def _run(self) -> None:
-        self._chronicle.restore()
+        await self._chronicle.restore()
         wanted = await self._restore()
         if wanted is None:
             return
@@ -282,11 +280,13 @@ class Controller:
     async def _next_events(self, now: float) -> list[events.Event]:
         wakeup = self._manager.next_wakeup()
         timeout = None if wakeup is None else max(0.0, wakeup - now)
+        first: events.Event
         try:
-            gathered = [await asyncio.wait_for(self._inbox.get(), timeout)]
+            first = await asyncio.wait_for(self._inbox.get(), timeout)
         except TimeoutError:
-            return [events.Tick()]
-        return [*gathered, *self._take_inbox()]
+            first = events.Tick()
+        # All of it, also after a timeout: whoever waits to be handled has the mark set after these.
+        return [first, *self._take_inbox()]
 
     def _take_inbox(self) -> list[events.Event]:
         taken = []
@@ -330,6 +330,8 @@ class Controller:
         for model in _rescaled(before, after):
             self._fleet.rescale(model)
         await self._handled()
+        configured = {model.name for model in after.models}
+        self._listings = {name: listing for name, listing in self._listings.items() if name in configured}
         await self._followers.wait_until_held(self._manager.table.revision, _HELD_S)
 
     def _watch_file(self, config: ServingConfig) -> None:
@@ -470,6 +472,9 @@ class Controller:
             self._problems[subject] = problem
         self._note_change()
 
+    def _views(self, models: Iterable[str]) -> dict[str, ModelView]:
+        return {name: view for name in models if (view := self._manager.view(name)) is not None}
+
     def _available(self, model: str) -> Collection[int]:
         routes = self._manager.table.models.get(model)
         return routes.routes.keys() if routes else ()
@@ -508,6 +513,11 @@ class Controller:
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise Unavailable(f"the serving app {self._app} is being deleted")
+
+
+def _write_config(config: ServingConfig, form: str, secrets: bool) -> str:
+    shown = config if secrets else redact(config)
+    return write_model_server_config(shown) if form == "tfs" else to_yaml(shown, secrets=secrets)
 
 
 def _manager_options(config: ServingConfig) -> ManagerOptions:

@@ -17,7 +17,11 @@ def find_outcome(models: Collection[str], views: Mapping[str, ModelView]) -> str
     """
     failed = []
     for name in sorted(models):
-        decided = _find_decided(views.get(name))
+        view = views.get(name)
+        if view is None or not view.configured:
+            failed.append(f"{{{{name: {name}}} due to error: a later change took it out of the configuration}}, ")
+            continue
+        decided = _find_decided(view)
         if decided is None:
             return None
         if decided.state in _FAILED:
@@ -25,7 +29,7 @@ def find_outcome(models: Collection[str], views: Mapping[str, ModelView]) -> str
     return f"{len(failed)} model(s) did not become available: {{{''.join(failed)}}}" if failed else ""
 
 
-def _find_decided(model: ModelView | None) -> VersionView | None:
-    if model is None or model.aspired is None:  # not listed since it came
+def _find_decided(model: ModelView) -> VersionView | None:
+    if model.aspired is None:  # not listed since it came
         return None
     return next((each for each in model.versions if each.state is State.READY or each.state in _FAILED), None)

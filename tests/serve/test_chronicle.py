@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
 
-from serving_app.core.history import Happening
+from serving_app.core.history import Happening, History
 from serving_app.serve import chronicle
 from serving_app.serve.chronicle import Chronicle
 from tests.serve.kept import keep_here
@@ -40,7 +41,7 @@ def test_a_new_controller_remembers(monkeypatch: pytest.MonkeyPatch, caplog: pyt
     assert caplog.messages == ["m@1: loading", "n/ü: configured", "m@1: ready"]
     save(first, kept, 2)
     second = Chronicle("app")
-    second.restore()
+    asyncio.run(second.restore())
     assert second.find(None, None, 10) == tuple(HAPPENINGS)
     assert second.find("m", 1, 1) == (HAPPENINGS[2],)
     second.tell([Happening(4.0, "m", 2, "loading")])
@@ -57,3 +58,24 @@ def test_a_deleted_app_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         save(told, kept, len(kept) + 2)
     Chronicle("app").forget()
     assert sorted(kept) == ["history:app2:m", "history:app2:n%2F%C3%BC"]
+
+
+def test_what_is_forgotten_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that come and go do not fill the cluster's store, nor does what an earlier controller kept of them."""
+    kept = keep_here(monkeypatch)
+    monkeypatch.setattr(chronicle, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(chronicle, "History", partial(History, 1, 2))
+    first = Chronicle("app")
+    first.tell([Happening(1.0, "a", None, "configured"), Happening(2.0, "b", None, "configured")])
+    save(first, kept, 2)
+    second = Chronicle("app")
+    asyncio.run(second.restore())
+    second.tell([Happening(3.0, "c", None, "configured")])
+
+    async def run() -> None:
+        saving = asyncio.create_task(second.save_behind())
+        await until(lambda: sorted(kept) == ["history:app:b", "history:app:c"])
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+
+    asyncio.run(run())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from serving_app.core.errors import Code
@@ -51,7 +53,16 @@ def test_the_highest_version_that_is_decided_counts(states: tuple[State, ...], o
 def test_a_model_that_was_not_listed_yet_is_waited_for() -> None:
     """What is left of an earlier life of a model is not taken for its outcome."""
     assert find_outcome(["m"], {"m": model("m", State.FAILED, listed=False)}) is None
-    assert find_outcome(["m"], {}) is None
+
+
+def test_a_model_that_is_taken_out_again_is_not_waited_for() -> None:
+    """Nobody would ever hear of it any more."""
+    outcome = (
+        "1 model(s) did not become available: {{{name: m} due to error: a later change took it out of the "
+        "configuration}, }"
+    )
+    assert find_outcome(["m"], {}) == outcome
+    assert find_outcome(["m"], {"m": replace(model("m", State.READY), configured=False)}) == outcome
 
 
 def test_failures_are_told_in_tensorflow_servings_words() -> None:
