@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from serving_app.core.errors import as_serving_error
+from serving_app.core.errors import DeadlineExceeded, as_serving_error
 from serving_app.core.names import NAMESPACE
 from serving_app.core.signatures import Signature
 from serving_app.host import Assignment, Batcher, Host
@@ -40,6 +40,11 @@ class Description:
 
 _SPREAD_ABOVE_S = 200e-6
 """Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""
+
+_NO_WAIT_S = 1e-3
+"""A wait that is not worth counting."""
+
+_TOO_LATE = DeadlineExceeded("Run() timeout exceeded while waiting for others to run")
 
 
 class ServableReplica:
@@ -92,24 +97,38 @@ class ServableReplica:
 
     async def _run_apart(self, calls: Sequence[Call]) -> Answer:
         """Each call by itself: in one thread when they are quick, in several when they are not."""
-        loop = asyncio.get_running_loop()
+        arrived = time.monotonic()
         lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
-            replies = await loop.run_in_executor(self._pool, self._run_in_turn, calls)
+            replies = await self._run_on_thread(calls, arrived)
             return Answer(replies, self._seconds_per_call * len(calls))
-        parts = [loop.run_in_executor(self._pool, self._run_in_turn, calls[lane::lanes]) for lane in range(lanes)]
+        # Gathered, so that a hop that is cancelled gives up all of its lanes.
+        parts = await asyncio.gather(*(self._run_on_thread(calls[lane::lanes], arrived) for lane in range(lanes)))
         gathered: list[Any] = [None] * len(calls)
         for lane, part in enumerate(parts):
-            gathered[lane::lanes] = await part
+            gathered[lane::lanes] = part
         return Answer(gathered, self._seconds_per_call * len(calls) / lanes)
 
-    def _run_in_turn(self, calls: Sequence[Call]) -> list[Reply]:
+    def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[list[Reply]]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._run_in_turn, calls, arrived)
+
+    def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> list[Reply]:
         started = time.perf_counter()
-        replies = [self._host.run(self._assignment.servable, call) for call in calls]
-        taken = (time.perf_counter() - started) / len(calls)
-        # Threads may overwrite one another's measure; any of them will do.
-        self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
+        replies = [self._run_in_time(call, arrived) for call in calls]
+        run = len(replies) - replies.count(_TOO_LATE)
+        if run:
+            taken = (time.perf_counter() - started) / run
+            # Threads may overwrite one another's measure; any of them will do.
+            self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
         return replies
+
+    def _run_in_time(self, call: Call, arrived: float) -> Reply:
+        """One call with what it has left of its time; nobody waits any more for one that has nothing left."""
+        if call.timeout is not None and (waited := time.monotonic() - arrived) > _NO_WAIT_S:
+            if waited >= call.timeout:
+                return _TOO_LATE
+            call = call._replace(timeout=call.timeout - waited)
+        return self._host.run(self._assignment.servable, call)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
     async def _collect(self, hops: list[Sequence[Call]]) -> list[asyncio.Future[Answer]]:

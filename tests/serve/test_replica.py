@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,29 @@ def test_a_call_whose_time_is_over_is_told_so(stage: Stage, zoo: Zoo) -> None:
         assert codes == [Code.DEADLINE_EXCEEDED, Code.OK, Code.DEADLINE_EXCEEDED, Code.OK]
 
     stage.run(zoo_version(zoo, "slow"), scenario)
+
+
+def test_calls_that_nobody_waits_for_are_not_run(stage: Stage, scripted: Assignment) -> None:
+    """While all threads are busy a call's time passes: one that has none left is told so, and is never run. No call of
+    a hop that was cancelled meanwhile is run either."""
+
+    async def scenario(replica: ServableReplica) -> None:
+        model().go.clear()
+        busy = [asyncio.create_task(replica.predict_many([x(0)])) for _ in range(replica._threads)]
+        await until(lambda: len(model().runs) == replica._threads)
+        started = time.monotonic()
+        late = asyncio.create_task(replica.predict_many([x(1, timeout=0.002), x(2), x(3, timeout=PATIENCE_S)]))
+        cancelled = asyncio.create_task(replica.predict_many([x(4)] * 10))
+        await until(lambda: time.monotonic() - started > 0.01)
+        cancelled.cancel()
+        await turns()
+        model().go.set()
+        assert seen(await late) == [DeadlineExceeded, [4], [6]]
+        await asyncio.gather(*busy)
+        assert seen(await replica.predict_many([x(5)])) == [[10]]
+        assert len(model().runs) == replica._threads + 3
+
+    stage.run(unbatched(scripted), scenario)
 
 
 # --- batching --------------------------------------------------------------------------------------------------------
