@@ -438,6 +438,7 @@ class Controller:
             await asyncio.sleep(0.1)
         self._keeping.forget()
         self._chronicle.forget()
+        self._fleet.forget()
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     # Small things.

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving_app.config import ModelConfig
 from serving_app.core import events
@@ -29,7 +29,7 @@ from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.serve import apps
 from serving_app.serve.apps import AppSeen, AppState, Observation
-from serving_app.serve.replica import Description
+from serving_app.serve.roster import Entry, Roster
 
 logger = logging.getLogger("serving_app.controller")
 
@@ -43,6 +43,7 @@ class _Load:
 
     deadline: float
     order: int = 0
+    path: str = ""
     ticket: str | None = None
     model: ModelConfig | None = None
     memory: int | None = None
@@ -50,14 +51,11 @@ class _Load:
     told: str = ""
 
 
-@dataclass(frozen=True)
-class _Serving:
-    """A version that serves: the order (0 if adopted), the ticket and, unless adopted, the settings that loaded it."""
+class _Serving(NamedTuple):
+    """A version that serves, and the order that loaded it, 0 if adopted."""
 
     order: int
-    ticket: str
-    model: ModelConfig | None
-    memory: int | None = None
+    entry: Entry
 
 
 class Fleet:
@@ -78,6 +76,9 @@ class Fleet:
         self._emit = emit
         self._orders: asyncio.Queue[Order | ServableId] = asyncio.Queue()
         self._serve_thread = ThreadPoolExecutor(1, thread_name_prefix="serve")
+        self._roster = Roster(app)
+        # One thread, so that what is entered before it is struck off is also written in this order.
+        self._roster_thread = ThreadPoolExecutor(1, thread_name_prefix="roster")
         self._loading: dict[ServableId, _Load] = {}
         self._serving: dict[ServableId, _Serving] = {}
         self._unloading: dict[ServableId, int] = {}  # and the order that removes each
@@ -118,6 +119,10 @@ class Fleet:
             if servable.name == model:
                 self._orders.put_nowait(servable)
 
+    def forget(self) -> None:
+        """The app is deleted: nothing is kept of what served. Blocks."""
+        self._roster.forget()
+
     async def remove(self, servable: ServableId) -> None:
         """Have a version removed now, whatever is expected of it."""
         await self._on_serve_thread(apps.delete, servable_app(self._app, servable))
@@ -125,7 +130,9 @@ class Fleet:
     async def _load(self, order: Sequence[StartLoad]) -> None:
         """Deploy these together; if that is refused, one by one, so that the one to blame hears of it and no other."""
         for load in order:
-            self._loading[load.servable] = _Load(self._deadline(load.servable), load.order, uuid.uuid4().hex)
+            self._loading[load.servable] = _Load(
+                self._deadline(load.servable), load.order, load.path, uuid.uuid4().hex
+            )
         try:
             targets = []
             for servable in [load.servable for load in order]:
@@ -150,7 +157,8 @@ class Fleet:
         await self._on_serve_thread(apps.deploy, controller_name(self._app), targets)
 
     async def _rescale(self, servable: ServableId) -> None:
-        begun = self._serving.get(servable) or self._loading.get(servable)
+        serving = self._serving.get(servable)
+        begun = serving.entry if serving else self._loading.get(servable)
         if begun is None or begun.ticket is None:
             return  # on its way out by now, or not known well enough to be deployed again
         try:
@@ -167,6 +175,7 @@ class Fleet:
     async def _unload(self, order: StartUnload) -> None:
         self._loading.pop(order.servable, None)
         self._serving.pop(order.servable, None)
+        await self._on_roster_thread(self._roster.strike, order.servable)
         await self._try_to_remove(order.servable)
         self._unloading[order.servable] = order.order
 
@@ -178,6 +187,9 @@ class Fleet:
 
     async def _on_serve_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._serve_thread, function, *args)
+
+    async def _on_roster_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._roster_thread, function, *args)
 
     # Reports of replicas.
 
@@ -216,9 +228,12 @@ class Fleet:
             elif app.state is not AppState.DELETING:
                 # Not as an order in the queue: that might be carried out when the version is being loaded again.
                 await self._try_to_remove(servable)
-        for servable in self._serving.keys() - seen.servables.keys():
+        vanished = self._serving.keys() - seen.servables.keys()
+        for servable in vanished:
             logger.warning("%s: its application has vanished", servable)
             self._emit(events.ServableGone(servable, self._serving.pop(servable).order))
+        for servable in vanished:
+            await self._on_roster_thread(self._roster.strike, servable)
 
     async def adopt(self, seen: Observation) -> None:
         """Take over what an earlier life of the controller has ordered: what answers serves, whatever Serve says of it.
@@ -226,21 +241,23 @@ class Fleet:
         A version that lost one of its replicas is broken in Serve's eyes until there is another, and answers all the
         same; to load it again would take the others away as well.
         """
-        names = {servable: servable_app(self._app, servable) for servable in seen.servables}
-        may_answer = [
-            servable
-            for servable, app in seen.servables.items()
-            if app.state in (AppState.RUNNING, AppState.BROKEN)
-        ]
-        answers = await asyncio.gather(*(self._ask(names[servable]) for servable in may_answer))
-        found = dict(zip(may_answer, answers, strict=True))
-        for servable, name in names.items():
-            description = found.get(servable)
-            if description is not None:
-                self._serving[servable] = _Serving(0, description.ticket, None)
-                self._emit(
-                    events.ServableAdopted(servable, name, description.signatures, description.path)
-                )
+        known = await self._on_roster_thread(self._roster.read)
+        for servable in known.keys() - seen.servables.keys():
+            await self._on_roster_thread(self._roster.strike, servable)
+        entries = {servable: known[servable] for servable, app in seen.servables.items()
+                   if servable in known and app.state is not AppState.DELETING}
+        unknown = [servable for servable, app in seen.servables.items()
+                   if servable not in entries and app.state in (AppState.RUNNING, AppState.BROKEN)]
+        for servable, entry in zip(unknown, await asyncio.gather(*map(self._ask, unknown)), strict=True):
+            if entry is not None:
+                await self._on_roster_thread(self._roster.enter, servable, entry)
+                entries[servable] = entry
+        for servable in seen.servables:
+            if servable in entries:
+                entry = entries[servable]
+                self._serving[servable] = _Serving(0, entry)
+                name = servable_app(self._app, servable)
+                self._emit(events.ServableAdopted(servable, name, entry.signatures, entry.path))
             else:
                 # One that is being deleted, too: its load will be seen to fail, and what is left of it is removed.
                 self._loading[servable] = _Load(self._deadline(servable))
@@ -249,38 +266,46 @@ class Fleet:
     async def _look_at_load(self, servable: ServableId, app: AppSeen | None) -> None:
         load = self._loading[servable]
         if app is not None and app.state is AppState.RUNNING:
-            name = servable_app(self._app, servable)
             if load.signatures is None or load.ticket is None:  # a report that was lost with an earlier controller
-                description = await self._ask(name)
-                if description is None:
-                    return
-                load.signatures, load.ticket = description.signatures, description.ticket
+                entry = await self._ask(servable)
+            else:
+                entry = Entry(load.signatures, load.path, load.ticket, load.model, load.memory)
             # While it was asked, an unload may have been ordered.
+            if entry is None or self._loading.get(servable) is not load:
+                return
+            await self._on_roster_thread(self._roster.enter, servable, entry)
             if self._loading.get(servable) is load:
                 del self._loading[servable]
-                self._serving[servable] = _Serving(load.order, load.ticket, load.model, load.memory)
-                self._emit(events.ServableLoaded(servable, name, load.signatures, load.order))
+                self._serving[servable] = _Serving(load.order, entry)
+                name = servable_app(self._app, servable)
+                self._emit(events.ServableLoaded(servable, name, entry.signatures, load.order))
         elif app is not None and app.state is not AppState.STARTING:
-            self._fail(servable, Code.UNAVAILABLE, app.message or "its application was deleted")
+            self._fail(servable, Code.UNAVAILABLE, _explain(app.message or "its application was deleted", load))
         elif time.monotonic() > load.deadline:
-            reason = f"not loaded within load_timeout_s; {app.message if app else ''}".rstrip("; ")
-            self._fail(servable, Code.DEADLINE_EXCEEDED, reason)
+            self._fail(servable, Code.DEADLINE_EXCEEDED, _explain("not loaded within load_timeout_s", load, app))
 
     def _fail(self, servable: ServableId, code: Code, message: str) -> None:
         load = self._loading.pop(servable, None)
         if load is not None:
             self._emit(events.LoadFailed(servable, code, message, load.order))
 
-    async def _ask(self, name: str) -> Description | None:
+    async def _ask(self, servable: ServableId) -> Entry | None:
         """What a running version is; None when it does not answer now. It is asked again at the next look."""
         try:
-            return await asyncio.to_thread(apps.describe, name)
+            description = await asyncio.to_thread(apps.describe, servable_app(self._app, servable))
         except Exception as error:
-            logger.warning("%s runs but does not tell what it is: %r", name, error)
+            logger.warning("%s runs but does not tell what it is: %r", servable, error)
             return None
+        return Entry(description.signatures, description.path, description.ticket)
 
     def _deadline(self, servable: ServableId) -> float:
         try:
             return time.monotonic() + self._find_model(servable.name).load_timeout_s
         except ServingError:  # dropped from the configuration meanwhile; its removal is about to be ordered
             return time.monotonic()
+
+
+def _explain(what: str, load: _Load, app: AppSeen | None = None) -> str:
+    """What became of a load, what was last heard of its replica, and what Serve says."""
+    told = f"the last that was heard of it: {load.told}" if load.told else ""
+    return "; ".join(filter(None, (what, told, app.message if app else "")))

@@ -25,6 +25,7 @@ from serving_app.serve import apps
 from serving_app.serve.apps import AppSeen, AppState, Observation, Target
 from serving_app.serve.fleet import Fleet
 from serving_app.serve.replica import Description
+from tests.serve.kept import keep_here
 from tests.stepping import until
 
 ONE, TWO = ServableId("m", 1), ServableId("m", 2)
@@ -44,10 +45,15 @@ class World:
         self.signatures: dict[str, Any] | None = SIGNATURES
         self.model = ModelConfig(name="m", base_path="/m")
         self.memory = {TWO: 1000}
-        self.fleet = Fleet("app", self._find, self.memory.get, self.events.append)
+        self.fleet = self.make_fleet()
+        self.kept = keep_here(monkeypatch)
         monkeypatch.setattr(apps, "deploy", self._deploy)
         monkeypatch.setattr(apps, "delete", self.deleted.append)
         monkeypatch.setattr(apps, "describe", self._describe)
+
+    def make_fleet(self) -> Fleet:
+        """The fleet of a controller that starts."""
+        return Fleet("app", self._find, self.memory.get, self.events.append)
 
     def show(self, servable: ServableId, state: AppState | None, message: str = "") -> None:
         """From now on Serve shows this version so; None is not at all."""
@@ -178,16 +184,20 @@ def test_serve_giving_up_fails_the_load(play: Callable[[Scenario], None]) -> Non
 
 
 def test_a_load_that_takes_too_long_fails(play: Callable[[Scenario], None]) -> None:
-    """After load_timeout_s the load counts as failed, with what Serve says about the delay."""
+    """After load_timeout_s the load counts as failed, with what was last heard of it and what Serve says."""
 
     async def scenario(world: World) -> None:
         world.model = ModelConfig(name="m", base_path="/m", load_timeout_s=1e-9)
         await world.load(ONE)
         world.show(ONE, AppState.STARTING, "waiting for a GPU")
-        [failure] = await world.look()
-        assert failure == LoadFailed(
-            ONE, Code.DEADLINE_EXCEEDED, "not loaded within load_timeout_s; waiting for a GPU", 1
-        )
+        late = "not loaded within load_timeout_s"
+        assert await world.look() == [LoadFailed(ONE, Code.DEADLINE_EXCEEDED, f"{late}; waiting for a GPU", 1)]
+        await world.load(TWO)
+        world.show(TWO, AppState.STARTING)
+        world.fleet.report_progress(TWO, world.deployed[-1].ticket, "warming up")
+        heard = "the last that was heard of it: warming up"
+        failure = LoadFailed(TWO, Code.DEADLINE_EXCEEDED, f"{late}; {heard}", 1)
+        assert (await world.look())[-1] == failure
 
     play(scenario)
 
@@ -308,6 +318,7 @@ def test_a_version_that_lost_a_replica_is_adopted(play: Callable[[Scenario], Non
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
         assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1")]
         world.signatures = None
+        world.kept.clear()
         await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
         assert world.events[1:] == [LoadAdopted(ONE)]
         assert await world.look() == [LoadFailed(ONE, Code.UNAVAILABLE, "unhealthy", 0)]
@@ -326,6 +337,70 @@ def test_an_adopted_version_that_does_not_answer_yet_is_asked_again(play: Callab
         assert await world.look() == []
         world.signatures = SIGNATURES
         assert await world.look() == [ServableLoaded(ONE, "app:m@1", SIGNATURES, 0)]
+
+    play(scenario)
+
+
+def test_what_served_is_adopted_without_being_asked(play: Callable[[Scenario], None]) -> None:
+    """A controller that starts again takes what its predecessor knew to serve back into the routes at once, however
+    busy the replicas are and whatever Serve says; what was unloaded, or is being deleted, is not among that."""
+
+    async def scenario(world: World) -> None:
+        targets = await world.load(ONE, TWO)
+        for servable, target in zip((ONE, TWO), targets, strict=True):
+            world.show(servable, AppState.RUNNING)
+            world.fleet.report_loaded(servable, target.ticket, SIGNATURES)
+        await world.look()
+        world.fleet.order(StartUnload(TWO, 2))
+        await until(lambda: world.deleted == ["app:m@2"])
+        world.signatures = None  # nobody answers
+        for state in (AppState.RUNNING, AppState.STARTING, AppState.BROKEN):
+            world.show(ONE, state)
+            world.show(TWO, AppState.DELETING)
+            world.events.clear()
+            successor = world.make_fleet()
+            await successor.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+            assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/m"), LoadAdopted(TWO)]
+        world.show(ONE, AppState.DELETING)
+        world.events.clear()
+        await world.make_fleet().adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert set(world.events) == {LoadAdopted(ONE), LoadAdopted(TWO)}
+
+    play(scenario)
+
+
+def test_the_roster_forgets_what_is_gone(play: Callable[[Scenario], None]) -> None:
+    """A version that vanished is not taken for one that serves when it is seen again; of a deleted app nothing is."""
+
+    async def scenario(world: World) -> None:
+        for vanish in (lambda: world.look(), lambda: world.make_fleet().adopt(Observation(True, None, {}))):
+            [target] = await world.load(ONE)
+            world.show(ONE, AppState.RUNNING)
+            world.fleet.report_loaded(ONE, target.ticket, SIGNATURES)
+            await world.look()
+            assert len(world.kept) == 1
+            world.show(ONE, None)
+            await vanish()
+            assert not world.kept
+            await world.look()
+        [target] = await world.load(ONE)
+        world.show(ONE, AppState.RUNNING)
+        world.fleet.report_loaded(ONE, target.ticket, SIGNATURES)
+        await world.look()
+        world.fleet.forget()
+        assert not world.kept
+
+    play(scenario)
+
+
+def test_an_entry_that_cannot_be_read_is_asked_for(play: Callable[[Scenario], None]) -> None:
+    """What another version of the product wrote is no reason to fail: the replica is asked instead."""
+
+    async def scenario(world: World) -> None:
+        world.kept["serving:app:app:m@1"] = b"not a pickle"
+        world.show(ONE, AppState.RUNNING)
+        await world.fleet.adopt(Observation(True, AppSeen(AppState.RUNNING), dict(world.shown)))
+        assert world.events == [ServableAdopted(ONE, "app:m@1", SIGNATURES, "/path/of/app:m@1")]
 
     play(scenario)
 
