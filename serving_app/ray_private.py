@@ -69,14 +69,21 @@ def find_cluster(address: str | None) -> str | None:
     return found
 
 
-def blocking_handle(app: str) -> DeploymentHandle[Any]:
-    """A handle to an application's ingress deployment that works from any thread. Relies on `_init`."""
+def ask_once(app: str, method: str, timeout_s: float) -> Any:
+    """What a method of an application's ingress deployment answers. Blocks, works from any thread, and keeps nothing.
+
+    Relies on `_init`.
+    """
     from ray import serve
 
     handle = serve.get_app_handle(app)
     if not handle.is_initialized:
         handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return handle
+    try:
+        return getattr(handle, method).remote().result(timeout_s=timeout_s)
+    finally:
+        _forget_handles(app)
+        handle.shutdown()
 
 
 async def open_handle(app: str) -> DeploymentHandle[Any]:
@@ -98,15 +105,24 @@ async def close_handle(app: str, handle: DeploymentHandle[Any]) -> None:
     """End what the router of an application's handles does in the background; who asks for a handle gets a new one.
 
     For an application that autoscales that is two tasks, which would tell Serve of a deployment that is gone once a
-    second for ever. Relies on the global client's cache, which would hand out the closed router again.
+    second for ever.
+    """
+    _forget_handles(app)
+    await handle.shutdown_async()
+
+
+def _forget_handles(*apps: str) -> None:
+    """Take the handles of these applications out of the cache that Serve keeps for its whole process.
+
+    It would hand out closed routers again, and holds a hundred handles before it lets go of any, with a warning.
+    Relies on the global client.
     """
     from ray.serve.context import _get_global_client
 
     client = _get_global_client(raise_if_no_controller_running=False)
     if client is not None:
-        for key in [key for key, cached in client.handle_cache.items() if cached.app_name == app]:
-            del client.handle_cache[key]
-    await handle.shutdown_async()
+        for key in [key for key, cached in list(client.handle_cache.items()) if cached.app_name in apps]:
+            client.handle_cache.pop(key, None)
 
 
 def inline(handle: DeploymentHandle[Any], method: str) -> DeploymentHandle[Any]:
@@ -169,6 +185,7 @@ def deploy(targets: Sequence[serve.RunTarget]) -> None:
     serve.run_many(
         targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
     )
+    _forget_handles(*(target.name for target in targets))
 
 
 def delete_app(app: str) -> None:

@@ -70,6 +70,16 @@ def test_a_handle_can_be_closed() -> None:
     assert (mine.closed, other.closed) == (True, False)
 
 
+def test_handles_of_deployed_applications_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve's cache lets go of the handles that deploying brought, and of no others."""
+    cached = {("Servable", name, True): SimpleNamespace(app_name=name) for name in ("app:m@1", "app:m@2", "app")}
+    monkeypatch.setattr(context, "_get_global_client", lambda **_: SimpleNamespace(handle_cache=cached))
+    monkeypatch.setattr(serve, "run_many", lambda *_args, **_options: None)
+    ray_private.deploy([serve.RunTarget(None, name=name) for name in ("app:m@1", "app:m@2")])  # type: ignore[arg-type]
+    assert [name for _, name, _ in cached] == ["app"]
+    assert takes(DeploymentHandle.shutdown, "self")
+
+
 def test_a_handle_knows_whether_it_has_replicas() -> None:
     """One can wait until a handle knows its replicas."""
     assert takes(DeploymentHandle.running_replicas_populated, "self")
