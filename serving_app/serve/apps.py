@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview
 
 from serving_app import ray_private
 from serving_app.config import ModelConfig
@@ -68,11 +68,17 @@ def observe(owner: str) -> Observation | None:
         applications = serve.status().applications
     except (ray.exceptions.RayError, serve.exceptions.RayServeException):
         return None
-    seen = {name: AppSeen(_STATES[app.status], app.message) for name, app in applications.items()}
+    seen = {name: AppSeen(_STATES[app.status], _find_message(app)) for name, app in applications.items()}
     servables = {
         servable: app for name, app in seen.items() if (servable := parse_servable_app(owner, name)) is not None
     }
     return Observation(True, seen.get(owner), servables)
+
+
+def _find_message(app: ApplicationStatusOverview) -> str:
+    """Why it is as it is. Of an application Serve says only that its deployment failed, and of that, why."""
+    told = [deployment.message for deployment in app.deployments.values() if deployment.message]
+    return "; ".join(told) or app.message
 
 
 class Target(NamedTuple):
@@ -137,7 +143,7 @@ def actor_options(model: ModelConfig, memory: int | None) -> dict[str, Any]:
 
 def describe(app: str) -> Description:
     """Ask a running version what it is."""
-    description: Description = ray_private.blocking_handle(app).describe.remote().result(timeout_s=10.0)
+    description: Description = ray_private.ask_once(app, "describe", timeout_s=10.0)
     return description
 
 
