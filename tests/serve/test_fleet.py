@@ -192,9 +192,9 @@ def test_a_load_that_takes_too_long_fails(play: Callable[[Scenario], None]) -> N
         world.show(ONE, AppState.STARTING, "waiting for a GPU")
         late = "not loaded within load_timeout_s"
         assert await world.look() == [LoadFailed(ONE, Code.DEADLINE_EXCEEDED, f"{late}; waiting for a GPU", 1)]
-        await world.load(TWO)
+        [target] = await world.load(TWO)
         world.show(TWO, AppState.STARTING)
-        world.fleet.report_progress(TWO, world.deployed[-1].ticket, "warming up")
+        world.fleet.report_progress(TWO, target.ticket, "warming up")
         heard = "the last that was heard of it: warming up"
         failure = LoadFailed(TWO, Code.DEADLINE_EXCEEDED, f"{late}; {heard}", 1)
         assert (await world.look())[-1] == failure
