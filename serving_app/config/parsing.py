@@ -21,7 +21,7 @@ def parse(data: object, source: str = "The configuration") -> ServingConfig:
     try:
         return ServingConfig.model_validate(dict(data))
     except ValidationError as error:
-        raise ConfigError(describe(error, ServingConfig, source)) from error
+        raise ConfigError(describe(error, ServingConfig, source, data)) from error
 
 
 def revise(group: _Group, source: str, **update: Any) -> _Group:

@@ -55,7 +55,7 @@ def _name_model(name: object, settings: object) -> object:
     if isinstance(settings, str):
         return {"name": name, "base_path": settings}
     if not isinstance(settings, Mapping):
-        raise ValueError(f"model {name!r} needs its settings or its base path, got {settings!r}")
+        return settings  # refused at its place, beside what is wrong elsewhere
     if settings.get("name", name) != name:
         raise ValueError(f"model {name!r} calls itself {settings['name']!r}; leave `name` away in the mapping form")
     return {"name": name, **settings}

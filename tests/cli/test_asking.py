@@ -290,7 +290,7 @@ def test_a_configuration_is_shown_in_either_form(
         ("models: {m: /models/m}", 0, "is fine: 1 model"),
         ("", 0, "is fine: 0 models"),
         ('model_config_list { config { name: "m" base_path: "/m" model_platform: "tensorflow" } }', 0, "fine: 1 model"),
-        ("models: {m: models/m}\npoll_intervals: 3", 1, "has 2 problems:\n  models[0].base_path: Expected model m"),
+        ("models: {m: models/m}\npoll_intervals: 3", 1, "has 2 problems:\n  models.m.base_path: Expected model m"),
         ("model_config_list { config { name: 3 } }", 1, "config', line 1, column 36"),
         ("models: [", 1, "no valid YAML"),
     ],

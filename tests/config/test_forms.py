@@ -66,7 +66,7 @@ def test_tells_the_forms_apart(text: str, is_proto: bool) -> None:
         ("modles: {m: /m}", "modles: there is no such setting; did you mean models?"),
         ("models {m: /m}", "models {m: there is no such setting; did you mean models?"),
         ("models { m }", "f must be a mapping of settings such as `models:`, got 'models { m }'"),
-        ("name: m\nbase_path: /m", "name: there is no such setting; "),
+        ("name: m\nbase_path: /m", "name: there is no such setting. "),
         ("\x00", "f is no valid YAML: "),
     ],
 )
