@@ -47,8 +47,10 @@ def failure_words(version: VersionView, now: float) -> str:
     if version.error is None:
         return ""
     tries = "1 attempt" if version.failures == 1 else f"{version.failures} attempts"
-    after = "" if version.retry_at is None else f", next {ahead(version.retry_at, now)}"
-    return f"{version.error} ({tries}{after})"
+    known = [tries] if version.failures else []  # none where it was not tried, or its files have changed since
+    if version.retry_at is not None:
+        known.append(f"next {ahead(version.retry_at, now)}")
+    return f"{version.error} ({', '.join(known)})" if known else str(version.error)
 
 
 def news(model: ModelView, now: float) -> Iterator[str]:

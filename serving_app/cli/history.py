@@ -9,6 +9,7 @@ from typing import Any
 
 from serving_app.cli import asking
 from serving_app.cli.documents import dump, happening_document
+from serving_app.cli.health import find_model
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
 from serving_app.core.history import Happening
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
 async def _show(control: Control, options: argparse.Namespace) -> int:
     found = await control.history(options.model, options.version, options.limit)
+    if not found and options.model is not None:
+        find_model(await control.view(), options.model)  # raises where the name is wrong
     if not found and not options.json:
         asking.say("nothing has happened yet")
     _tell(found, options)

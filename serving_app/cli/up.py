@@ -20,7 +20,7 @@ from urllib.parse import quote
 from serving_app.cli.asking import use_token
 from serving_app.client.control import Control, Unreachable
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
-from serving_app.core.errors import FailedPrecondition, ServingError
+from serving_app.core.errors import FailedPrecondition, ServingError, Unavailable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState, State, public_state
 from serving_app.core.views import AppView, ModelView, VersionView
@@ -150,7 +150,13 @@ def _join_or_start_ray(address: str | None) -> bool:
             _say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
             return False
     _say("starting Ray on this machine ...")
-    ray.init(address="local", include_dashboard=False, **quiet)
+    try:
+        ray.init(address="local", include_dashboard=False, **quiet)
+    except Exception as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
+        raise Unavailable(
+            f"Ray did not start on this machine: {error}. Try again when the machine has less to do; if it goes on, "
+            "look into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
+        ) from error
     _say(f"started a Ray cluster at {ray.get_runtime_context().gcs_address}")
     return True
 

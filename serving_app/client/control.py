@@ -157,7 +157,7 @@ class Control:
 
         while True:
             try:
-                return await self._method(await self._find(self.app), method)(*arguments)
+                return await self._call(await self._find(self.app), method, arguments)
             except RayTaskError as error:
                 raise cause_of(error) from error
             except RayActorError:  # it starts again, or is gone, which the next look tells
@@ -165,11 +165,14 @@ class Control:
             except RayError as error:
                 raise Unavailable(f"the serving app {self.app!r} cannot be asked now: {error}") from error
 
-    def _method(self, controller: Any, name: str) -> Any:
+    def _call(self, controller: Any, name: str, arguments: tuple[Any, ...]) -> Awaitable[Any]:
         try:
-            return getattr(controller, name).remote
-        except AttributeError:
+            answer: Awaitable[Any] = getattr(controller, name).remote(*arguments)
+        except (AttributeError, TypeError) as error:
+            # Ray holds the arguments against the class as it is here, and against nothing where it cannot be imported.
+            what = f"does not know {name!r}" if isinstance(error, AttributeError) else f"takes {name!r} differently"
             raise FailedPrecondition(
-                f"the controller of the serving app {self.app!r} does not know {name!r}: it runs another version of "
-                "serving_app than this process; deploy the application again, or use its version here"
-            ) from None
+                f"the controller of the serving app {self.app!r} {what}: it runs another version of serving_app than "
+                "this process, or this one is not complete; deploy the application again, or use its version here"
+            ) from error
+        return answer

@@ -181,7 +181,11 @@ class ModelSource:
         rested = now - version.same_since
         gap = min(max(_REFRESH_MIN_S, rested / 10), _REFRESH_MAX_S)
         if version.files is None or abs(now - version.looked_at) >= gap:
+            before = version.files
             self._read(version)
+            if version.lack is not None and version.files != before:
+                version.lack = self._find_lack(version)  # whoever was told of it should hear when it is there
+                version.graph = None
 
     def _find_lack(self, version: _Version) -> str | None:
         files = version.files or {}

@@ -16,8 +16,9 @@ import pytest
 
 from serving_app.cli import asking, main
 from serving_app.config import load_yaml
+from serving_app.core.errors import Code
 from serving_app.core.states import State
-from serving_app.core.views import AppView
+from serving_app.core.views import AppView, Failure
 from tests.cli.views import BUSY, GONE, LOST, NOW, app, model, serve, version
 
 FINE = app(model("m", version(3, State.LOADING), version(2), labels={"stable": 2}))
@@ -234,11 +235,30 @@ def test_history(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     serve(monkeypatch, FINE)
     assert said(capsys, "history") == "22:13:20      just now  m@2: loaded\n22:13:20      just now  m: listed\n"
     assert said(capsys, "history", "m", "--version", "2") == "22:13:20      just now  m@2: loaded\n"
-    assert said(capsys, "history", "other") == "nothing has happened yet\n"
-    assert said(capsys, "history", "other", "--json") == ""
+    assert said(capsys, "history", "m", "--version", "9") == "nothing has happened yet\n"
+    assert said(capsys, "history", "m", "--version", "9", "--json") == ""
     assert said(capsys, "history", "--limit", "1", "--json", "--follow") == (
         '{"at": "2023-11-14T22:13:20.000Z", "model": "m", "version": null, "what": "listed"}\n'
     )
+
+
+def test_history_of_a_model_that_there_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong name is told from a model to which nothing happened, also to programs."""
+    serve(monkeypatch, FINE)
+    for more in ([], ["--json"]):
+        assert main(["history", "other", *more]) == 1
+        assert capsys.readouterr() == ("", "serving-app: the serving app 'default' knows no model 'other'; the models are m\n")
+
+
+def test_only_attempts_that_were_made_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A version that no node can hold was never tried; the reason stands alone."""
+    unfit = version(1, State.UNFIT, error=Failure(Code.RESOURCE_EXHAUSTED, "no node has that"))
+    serve(monkeypatch, app(model("m", unfit)))
+    assert said(capsys, "status").rstrip().endswith("1 END for 1 min: RESOURCE_EXHAUSTED: no node has that")
 
 
 def test_watching_prints_at_every_change(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

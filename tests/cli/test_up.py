@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -217,3 +220,15 @@ def test_an_early_interruption_is_no_crash(
     monkeypatch.setattr("serving_app.cli.up.serve_until_stopped", interrupt)
     assert main(["up", "--model", f"m={tmp_path}"]) == 130
     assert capsys.readouterr().err == "serving-app: interrupted\n"
+
+
+def test_a_ray_that_does_not_start_is_no_crash(tmp_path: Path) -> None:
+    """Where Ray cannot be started, one message says why and what to do, without a stack of Ray's."""
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "serving_app.cli", "up", "--model", f"m={tmp_path}", "--address", "local"],
+        env={**os.environ, "RAY_TMPDIR": str(tmp_path / "file")}, capture_output=True, text=True,
+    )
+    assert done.returncode == 1
+    assert "serving-app: Ray did not start on this machine: " in done.stderr
+    assert "Traceback" not in done.stderr

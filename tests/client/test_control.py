@@ -141,6 +141,23 @@ def test_a_controller_of_another_version() -> None:
         asyncio.run(control(Controller()).view())
 
 
+def test_a_controller_that_takes_other_arguments() -> None:
+    """Ray refuses arguments that do not fit the class as it is here; that is told in the same way."""
+
+    class Method:
+        def remote(self) -> None:
+            """Takes nothing."""
+
+    class Older:
+        apply = Method()
+
+    async def find(_app: str) -> Any:
+        return Older()
+
+    with pytest.raises(FailedPrecondition, match=r"takes 'apply' differently.*another version of serving_app"):
+        asyncio.run(Control("trial", find=find).apply("", "a.yaml"))
+
+
 def test_a_configuration_in_any_shape(tmp_path: Path) -> None:
     """A text is taken as it is, a mapping becomes one, a path stands for the file's content and names it in errors."""
     path = tmp_path / "a.yaml"

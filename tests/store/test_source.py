@@ -153,6 +153,17 @@ def test_a_version_that_nobody_completes_is_handed_on() -> None:
     )
 
 
+def test_a_version_that_is_completed_late_is_not_warned_of_any_more() -> None:
+    """The warning of what a version lacks ends when it is there, although the version was handed on before."""
+    store = TimedStore()
+    store.put(1, without="saved_model.pb")
+    store.poll()
+    assert store.poll(after_s=GIVE_UP_S).warnings
+    store.write("1/saved_model.pb", WHOLE["saved_model.pb"])
+    poll = store.poll(after_s=GIVE_UP_S)
+    assert (poll.versions, poll.warnings) == (store.found(1), ())
+
+
 def test_an_old_version_that_lacks_files_is_handed_on_at_once() -> None:
     """What has lain there for long will not be completed while anybody waits."""
     store = TimedStore()
