@@ -249,7 +249,8 @@ def test_history_of_a_model_that_there_is_not(
     serve(monkeypatch, FINE)
     for more in ([], ["--json"]):
         assert main(["history", "other", *more]) == 1
-        assert capsys.readouterr() == ("", "serving-app: the serving app 'default' knows no model 'other'; the models are m\n")
+        said = "serving-app: the serving app 'default' knows no model 'other'; the models are m\n"
+        assert capsys.readouterr() == ("", said)
 
 
 def test_only_attempts_that_were_made_are_told(
