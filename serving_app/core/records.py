@@ -115,6 +115,14 @@ class ModelRecord:
         found = self.listing.versions.keys() | (self.listing.waiting.keys() & self.find_begun())
         return aspired_versions(self.intent.version_policy, found)
 
+    def find_coming(self) -> set[int]:
+        """The versions that are to be served once they are finished, and of which nothing was begun before."""
+        if self.intent is None or self.listing is None:
+            return set()
+        waiting = self.listing.waiting.keys()
+        picks = aspired_versions(self.intent.version_policy, self.listing.versions.keys() | waiting)
+        return set(picks & waiting) - self.find_begun()
+
     def find_begun(self) -> set[int]:
         """The versions that could answer, or will unless their load fails."""
         return {number for number, version in self.versions.items() if version.state in BEGUN}
@@ -185,10 +193,16 @@ class ModelRecord:
         return [each for each in self.versions.values() if each.state is State.FAILED and self.is_aspired(each)]
 
     def take_snapshots(self, now: float) -> list[VersionSnapshot]:
-        """The versions as a policy should see them: a failed one whose next attempt is due counts as new, one at a
-        time and only when nothing is really new."""
-        versions = self.versions.values()
+        """The versions as a policy should see them.
+
+        A failed one whose next attempt is due counts as new, one at a time and only when nothing is really new. One
+        whose files are not finished yet counts as a load under way: it is about to come, so what serves until then
+        must not go for want of anything aspired.
+        """
+        coming = self.find_coming()
+        versions = [each for each in self.versions.values() if each.servable.version not in coming]
         snapshots = [VersionSnapshot(each.servable.version, each.state, self.is_aspired(each)) for each in versions]
+        snapshots += [VersionSnapshot(number, State.LOADING, aspired=True) for number in sorted(coming)]
         if any(each.state is State.NEW and each.aspired for each in snapshots):
             return snapshots
         retry = self.find_retry(now)

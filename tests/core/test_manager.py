@@ -565,6 +565,16 @@ def test_loaded_version_whose_files_look_unfinished():
     assert scene.list("m", 1) == ["routes", "load m@1"]
 
 
+def test_the_last_version_serves_until_an_unfinished_one_is_ready():
+    """Whoever deletes a version while its successor is still being written finds it serving until that one does."""
+    scene = Scene(M)
+    scene.list("m", 9)
+    scene.loaded("m@9")
+    assert scene.tell(VersionsListed("m", {}, waiting={8: "its files are young"})) == []
+    assert scene.list("m", 8) == ["routes m@9", "load m@8"]
+    assert scene.loaded("m@8") == ["routes m@8", "unload m@9"]
+
+
 def test_load_of_files_that_look_unfinished_again():
     """A load that was begun goes on: a restarted shell calls young files unfinished until it has watched them."""
     scene = Scene(M)

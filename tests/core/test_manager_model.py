@@ -711,6 +711,14 @@ class World(RuleBasedStateMachine):
         self.routes_lead_to_ready_versions()
         self.table_tells_what_the_manager_knows()
 
+    def is_one_coming(self, name: str) -> bool:
+        """Whether a version will be wanted as soon as it is finished."""
+        listing = self.listed.get(name) if name in self.config else None
+        if listing is None:
+            return False
+        found = set(listing.versions) | set(listing.waiting)
+        return bool(aspired_versions(self.config[name].version_policy, found) & set(listing.waiting))
+
     def find_shortcomings(self) -> list[str]:
         """Where the world differs from what is wanted."""
         found = []
@@ -725,8 +733,8 @@ class World(RuleBasedStateMachine):
             unwanted = set(loaded) - aspired
             preserving = name in self.config and self.config[name].aspired_policy == AvailabilityPreserving()
             spared = 0
-            if aspired and not serving & aspired:
-                spared = 1 if preserving else 0 if fitting else len(unwanted)
+            if (aspired or self.is_one_coming(name)) and not serving & aspired:
+                spared = 1 if preserving else 0 if fitting or not aspired else len(unwanted)
             if not good <= serving:
                 found.append(f"{name}: {good - serving} should serve")
             if any(loaded.get(each) is Life.LOADING and ServableId(name, each) not in self.bad for each in aspired):
