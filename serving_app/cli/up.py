@@ -154,8 +154,8 @@ def _join_or_start_ray(address: str | None) -> bool:
         ray.init(address="local", include_dashboard=False, **quiet)
     except Exception as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
         raise Unavailable(
-            f"Ray did not start on this machine: {error}. Try again when the machine has less to do; if it goes on, "
-            "look into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
+            f"Ray did not start on this machine: {error}. If the machine is very busy, try again later; else look "
+            "into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
         ) from error
     _say(f"started a Ray cluster at {ray.get_runtime_context().gcs_address}")
     return True

@@ -61,9 +61,12 @@ def read_edit(text: str, source: str, in_force: ServingConfig) -> ServingConfig:
 def read_model_file(text: str, source: str, in_force: ServingConfig) -> ServingConfig:
     """The configuration that follows from a `model_config_file` with this text, in either form.
 
-    Such a file lists models and nothing else.
+    Such a file lists models and nothing else. One that says nothing of models is refused: it is being written, or lost
+    its content.
     """
     given = read_any(text, source)
+    if isinstance(given, ServingConfig) and not given.model_fields_set:
+        raise ConfigError(f"{source} is empty; to serve no model at all, write `models: []`")
     if isinstance(given, ServingConfig) and (others := given.model_fields_set - {"models"}):
         raise ConfigError(
             f"{source} may list models and nothing else, but it has {', '.join(sorted(others))}; put settings of the "

@@ -61,9 +61,12 @@ class StateFile:
         aside = f"{self.uri}.unreadable-{stamp}"
         filesystem, path = open_path(self.uri, self._options)
         with translated_errors(self.uri):
-            # Not `mv`, which asks object stores for more than a copy and a removal, and not all of them can do it.
-            filesystem.cp_file(path, open_path(aside, self._options)[1])
-            filesystem.rm_file(path)
+            if is_local(self.uri):
+                os.replace(path, open_path(aside, self._options)[1])  # which keeps what others may not read from them
+            else:
+                # Not `mv`, which asks for more than a copy and a removal, and not all object stores can do it.
+                filesystem.cp_file(path, open_path(aside, self._options)[1])
+                filesystem.rm_file(path)
         return aside
 
 

@@ -136,7 +136,10 @@ def test_model_files() -> None:
     in_force = parse(IN_FORCE)
     assert read_model_file("models: {m: /m}", "f", in_force) == read_edit("models: {m: /m}", "f", in_force)
     assert read_model_file("model_config_list {}", "f", in_force).models == ()
-    assert read_model_file("", "f", in_force) == in_force
+    assert read_model_file("models: []", "f", in_force).models == ()
+    for empty in ("", "# nothing yet\n", "{}"):
+        with pytest.raises(ConfigError, match=r"^f is empty; to serve no model at all, write `models: \[\]`"):
+            read_model_file(empty, "f", in_force)
     with pytest.raises(ConfigError, match=r"^f may list models and nothing else, but it has gateway, load; put"):
         read_model_file("models: {m: /m}\nload: {}\ngateway: {}", "f", in_force)
 

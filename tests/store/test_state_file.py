@@ -44,6 +44,13 @@ def test_a_file_is_kept_aside(place: tuple[str, Mapping[str, Any]]) -> None:
     assert filesystem.cat_file(path) == b"damaged"
 
 
+def test_what_is_kept_aside_is_nobody_elses_business(tmp_path: Path) -> None:
+    """A file that is damaged may hold credentials as well: it can be read by its owner alone, as before."""
+    file = StateFile(str(tmp_path), APP, {})
+    file.write(b"damaged")
+    assert Path(file.keep_aside("20300101T000000Z")).stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("server", ["s3_server", "gcs_server"])
 def test_a_bucket_that_is_missing_is_no_empty_one(request: pytest.FixtureRequest, server: str) -> None:
     """It may come back with what was changed at run time: that nothing was ever kept is not to be concluded."""
