@@ -66,12 +66,16 @@ def news(model: ModelView, now: float) -> Iterator[str]:
             yield ": ".join([words, *(each for each in more if each)])
     for number, lacks in sorted(model.waiting.items(), reverse=True):
         yield f"{number} waiting: {lacks}"
-    for label in sorted(model.labels) if model.configured else ():
-        if not is_active(model, label):
-            yield f"label {label} names version {model.labels[label]}, which does not answer"
     yield from model.warnings
     if model.configured and not model.versions and not model.waiting and model.listing_failure is None:
         yield "not listed yet" if model.aspired is None else "no versions found"
+
+
+def label_news(model: ModelView) -> Iterator[str]:
+    """A sentence for each label that leads nowhere."""
+    for label in sorted(model.labels) if model.configured else ():
+        if not is_active(model, label):
+            yield f"label {label} names version {model.labels[label]}, which does not answer"
 
 
 def labels_of(model: ModelView, version: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from serving_app.cli import asking
 from serving_app.cli.documents import app_document, dump
-from serving_app.cli.health import are_healthy, is_healthy, news, ready
+from serving_app.cli.health import are_healthy, is_healthy, label_news, news, ready
 from serving_app.cli.tables import some, table
 from serving_app.client.control import Control
 from serving_app.core.views import AppView
@@ -72,7 +72,7 @@ def _lines(view: AppView, now: float) -> Iterator[str]:
         yield table(
             ("MODEL", "READY", "NEWS"),
             [
-                (model.name, some(ready(model)) or "none", "\n".join(news(model, now)))
+                (model.name, some(ready(model)) or "none", "\n".join([*news(model, now), *label_news(model)]))
                 for _, model in sorted(view.models.items())
             ],
         )

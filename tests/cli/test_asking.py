@@ -55,8 +55,8 @@ m      2      4 LOADING for 1 min: fetched 120 of 480 MB
               3 END (failed) for 1 min: NOT_FOUND: no saved_model.pb (2 attempts, next in 20 s)
               1 UNLOADING (draining) for 1 min
               5 waiting: no saved_model.pb yet
-              label canary names version 4, which does not answer
               0002 is 2 as well; one is taken
+              label canary names version 4, which does not answer
 
 problem: the state file was unreadable
 """
