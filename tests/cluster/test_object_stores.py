@@ -39,16 +39,16 @@ def way(s3_server: ObjectStore) -> Iterator[Proxy]:  # noqa: F811 - the fixture
         yield running
 
 
-def find_holders(file: Path) -> list[int]:
+def find_users(file: Path) -> list[int]:
     """The processes of this machine that have a file open."""
-    holders = []
+    users = []
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if os.readlink(descriptor) == str(file):
-                holders.append(int(descriptor.parts[2]))
+                users.append(int(descriptor.parts[2]))
         except OSError:
             continue  # it ended, or was closed, while we looked
-    return holders
+    return users
 
 
 def test_serves_from_object_stores(
@@ -84,8 +84,10 @@ def test_serves_from_object_stores(
 
     wait_for("progress", is_told)
     [part] = cache.glob("half_plus_two-1-*.part")
-    [copier] = find_holders(part.with_suffix(".lock"))
-    kill(copier)
+    # Who copies has it open all the time, who waits has it now and then.
+    users = wait_for("the one that copies", lambda: len(found := find_users(part.with_suffix(".lock"))) == 1 and found)
+    assert users
+    kill(users[0])
     may_go_on.set()
     app.wait_for_version("half_plus_two", 1)
     assert [way.read[name] for name in BALLAST[:2]] == [PIECE_BYTES] * 2
