@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from serving_app.config.locations import Location
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Bytes
 
@@ -37,6 +39,42 @@ class GatewayConfig(Settings):
     )
     rest_port: Port = Field(default=8501, description="The port for REST.")
     grpc_port: Port = Field(default=8500, description="The port for gRPC.")
+    grpc_socket_path: str | None = Field(
+        default=None, description="A UNIX socket, as an absolute path, on which gRPC is served as well."
+    )
+    ssl_config_file: Location | None = Field(
+        default=None,
+        description="A file, as an absolute path or URI, with TensorFlow Serving's SSLConfig in text form; gRPC is "
+        "then served over TLS only. REST has none, as there.",
+    )
+    grpc_channel_arguments: Mapping[str, int | str] = Field(
+        default={}, description="Arguments for the gRPC server, such as {grpc.max_connection_age_ms: 2000}."
+    )
+    grpc_health: bool = Field(default=True, description="Whether gRPC's health service answers.")
+    tensor_content: bool = Field(
+        default=False,
+        description="Whether gRPC answers carry tensors as bytes (`tensor_content`) instead of lists of values.",
+    )
+    check_method_names: bool = Field(
+        default=False,
+        description="Whether a signature answers only the calls that its method_name is made for, as TensorFlow "
+        "Serving did before 2.15.",
+    )
+    rest_cors: bool = Field(default=False, description="Whether REST answers let web pages of any origin read them.")
+    json_text: Literal["exact", "compact"] = Field(
+        default="exact",
+        description="How REST writes JSON: exactly as TensorFlow Serving does, or with the fewest digits and no "
+        "blanks, which is quicker; both read back to the same values.",
+    )
+    metrics_path: str | None = Field(
+        default="/monitoring/prometheus/metrics",
+        description="Where the REST port shows the metrics of the whole application to Prometheus; null shows none.",
+    )
+    open_when_loaded: bool = Field(
+        default=False,
+        description="Whether the ports open only when each configured model has a version that is ready, or one that "
+        "failed, as TensorFlow Serving's do.",
+    )
     request_timeout_s: float | None = Field(
         default=30.0,
         gt=0,
@@ -57,6 +95,13 @@ class GatewayConfig(Settings):
         ge=0,
         description="CPUs that each gateway reserves; small by default, and no limit to what it uses.",
     )
+
+    @field_validator("grpc_socket_path", "metrics_path")
+    @classmethod
+    def _check_absolute(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("/"):
+            raise ValueError(f"{value!r} does not begin with /; write the whole path")
+        return value
 
     @model_validator(mode="after")
     def _check_ports(self) -> GatewayConfig:
