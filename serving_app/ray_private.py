@@ -69,6 +69,14 @@ def find_cluster(address: str | None) -> str | None:
     return found
 
 
+def clusters_here() -> list[str]:
+    """The addresses of the Ray clusters that have their head on this machine. Looks through all its processes."""
+    from ray._private.services import find_gcs_addresses
+
+    find_gcs_addresses.cache_clear()  # type: ignore[attr-defined]  # Ray hangs it on the function
+    return sorted(find_gcs_addresses())
+
+
 def ask_once(app: str, method: str, timeout_s: float) -> Any:
     """What a method of an application's ingress deployment answers. Blocks, works from any thread, and keeps nothing.
 

@@ -67,10 +67,14 @@ async def find_controller(app: str) -> Any:
     try:
         return await asyncio.to_thread(ray.get_actor, controller_name(app), namespace=NAMESPACE)
     except ValueError:
+        from serving_app import ray_private
+
+        asked = ray.get_runtime_context().gcs_address
+        others = [address for address in await asyncio.to_thread(ray_private.clusters_here) if address != asked]
+        which = f", which may be {' or '.join(others)}" if others else ""
         raise Unreachable(
-            f"no serving app named {app!r} runs on the Ray cluster at "
-            f"{ray.get_runtime_context().gcs_address}; start it with `serve run serving_app:app …` or "
-            "`serving-app up`, or name the cluster on which it runs by RAY_ADDRESS"
+            f"no serving app named {app!r} runs on the Ray cluster at {asked}; start it with `serve run "
+            f"serving_app:app …` or `serving-app up`, or name the cluster on which it runs by RAY_ADDRESS{which}"
         ) from None
 
 

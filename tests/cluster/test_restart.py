@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -21,12 +22,15 @@ pytestmark = pytest.mark.cluster
 MODEL = "half_plus_two"
 
 
-def serving_app(*arguments: str, folder: Path) -> str:
-    """What a command prints."""
-    command = [str(BIN / "serving-app"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120)
+def set_label(model: str, label: str, version: int, folder: Path) -> None:
+    """By the command, on the cluster whose start `up` told of in the file `output`; others may run on this machine."""
+    address = re.search(r"started a Ray cluster at (\S+)", (folder / "output").read_text())
+    assert address
+    done = subprocess.run(
+        [str(BIN / "serving-app"), "labels", model, "set", label, str(version)], capture_output=True, text=True,
+        cwd=folder, timeout=120, env={**os.environ, "RAY_ADDRESS": address[1]},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
@@ -41,7 +45,7 @@ def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
         first = subprocess.Popen(up, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         wait_for_answer(port, f"{MODEL}/versions/1")
-        serving_app("labels", MODEL, "set", "stable", "1", folder=folder)
+        set_label(MODEL, "stable", 1, folder)
         assert wait_for_answer(port, f"{MODEL}/labels/stable") == 1
     finally:
         for pid in processes(folder):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +47,14 @@ def test_the_routers_loop_can_be_chosen(separate: bool) -> None:
     assert isinstance(inspect.getattr_static(DeploymentHandle, "is_initialized"), property)
     options = handle_options.InitHandleOptions.create(_run_router_in_separate_loop=separate)
     assert options._run_router_in_separate_loop is separate
+
+
+def test_clusters_of_this_machine_are_found() -> None:
+    """A raylet that runs here is found by the address on its command line, whichever cluster Ray would join."""
+    command = ["/anywhere/raylet/raylet", "-c", "input()", "--gcs-address=192.0.2.9:1"]
+    with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE) as raylet:
+        assert "192.0.2.9:1" in ray_private.clusters_here()
+        raylet.communicate(b"end\n")
 
 
 def test_a_handle_can_be_closed() -> None:
