@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import tests.zoo.forms  # noqa: F401  # adds its makers
 from tests.zoo.build import make
 
 if len(sys.argv) < 2:
