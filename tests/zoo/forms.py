@@ -70,6 +70,8 @@ def _shapes() -> dict[str, Any]:
         "sum": _signature({"a": a}, {"y": tf.reduce_sum(a)}),
         "uneven": _signature({"x": x}, {"all": tf.identity(x), "rest": x[1:]}),
         "no_rows": _signature({"x": x}, {"y": x[:0]}),
+        "to_half": _signature({"x": x}, {"y": tf.cast(x, tf.float16)}),
+        "to_complex": _signature({"x": x}, {"y": tf.cast(x, tf.complex64)}),
         "two_rows": _signature({"x": x}, {"y": tf.constant([1.0, 2.0])}),
         "matmul": _signature({"x": matrix}, {"y": matrix @ tf.constant([[1.0], [2.0]])}),
     }
