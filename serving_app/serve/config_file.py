@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
+from serving_app.config import ServingConfig, store_options
 from serving_app.core.errors import InvalidArgument, ServingError, as_serving_error
+from serving_app.serve.editing import Editing
 from serving_app.store.filesystem import open_path, translated_errors
 
 logger = logging.getLogger("serving_app.controller")
@@ -18,6 +20,40 @@ _REST_S = 0.5
 
 Apply = Callable[[str, str, str], Awaitable[None]]
 """Gets the file's text, its path, and a digest of the text; raises a ServingError if it cannot be applied."""
+
+
+class FileWatch:
+    """Has the model_config_file of the configuration in force watched, by a task that `spawn` begins.
+
+    `tell` gets the sentence about what is wrong with it, or None when nothing is.
+    """
+
+    def __init__(
+        self,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        tell: Callable[[str | None], None],
+    ) -> None:
+        self._spawn = spawn
+        self._tell = tell
+        self._watched: object = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, config: ServingConfig, editing: Editing) -> None:
+        """From now on, watch the file that this configuration names, if it names one, and no other."""
+        path, interval_s = config.model_config_file, config.model_config_file_poll_s
+        options = store_options(config, path) if path is not None else {}
+        if self._task is not None:
+            if self._watched == (path, interval_s, options):
+                return
+            self._task.cancel()
+            self._task = None
+            self._tell(None)
+        if path is not None:
+            digest = editing.wanted.file_digest
+            self._watched = (path, interval_s, options)
+            self._task = self._spawn(
+                watch_config_file(path, options, interval_s, digest, editing.apply_file, self._tell)
+            )
 
 
 async def watch_config_file(

@@ -1,8 +1,8 @@
 """The controller actor: Source and Manager of one serving app.
 
-A loop that gathers events, hands them to `core.Manager`, and performs the actions that come back. Four tasks feed it:
-one poll per model, the reports of replicas and followers (actor calls), an observer of Serve's applications, and one
-worker that carries out orders to Serve strictly in order.
+Here is what gateways, replicas and people can ask of it, and how its parts are put together. Four of them feed the loop
+around the manager (`manager_loop`): one poll per model (`polling`), the reports of replicas (`fleet`) and of followers
+(`followers`), and looks at Serve's applications (`lookout`). What the manager orders is carried out by the fleet.
 
 The actor is detached and restarts by itself within a second (`max_restarts=-1`), so gateways hardly notice that it
 was gone: they serve on with their last table. It lives as long as the Serve application that owns it, which it watches:
@@ -16,24 +16,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import time
 from collections.abc import Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
 import ray
 
-from serving_app.config import (
-    ModelConfig,
-    ServingConfig,
-    redact,
-    store_options,
-    to_intents,
-    to_yaml,
-    write_model_server_config,
-)
+from serving_app.config import ModelConfig, ServingConfig, redact, to_intents, to_yaml, write_model_server_config
 from serving_app.core import events
-from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.actions import PublishRoutes, StartUnload
 from serving_app.core.errors import (
     Code,
     DeadlineExceeded,
@@ -44,34 +35,32 @@ from serving_app.core.errors import (
     Unavailable,
 )
 from serving_app.core.history import Happening
-from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.manager import ManagerOptions
 from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
 from serving_app.core.plan import Plan
-from serving_app.core.resources import NodeResources
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.core.views import AppView, ModelView
 from serving_app.host import Assignment
-from serving_app.serve import apps
-from serving_app.serve.apps import AppState, Observation
+from serving_app.serve.apps import Observation
 from serving_app.serve.assignments import assignment_for
+from serving_app.serve.changes import Changes
 from serving_app.serve.chronicle import Chronicle
-from serving_app.serve.config_file import watch_config_file
+from serving_app.serve.config_file import FileWatch
 from serving_app.serve.editing import Editing
 from serving_app.serve.fleet import Fleet, Order
 from serving_app.serve.followers import Followers
 from serving_app.serve.keeping import Keeping
+from serving_app.serve.lookout import Lookout
+from serving_app.serve.manager_loop import ManagerLoop
+from serving_app.serve.places import Places
 from serving_app.serve.polling import Polling
 from serving_app.serve.reloads import find_outcome
 from serving_app.serve.wanted import Applied, Wanted
 
 logger = logging.getLogger("serving_app.controller")
 
-_BUSY_OBSERVE_S = 0.05
-_LOADING_OBSERVE_S = 0.5
-_IDLE_OBSERVE_S = 1.0
-_NODES_EVERY_S = 5.0
 _HELD_S = 5.0
 """How long a change that users make waits until every gateway routes by it; one that is lost must not hold it up."""
 _TEARDOWN_S = 120.0
@@ -85,26 +74,22 @@ class Controller:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._app = app
         self._deployed = applied
-        # Readers compare revisions across restarts of the controller, so a new one starts above all earlier ones.
-        self._changes = time.time_ns() // 1_000_000
-        self._manager = Manager(revision=self._changes, jitter=_jitter)
-        self._inbox: asyncio.Queue[events.Event] = asyncio.Queue()
-        self._marks: list[asyncio.Future[None]] = []
-        self._changed = asyncio.Event()
+        self._changes = Changes()
         self._problems: dict[str, str] = {}
+        self._chronicle = Chronicle(app)
+        self._places = Places()
+        self._loop = ManagerLoop(
+            self._changes, remember=self._places.take_in, perform=self._perform, tell=self._chronicle.tell
+        )
         self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
         self._editing: Editing | None = None
         self._restored = asyncio.Event()
-        self._chronicle = Chronicle(app)
-        self._followers = Followers(self._inbox.put_nowait)
-        self._polling = Polling(self._inbox.put_nowait)
-        self._fleet = Fleet(app, self._model, self._memory, self._inbox.put_nowait)
-        self._file_watch: tuple[object, asyncio.Task[None]] | None = None
-        self._nodes: tuple[NodeResources, ...] = ()
-        self._paths: dict[ServableId, str] = {}
-        self._listings: dict[str, events.VersionsListed] = {}
+        self._followers = Followers(self._loop.emit)
+        self._polling = Polling(self._loop.emit)
+        self._fleet = Fleet(app, self._model, self._memory, self._loop.emit)
+        self._lookout = Lookout(app, self._fleet, self._loop.emit)
+        self._file_watch = FileWatch(self._spawn, lambda problem: self._tell_problem("file", problem))
         self._gateways: dict[str, dict[str, str]] = {}
-        self._absences = 0
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
         # Here, and not at somebody's call: after a crash Ray constructs the actor anew, and nobody else notices.
@@ -147,7 +132,7 @@ class Controller:
         """What the replica of this application is to hold. Waits while a restarted controller still looks around."""
         servable = self._servable_of(app)
         deadline = time.monotonic() + 30.0
-        while (path := self._find_path(servable)) is None:
+        while (path := self._places.find_path(servable)) is None:
             if time.monotonic() > deadline:
                 raise NotFound(f"nothing is known of {servable} that {app} should hold")
             await asyncio.sleep(0.1)
@@ -169,7 +154,7 @@ class Controller:
 
     async def view(self) -> AppView:
         """Where things stand."""
-        seen = self._manager.snapshot()
+        seen = self._loop.manager.snapshot()
         return AppView(
             app=self._app,
             revision=seen.revision,
@@ -200,11 +185,7 @@ class Controller:
     async def wait_for_change(self, seen: int, timeout_s: float) -> int:
         """Long poll for watchers: a number that grows with every change, as soon as it differs from `seen`, else after
         this time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self._changes == seen:
-                    await self._changed.wait()
-        return self._changes
+        return await self._changes.wait_for_news(seen, timeout_s)
 
     # Calls of people and tools: what is to be.
 
@@ -222,7 +203,7 @@ class Controller:
         try:
             async with asyncio.timeout(wait_s):
                 while (outcome := find_outcome(new, self._views(new))) is None:
-                    await self._changed.wait()
+                    await self._changes.wait()
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the configuration is in force, but of {', '.join(sorted(new))} not every one has a version that is "
@@ -230,7 +211,7 @@ class Controller:
             ) from None
         if outcome:
             raise ServingError(outcome)
-        await self._followers.wait_until_held(self._manager.table.revision, _HELD_S)
+        await self._followers.wait_until_held(self._loop.manager.table.revision, _HELD_S)
 
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version; returns when every gateway routes by it."""
@@ -244,202 +225,85 @@ class Controller:
         await self._wait_until_restored()
         await self._edits.delete_label(model, label)
 
-    # The loop.
+    # A life.
 
     async def _run(self) -> None:
         await self._chronicle.restore()
         wanted = await self._restore()
         if wanted is None:
             return
+        logger.info("%s", self._keeping.describe(wanted))
         self._editing = Editing(wanted, self._keeping, self._available, self._enforce)
         await self._adopt()
-        self._manager.limit(_manager_options(wanted.config))
-        await self._see_nodes()
+        self._loop.manager.limit(_manager_options(wanted.config))
+        await self._lookout.look_at_nodes()
         self._polling.watch(wanted.config)
-        self._watch_file(wanted.config)
+        self._file_watch.follow(wanted.config, self._editing)
         self._restored.set()
         self._spawn(self._fleet.carry_out_orders())
-        self._spawn(self._observe())
+        self._spawn(self._watch())
         self._spawn(self._chronicle.save_behind())
-        # Together: by a first tick without the configuration nothing would be wanted that was adopted.
-        config = events.ConfigApplied(to_intents(wanted.config))
-        pending: list[events.Event] = [config, *self._take_inbox(), events.Tick()]
-        while not self._closing:
-            marks, self._marks = self._marks, []
-            now = time.time()
-            for event in pending:
-                self._remember(event)
-            for action in _grouped(self._manager.handle(*pending, now=now)):
-                self._perform(action)
-            self._chronicle.tell(self._manager.take_happenings())
-            self._note_change()
-            for mark in marks:
-                mark.set_result(None)
-            pending = await self._next_events(now)
-
-    async def _next_events(self, now: float) -> list[events.Event]:
-        wakeup = self._manager.next_wakeup()
-        timeout = None if wakeup is None else max(0.0, wakeup - now)
-        first: events.Event
-        try:
-            first = await asyncio.wait_for(self._inbox.get(), timeout)
-        except TimeoutError:
-            first = events.Tick()
-        # All of it, also after a timeout: whoever waits to be handled has the mark set after these.
-        return [first, *self._take_inbox()]
-
-    def _take_inbox(self) -> list[events.Event]:
-        taken = []
-        while not self._inbox.empty():
-            taken.append(self._inbox.get_nowait())
-        return taken
-
-    async def _handled(self) -> None:
-        """Returns when everything that came in before has been handled, and what followed from it is begun."""
-        mark: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._marks.append(mark)
-        self._inbox.put_nowait(events.Tick())
-        await asyncio.shield(mark)
-
-    def _remember(self, event: events.Event) -> None:
-        """Keep what carrying out orders needs of an event: where versions are, and how large."""
-        match event:
-            case events.VersionsListed():
-                self._listings[event.model] = event
-            case events.ServableAdopted() | events.LoadAdopted():
-                if event.path is not None:
-                    self._paths[event.servable] = event.path
-            case events.ServableGone():
-                self._paths.pop(event.servable, None)
-
-    def _perform(self, action: Order | PublishRoutes) -> None:
-        if isinstance(action, PublishRoutes):
-            self._followers.publish(action.table)
-            return
-        if not isinstance(action, StartUnload):
-            for load in action:
-                self._paths[load.servable] = load.path
-        self._fleet.order(action)
-
-    async def _enforce(self, before: ServingConfig, after: ServingConfig) -> None:
-        """Have the loop and everything around it follow this configuration; returns when gateways route by it."""
-        self._manager.limit(_manager_options(after))
-        self._inbox.put_nowait(events.ConfigApplied(to_intents(after)))
-        self._polling.watch(after)
-        self._watch_file(after)
-        for model in _rescaled(before, after):
-            self._fleet.rescale(model)
-        await self._handled()
-        configured = {model.name for model in after.models}
-        self._listings = {name: listing for name, listing in self._listings.items() if name in configured}
-        await self._followers.wait_until_held(self._manager.table.revision, _HELD_S)
-
-    def _watch_file(self, config: ServingConfig) -> None:
-        """Have the configuration's model_config_file watched, if it has one, and no other."""
-        path, interval_s = config.model_config_file, config.model_config_file_poll_s
-        options = store_options(config, path) if path is not None else {}
-        watched = (path, interval_s, options)
-        if self._file_watch is not None:
-            if self._file_watch[0] == watched:
-                return
-            self._file_watch[1].cancel()
-            self._file_watch = None
-            self._tell_problem("file", None)
-        if path is not None:
-            watch = watch_config_file(
-                path, options, interval_s, self._edits.wanted.file_digest, self._edits.apply_file,
-                lambda problem: self._tell_problem("file", problem),
-            )
-            self._file_watch = (watched, self._spawn(watch))
-
-    async def _observe(self) -> None:
-        """Look at Serve again and again, until the application that owns this controller is gone."""
-        look_at_nodes = time.monotonic() + _NODES_EVERY_S
-        while not self._closing:
-            self._followers.expire()
-            seen = await asyncio.to_thread(apps.observe, self._app)
-            if seen is not None:
-                await self._fleet.look(seen)
-                if self._has_lost_its_owner(seen):
-                    await self._close(seen.serve_running)
-                    return
-            if time.monotonic() > look_at_nodes:
-                await self._see_nodes()
-                look_at_nodes = time.monotonic() + _NODES_EVERY_S
-            self._fleet.stirred.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._fleet.stirred.wait(), self._patience())
-
-    def _has_lost_its_owner(self, seen: Observation) -> bool:
-        """Whether the application is going or gone: seen missing twice, as it is missing for a moment when replaced."""
-        self._absences = self._absences + 1 if seen.owner is None else 0
-        is_going = seen.owner is not None and seen.owner.state is AppState.DELETING
-        return is_going or self._absences > 1 or not seen.serve_running
-
-    def _patience(self) -> float:
-        """How long until the next look: short where Serve is about to be done with something."""
-        if self._absences or self._fleet.is_about_to_change:
-            return _BUSY_OBSERVE_S
-        return _LOADING_OBSERVE_S if self._fleet.is_waiting else _IDLE_OBSERVE_S
-
-    async def _see_nodes(self) -> None:
-        """Tell what the nodes have, if that is news."""
-        nodes = await asyncio.to_thread(apps.nodes)
-        if nodes != self._nodes:
-            self._nodes = nodes
-            self._inbox.put_nowait(events.NodesSeen(nodes))
-
-    # Beginning and end.
+        await self._loop.run(events.ConfigApplied(to_intents(wanted.config)))
 
     async def _restore(self) -> Wanted | None:
         """What is wanted; None if the application was deleted while that could not be found out."""
         restoring = asyncio.ensure_future(self._keeping.restore(self._deployed))
-        while not (await asyncio.wait([restoring], timeout=_IDLE_OBSERVE_S))[0]:
-            seen = await asyncio.to_thread(apps.observe, self._app)
-            if seen is not None and self._has_lost_its_owner(seen):
-                restoring.cancel()
-                await self._close(seen.serve_running)
-                return None
+        left = await self._lookout.watch_while(restoring)
+        if left is not None:
+            await self._close(left)
+            return None
         return restoring.result()
 
     async def _adopt(self) -> None:
         """Take over the versions that an earlier life of this actor deployed."""
-        seen = None
-        while seen is None:
-            await asyncio.sleep(_BUSY_OBSERVE_S)
-            seen = await asyncio.to_thread(apps.observe, self._app)
+        seen = await self._lookout.look()
         if seen.servables:
             logger.info("adopting %d running versions", len(seen.servables))
             # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
             self._followers.acknowledge("followers-before-restart", 0)
         await self._fleet.adopt(seen)
-        for event in self._take_inbox():
-            self._remember(event)
-            self._manager.handle(event, now=time.time())
+        self._loop.take_in()
 
-    async def _close(self, serve_running: bool) -> None:
+    async def _watch(self) -> None:
+        await self._close(await self._lookout.watch(self._followers.expire))
+
+    async def _close(self, left: Observation) -> None:
         """The owner is gone: remove every version, then this actor. Gateways that still drain are waited for."""
         self._closing = True
+        self._loop.stop()
         self._polling.stop()
         logger.info("the application %s is being deleted; removing its versions", self._app)
-        config = self._editing.config if self._editing else self._deployed.config
-        drains_s = config.gateway.drain_timeout_s + max([model.drain_timeout_s for model in config.models], default=0.0)
-        deadline = time.monotonic() + _TEARDOWN_S + drains_s
-        while serve_running and time.monotonic() < deadline:
-            self._followers.expire()
-            seen = await asyncio.to_thread(apps.observe, self._app)
-            if seen is not None:
-                if not seen.serve_running or (seen.owner is None and not seen.servables):
-                    break
-                if seen.owner is None or not self._live_gateways():
-                    for servable, app in seen.servables.items():
-                        if app.state is not AppState.DELETING:
-                            await self._fleet.remove(servable)
-            await asyncio.sleep(0.1)
+        if left.serve_running:
+            config = self._editing.config if self._editing else self._deployed.config
+            drains_s = max([model.drain_timeout_s for model in config.models], default=0.0)
+            limit_s = _TEARDOWN_S + config.gateway.drain_timeout_s + drains_s
+            await self._lookout.remove_all(limit_s, self._followers.expire, lambda: bool(self._live_gateways()))
         self._keeping.forget()
         self._chronicle.forget()
         self._fleet.forget()
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+
+    def _perform(self, action: Order | PublishRoutes) -> None:
+        """Begin what the manager orders."""
+        if isinstance(action, PublishRoutes):
+            self._followers.publish(action.table)
+            return
+        if not isinstance(action, StartUnload):
+            for load in action:
+                self._places.note_load(load)
+        self._fleet.order(action)
+
+    async def _enforce(self, before: ServingConfig, after: ServingConfig) -> None:
+        """Have the loop and everything around it follow this configuration; returns when gateways route by it."""
+        self._loop.manager.limit(_manager_options(after))
+        self._loop.emit(events.ConfigApplied(to_intents(after)))
+        self._polling.watch(after)
+        self._file_watch.follow(after, self._edits)
+        for model in _rescaled(before, after):
+            self._fleet.rescale(model)
+        await self._loop.handled()
+        self._places.keep_only({model.name for model in after.models})
+        await self._followers.wait_until_held(self._loop.manager.table.revision, _HELD_S)
 
     # Small things.
 
@@ -461,29 +325,19 @@ class Controller:
         self._tasks.append(task)
         return task
 
-    def _note_change(self) -> None:
-        self._changes += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     def _tell_problem(self, subject: str, problem: str | None) -> None:
         """Have a problem shown to whoever looks, in place of the one about the same subject before; None is none."""
         self._problems.pop(subject, None)
         if problem is not None:
             self._problems[subject] = problem
-        self._note_change()
+        self._changes.note()
 
     def _views(self, models: Iterable[str]) -> dict[str, ModelView]:
-        return {name: view for name in models if (view := self._manager.view(name)) is not None}
+        return {name: view for name in models if (view := self._loop.manager.view(name)) is not None}
 
     def _available(self, model: str) -> Collection[int]:
-        routes = self._manager.table.models.get(model)
+        routes = self._loop.manager.table.models.get(model)
         return routes.routes.keys() if routes else ()
-
-    def _find_path(self, servable: ServableId) -> str | None:
-        """Where a version was loaded from, or else lies now."""
-        listing = self._listings.get(servable.name)
-        return self._paths.get(servable) or (listing.versions.get(servable.version) if listing else None)
 
     def _model(self, name: str) -> ModelConfig:
         for model in self._edits.config.models:
@@ -496,8 +350,7 @@ class Controller:
         model = self._model(servable.name)
         if model.memory != "estimate":
             return model.memory
-        listing = self._listings.get(servable.name)
-        size = listing.sizes.get(servable.version) if listing else None
+        size = self._places.find_size(servable)
         return None if size is None else int(size * model.memory_factor)
 
     def _servable_of(self, app: str) -> ServableId:
@@ -532,11 +385,6 @@ def _manager_options(config: ServingConfig) -> ManagerOptions:
     )
 
 
-def _jitter(delay: float) -> float:
-    """Versions that failed together, as when a store was away, are not all tried again at the same moment."""
-    return delay * random.uniform(0.8, 1.2)
-
-
 def _rescaled(before: ServingConfig, after: ServingConfig) -> Iterable[str]:
     """The models whose number or limits of replicas differ."""
 
@@ -545,19 +393,6 @@ def _rescaled(before: ServingConfig, after: ServingConfig) -> Iterable[str]:
 
     old = scales(before)
     return [name for name, scale in scales(after).items() if name in old and old[name] != scale]
-
-
-def _grouped(actions: list[Action]) -> list[Order | PublishRoutes]:
-    """The same orders, with neighbouring loads as one: Serve deploys many applications in one go."""
-    grouped: list[Order | PublishRoutes] = []
-    for action in actions:
-        if not isinstance(action, StartLoad):
-            grouped.append(action)
-        elif grouped and isinstance(grouped[-1], list):
-            grouped[-1].append(action)
-        else:
-            grouped.append([action])
-    return grouped
 
 
 def _stop_process_on_failure(task: asyncio.Task[None]) -> None:

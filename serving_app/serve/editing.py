@@ -22,6 +22,7 @@ from serving_app.config import (
     set_label,
     to_models,
 )
+from serving_app.core.errors import ServingError
 from serving_app.core.labels import check_labels
 from serving_app.core.plan import Plan
 from serving_app.serve.keeping import Keeping
@@ -116,7 +117,10 @@ class Editing:
 
     async def _change(self, wanted: Wanted) -> None:
         before = self.config
-        await self._keeping.keep(wanted)
+        try:
+            await self._keeping.keep(wanted)
+        except ServingError as error:
+            raise type(error)(f"Nothing is changed, because it could not be kept: {error.message}") from error
         self.wanted = wanted
         await self._enforce(before, wanted.config)
 

@@ -57,6 +57,17 @@ class Keeping:
             logger.error("the state file cannot be written: %s", error)
         return wanted
 
+    def describe(self, wanted: Wanted) -> str:
+        """Whether what is in force is what was deployed, and where changes are kept: a sentence for the log."""
+        file = self._file(wanted.base)
+        where = f"{file.uri} and, as long as it lives, the cluster" if file else "the cluster, as long as it lives"
+        if wanted.config == wanted.base:
+            return f"the configuration in force is the deployed one; changes at run time will be kept in {where}"
+        return (
+            "the configuration in force differs from the deployed one by what was changed at run time, which is kept "
+            f"in {where}; `serving-app config show` prints it"
+        )
+
     async def keep(self, wanted: Wanted) -> None:
         """Write both copies. Raises a ServingError if the file cannot be written; then neither is changed."""
         await asyncio.to_thread(self._write, wanted)

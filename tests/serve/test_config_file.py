@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serving_app.config import ServingConfig, parse
 from serving_app.core.errors import FailedPrecondition
 from serving_app.serve import config_file
-from serving_app.serve.config_file import watch_config_file
+from serving_app.serve.config_file import FileWatch, watch_config_file
+from serving_app.serve.wanted import Applied, redeploy
 from tests.stepping import until
 
 
@@ -137,3 +140,35 @@ def test_a_file_may_be_read_only_once(reader: Reader, monkeypatch: pytest.Monkey
     asyncio.run(asyncio.wait_for(reader.watch(interval_s=0), 10))
     assert reader.applied == ["first"]
     assert config_file.read_text(str(reader.path), {}) == "first"
+
+
+def test_one_file_is_watched_at_a_time(tmp_path: Path) -> None:
+    """A configuration that names the same file goes on watching it; one that names another, or none, stops that."""
+    told: list[str | None] = []
+    spawned: list[asyncio.Task[None]] = []
+    applied: list[str] = []
+
+    class Edits:
+        wanted = redeploy(None, Applied(1, parse({"models": {}})))
+
+        async def apply_file(self, text: str, source: str, digest: str) -> None:
+            applied.append(text)
+
+    def config(name: str | None) -> ServingConfig:
+        return parse({"model_config_file": name and str(tmp_path / name), "model_config_file_poll_s": 0.001})
+
+    def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        spawned.append(asyncio.ensure_future(work))
+        return spawned[-1]
+
+    async def scenario() -> None:
+        watch = FileWatch(spawn, told.append)
+        for name in ("a", "a", "b"):
+            (tmp_path / name).write_text(name)
+            watch.follow(config(name), Edits())  # type: ignore[arg-type]
+            await until(lambda name=name: name in applied)  # type: ignore[misc]
+        watch.follow(config(None), Edits())  # type: ignore[arg-type]
+        await asyncio.gather(*spawned, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert (applied, len(spawned), told) == (["a", "b"], 2, [None, None])

@@ -115,7 +115,8 @@ def test_a_change_that_cannot_be_kept_is_not_made() -> None:
     """What would be lost at the next restart is refused now."""
     desk = Desk()
     desk.full = True
-    desk.refuses(Unavailable, "disk is full", lambda editing: editing.set_label("m", "stable", 3))
+    told = "Nothing is changed, because it could not be kept: the disk is full"
+    desk.refuses(Unavailable, told, lambda editing: editing.set_label("m", "stable", 3))
 
 
 def test_a_plan_is_shown_and_not_carried_out() -> None:

@@ -51,6 +51,19 @@ def labelled(wanted: Wanted, version: int) -> Wanted:
     return wanted.edit(set_label(wanted.config, "m", "stable", version))
 
 
+def test_what_is_in_force_is_told_in_a_sentence(place: Place) -> None:
+    """Whether it is what was deployed, and where changes are kept."""
+    deployed = place.restore()
+    keeping = Keeping("app", place.told.append)
+    where = f"kept in {place.file} and, as long as it lives, the cluster"
+    assert keeping.describe(deployed) == (
+        f"the configuration in force is the deployed one; changes at run time will be {where}"
+    )
+    assert f"by what was changed at run time, which is {where};" in keeping.describe(labelled(deployed, 3))
+    alone = place.restore(2, parse({"models": {"m": "/models/m"}}))
+    assert keeping.describe(alone).endswith("will be kept in the cluster, as long as it lives")
+
+
 def test_a_change_survives_the_controller(place: Place) -> None:
     """A new controller on the same cluster knows what was changed, with or without a file."""
     for config in (place.config, parse({"models": {"m": "/models/m"}})):
