@@ -81,11 +81,11 @@ def resolve(spec: ModelSpec, table: RouteTable) -> Route:
 def find_statuses(spec: ModelSpec, table: RouteTable) -> tuple[VersionStatus, ...]:
     """What GetModelStatus answers: one version if the spec names one, else all; labels are not looked at, as in TFS."""
     model = table.models.get(spec.name)
-    if model is None or not model.statuses:
-        raise NotFound(f"Could not find any versions of model {spec.name}")
-    if spec.version is None:
-        return model.statuses
-    found = tuple(status for status in model.statuses if status.version == spec.version)
-    if not found:
-        raise NotFound(f"Could not find version {spec.version} of model {spec.name}")
-    return found
+    statuses = model.statuses if model else ()
+    if spec.version is not None:
+        statuses = tuple(status for status in statuses if status.version == spec.version)
+    if not statuses:
+        # Of a model that is unknown the same is said as of a version that is (get_model_status_impl.cc).
+        missing = "any versions" if spec.version is None else f"version {spec.version}"
+        raise NotFound(f"Could not find {missing} of model {spec.name}")
+    return statuses

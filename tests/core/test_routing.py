@@ -89,6 +89,7 @@ def test_find_statuses(spec, statuses):
         (ModelSpec("none"), "Could not find any versions of model none"),
         (ModelSpec("idle"), "Could not find any versions of model idle"),
         (ModelSpec("m", version=4), "Could not find version 4 of model m"),
+        (ModelSpec("none", version=4), "Could not find version 4 of model none"),
     ],
 )
 def test_find_statuses_refuses(spec, message):
