@@ -1,4 +1,4 @@
-"""The JSON bodies of `:predict`: requests into arrays, arrays into answers.
+"""The JSON requests of `:predict` into arrays.
 
 A request is read in steps, because TensorFlow Serving looks the servable up between them: bad JSON sent to an unknown
 model is a syntax error, a bad shape sent to it is "not found".
@@ -8,7 +8,7 @@ model is a syntax error, a bad shape sent to it is "not found".
     signature = find_signature(body, route.signatures)
     inputs = decode_inputs(body, signature)
     …the call…
-    answer = encode_outputs(body, outputs)
+    answer = json_answer.encode_outputs(outputs, is_row=body.is_row, style=…)
 
 A request has one of two formats, and its answer has the same. In the *row* format, `instances` lists the examples, and
 each input is the stack of what its examples say; in the *columnar* format, `inputs` holds whole tensors. In both, names
@@ -24,7 +24,7 @@ from typing import Any
 
 from serving_app.core.errors import InvalidArgument, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
-from serving_app.protocol import json_document, json_tensor, json_text
+from serving_app.protocol import json_document, json_tensor
 from serving_app.protocol.json_document import JsonValue
 from serving_app.protocol.json_excerpt import excerpt
 from serving_app.protocol.json_tensor import Array, Elements, is_base64
@@ -203,59 +203,3 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 def _wrap(where: str, error: ServingError) -> InvalidArgument:
     return InvalidArgument(f"{where} of 'instances' list. Error: {error.code.name}: {error.message}")
-
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-def encode_outputs(body: PredictBody, outputs: Mapping[str, Array]) -> bytes:
-    """The answer to a request, in its format. `outputs` are all outputs of the signature."""
-    if not outputs:
-        raise InvalidArgument("Cannot convert empty tensor map to JSON")
-    if body.is_row:
-        return b'{"predictions":' + _rows_text(outputs) + b"}"
-    return b'{"outputs":' + _columns_text(outputs) + b"}"
-
-
-def _rows_text(outputs: Mapping[str, Array]) -> bytes:
-    _check_rows(outputs)
-    if len(outputs) == 1:
-        ((name, array),) = outputs.items()
-        return json_text.tensor_text(array, base64=_is_binary(name))
-    names = [_name_text(name) for name in outputs]
-    columns = [json_text.row_texts(array, base64=_is_binary(name)) for name, array in outputs.items()]
-    rows = (
-        b"{" + b",".join([name + text for name, text in zip(names, texts, strict=True)]) + b"}"
-        for texts in zip(*columns, strict=True)
-    )
-    return b"[" + b",".join(rows) + b"]"
-
-
-def _check_rows(outputs: Mapping[str, Array]) -> None:
-    """Every output must have as many rows as the first."""
-    batch_size: int | None = None
-    for name, array in outputs.items():
-        if array.ndim == 0:
-            raise InvalidArgument(f"Tensor name: {name} has no shape information ")
-        if batch_size is None:
-            batch_size = array.shape[0]
-        if array.shape[0] != batch_size:
-            raise InvalidArgument(
-                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {batch_size}"
-            )
-
-
-def _columns_text(outputs: Mapping[str, Array]) -> bytes:
-    texts = {name: json_text.tensor_text(array, base64=_is_binary(name)) for name, array in outputs.items()}
-    if len(texts) == 1:
-        return next(iter(texts.values()))
-    return b"{" + b",".join([_name_text(name) + text for name, text in texts.items()]) + b"}"
-
-
-def _is_binary(name: str) -> bool:
-    """By this suffix a model says that its strings are not text."""
-    return name.endswith("_bytes")
-
-
-def _name_text(name: str) -> bytes:
-    return json_text.string_text(name.encode()) + b":"

@@ -1,30 +1,28 @@
-"""Tensors as JSON text.
+"""Answers of `:predict` as compact JSON text.
 
 Numbers go through orjson, which reads numpy's memory directly; strings are written here, since JSON text for bytes
 that may not be UTF-8 is nobody else's business. Floats are written with the fewest digits that read back to the same
-value of the same width, as `NaN`, `Infinity` and `-Infinity` where they are not finite (which is not JSON, but is
-what TensorFlow Serving and Python's json module write and read). The layout is compact.
+value of the same width, and as `NaN`, `Infinity` and `-Infinity` where they are not finite.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import orjson
 
-from serving_app.core.errors import InvalidArgument
 from serving_app.core.signatures import DType
-from serving_app.protocol import dtypes
 
 Array = np.ndarray[Any, Any]
 
-_NUMBERS = frozenset(
+WRITABLE = frozenset(
     {
+        DType.STRING,
         DType.FLOAT,
         DType.DOUBLE,
         DType.INT8,
@@ -36,7 +34,8 @@ _NUMBERS = frozenset(
         DType.UINT64,
         DType.BOOL,
     }
-)  # TensorFlow Serving writes these and strings, and no other type (json_tensor.cc).
+)
+"""The types that TensorFlow Serving writes as JSON (json_tensor.cc); what is here is called with no others."""
 
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
 _ESCAPES = {bytes([code]): b"\\u%04X" % code for code in range(0x20)} | {
@@ -55,33 +54,52 @@ def string_text(raw: bytes) -> bytes:
     return b'"' + _SPECIAL.sub(lambda match: _ESCAPES[match[0]], raw) + b'"'
 
 
+def is_binary(name: str) -> bool:
+    """By this suffix of an output's name a model says that its strings are not text: `{"b64": "…"}` keeps any bytes."""
+    return name.endswith("_bytes")
+
+
+def rows_text(outputs: Mapping[str, Array]) -> bytes:
+    """The answer to a request by rows; the tensors have equally many."""
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return b'{"predictions":' + tensor_text(array, base64=is_binary(name)) + b"}"
+    names = [string_text(name.encode()) + b":" for name in outputs]
+    columns = [row_texts(array, base64=is_binary(name)) for name, array in outputs.items()]
+    rows = [
+        b"{" + b",".join([name + text for name, text in zip(names, texts, strict=True)]) + b"}"
+        for texts in zip(*columns, strict=True)
+    ]
+    return b'{"predictions":[' + b",".join(rows) + b"]}"
+
+
+def columns_text(outputs: Mapping[str, Array]) -> bytes:
+    """The answer to a request by whole tensors."""
+    texts = {name: tensor_text(array, base64=is_binary(name)) for name, array in outputs.items()}
+    if len(texts) == 1:
+        return b'{"outputs":' + next(iter(texts.values())) + b"}"
+    members = [string_text(name.encode()) + b":" + text for name, text in texts.items()]
+    return b'{"outputs":{' + b",".join(members) + b"}}"
+
+
 def tensor_text(array: Array, *, base64: bool = False) -> bytes:
     """A tensor as nested lists, or as a bare value if it has no dimensions.
 
-    Strings are written as JSON strings, or with `base64` as `{"b64": "…"}`, which keeps any bytes intact.
+    Strings are written as JSON strings, or with `base64` as `{"b64": "…"}`.
     """
-    dtype = _writable(array)
-    if dtype == DType.STRING:
+    if array.dtype.kind in "OSU":
         return _nested(array.shape, map(_string_writer(base64), array.ravel().tolist()))
     return _numbers(array)
 
 
 def row_texts(array: Array, *, base64: bool = False) -> list[bytes]:
     """The texts of array[0], array[1] and so on, as `tensor_text` gives them; the tensor has at least one dimension."""
-    dtype = _writable(array)
-    if dtype == DType.STRING:
+    if array.dtype.kind in "OSU":
         elements = map(_string_writer(base64), array.ravel().tolist())
         return [_nested(array.shape[1:], elements) for _ in range(array.shape[0])]
     if array.ndim == 1 and array.size:
         return _numbers(array)[1:-1].split(b",")
     return [_numbers(row) for row in array]
-
-
-def _writable(array: Array) -> DType:
-    dtype = dtypes.from_numpy(array.dtype)
-    if dtype not in _NUMBERS and dtype != DType.STRING:
-        raise InvalidArgument(f"Failed to write JSON value for tensor type: {dtype.label}")
-    return dtype
 
 
 def _numbers(array: Array) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from serving_app.core.errors import Code, ServingError
 from serving_app.protocol import json_text
-from serving_app.protocol.rest_url import UnreadableVersion
+from serving_app.protocol.rest_url import UnreadablePart
 
 # http_rest_api_util.cc, ToHTTPStatusCode; 499 is nginx's "client closed request".
 HTTP_STATUS: Mapping[Code, int] = {
@@ -43,5 +43,5 @@ def error_body(message: str) -> bytes:
 
 def error_answer(error: ServingError) -> tuple[int, bytes]:
     """Status and body for an error that ended a REST request."""
-    body = b"" if isinstance(error, UnreadableVersion) else error_body(error.message)
+    body = b"" if isinstance(error, UnreadablePart) else error_body(error.message)
     return http_status(error.code), body

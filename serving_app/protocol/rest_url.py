@@ -9,7 +9,7 @@ a GET takes it as part of the name before it. Letters match in any case, but the
 lower case, and so must `metadata`: `/METADATA` asks for the status. Clients can see each of these quirks, and all are
 TensorFlow Serving's (http_rest_api_handler.cc).
 
-NAME and LABEL are decoded as curl does it: `+` stays, and so does a `%` that no two hex digits follow. Bytes that are
+NAME and LABEL are decoded as curl does it: `+` stays. A `%` that no two hex digits follow is an error. Bytes that are
 not UTF-8 become surrogate escapes; no model has such a name, so the lookup that follows answers "not found".
 """
 
@@ -43,8 +43,8 @@ class RestCall:
     spec: ModelSpec
 
 
-class UnreadableVersion(InvalidArgument):
-    """The URL has the right form, but its version is beyond int64; answered with an empty body, as in TFS."""
+class UnreadablePart(InvalidArgument):
+    """The URL has the right form, but a part of it cannot be read; answered with an empty body, as in TFS."""
 
 
 # ASCII, because otherwise `ſ` would match `s`, and digits of other scripts \d.
@@ -85,9 +85,9 @@ def _parse(method: str, target: str) -> RestCall:
     return RestCall(
         action,
         ModelSpec(
-            name=_decode(match["name"]),
+            name=_decode("name", match["name"]),
             version=None if version is None else _read_version(version),
-            label=None if label is None else _decode(label),
+            label=None if label is None else _decode("version label", label),
         ),
     )
 
@@ -103,7 +103,12 @@ def _action(method: str, verb: str | None) -> RestAction | None:
     return RestAction.METADATA if verb == "metadata" else RestAction.STATUS
 
 
-def _decode(text: str) -> str:
+_LONE_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
+
+
+def _decode(part: str, text: str) -> str:
+    if _LONE_PERCENT.search(text):
+        raise UnreadablePart(f"Failed to decode model {part}:{text}")
     return unquote(text, errors="surrogateescape")
 
 
@@ -111,5 +116,5 @@ def _read_version(digits: str) -> int:
     # The length is looked at first: int() refuses to convert more than some thousands of digits.
     significant = digits.lstrip("0") or "0"
     if len(significant) > len(str(_MAX_VERSION)) or int(significant) > _MAX_VERSION:
-        raise UnreadableVersion(f"Failed to convert version: {digits} to numeric.")
+        raise UnreadablePart(f"Failed to convert version: {digits} to numeric.")
     return int(significant)

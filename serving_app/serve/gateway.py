@@ -56,8 +56,7 @@ class GatewayReplica:
             plane,
             identity=identity,
             models=tuple(model.name for model in applied.config.models),
-            timeout=config.request_timeout_s,
-            max_request_bytes=config.max_request_bytes,
+            settings=config,
         )
         self._grpc = GrpcApp(plane, Control(self._app).reload, timeout=config.request_timeout_s)
         self._rest_listener: RestListener | None = None

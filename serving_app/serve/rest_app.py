@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from serving_app.config import GatewayConfig
 from serving_app.core.errors import Cancelled, Internal, InvalidArgument, ServingError, Unimplemented
 from serving_app.core.routing import RouteTable
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import json_predict, json_status, rest_url
 from serving_app.protocol.calls import Call
+from serving_app.protocol.gzip_body import GzipBody
+from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
@@ -28,22 +32,28 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
+"""Status, body, and the headers that say more of it."""
+
 _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
+_CORS = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+)
 
 
 class RestApp:
     """Answers HTTP requests from the data plane."""
 
     def __init__(
-        self, plane: DataPlane, *, identity: Mapping[str, str], models: tuple[str, ...], timeout: float | None,
-        max_request_bytes: int,
+        self, plane: DataPlane, *, identity: Mapping[str, str], models: tuple[str, ...], settings: GatewayConfig
     ) -> None:
         self._plane = plane
         self._identity = identity
         self._models = models
-        self._timeout = timeout
-        self._max_request_bytes = max_request_bytes
+        self._settings = settings
         self._in_flight = 0
         self.draining = False
 
@@ -62,8 +72,8 @@ class RestApp:
             return
         self._in_flight += 1
         try:
-            status, body = await self._respond(scope, receive)
-            headers = [_JSON, (b"content-length", str(len(body)).encode())]
+            status, body, headers = await self._respond(scope, receive)
+            headers.append((b"content-length", str(len(body)).encode()))
             if self.draining:
                 headers.append(_CLOSE)
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -71,22 +81,36 @@ class RestApp:
         finally:
             self._in_flight -= 1
 
-    async def _respond(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _respond(self, scope: Scope, receive: Receive) -> Answer:
         method, target = scope["method"], _raw_target(scope)
+        if not rest_url.is_api_target(target):
+            status, body = self._answer_own(method, target)
+            return status, body, [_JSON]
+        headers = [*_CORS] if self._settings.rest_cors else []
+        if method == "OPTIONS":
+            # Answered also without CORS, and without a body: 400 means that the origin is missing
+            # (http_rest_api_handler.cc, as all of this).
+            is_preflight = any(scheme in _header(scope, b"origin") for scheme in (b"http://", b"https://"))
+            return (200 if is_preflight else 400), b"", headers
+        headers.append(_JSON)
         try:
-            if not rest_url.is_api_target(target):
-                return self._answer_own(method, target)
-            call = rest_url.parse(method, target)
-            if call.action is RestAction.STATUS:
-                return 200, json_status.encode_statuses(self._plane.statuses(call.spec))
-            if call.action is RestAction.METADATA:
-                return 200, self._metadata(call)
-            return 200, await self._infer(call, await self._read_body(receive))
+            return 200, await self._answer(method, target, scope, receive), headers
         except ServingError as error:
-            return error_answer(error)
+            return *error_answer(error), headers
         except Exception as error:
             logger.exception("%s %s failed", method, target)
-            return error_answer(Internal(f"{type(error).__name__}: {error}"))
+            return *error_answer(Internal(f"{type(error).__name__}: {error}")), headers
+
+    async def _answer(self, method: str, target: str, scope: Scope, receive: Receive) -> bytes:
+        call = rest_url.parse(method, target)
+        if call.action is RestAction.STATUS:
+            return json_status.encode_statuses(self._plane.statuses(call.spec))
+        if call.action is RestAction.METADATA:
+            return self._metadata(call)
+        # A header that merely contains the word will do, as in evhttp_request.cc.
+        is_packed = b"gzip" in _header(scope, b"content-encoding")
+        read = self._read_packed_body if is_packed else self._read_body
+        return await self._infer(call, await read(receive))
 
     def _metadata(self, call: RestCall) -> bytes:
         with self._plane.route(call.spec) as route:
@@ -101,23 +125,37 @@ class RestApp:
         with self._plane.route(call.spec) as route:
             signature = json_predict.find_signature(body, route.signatures)
             inputs = await asyncio.to_thread(decode, body, signature) if is_large else decode(body, signature)
-            run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._timeout)
+            run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
             outputs = await self._plane.run(route, run)
-            return json_predict.encode_outputs(body, outputs)
+            encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
+            is_large = sum(array.nbytes for array in outputs.values()) > LARGE_BYTES
+            return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _read_body(self, receive: Receive) -> bytes:
-        parts: list[bytes] = []
+        parts = [part async for part in self._parts(receive)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_packed_body(self, receive: Receive) -> bytes:
+        """The body unpacked, piece by piece as it comes in, so that its packed form is never held as well."""
+        body = GzipBody()
+        async for part in self._parts(receive):
+            # In a thread: a thousandth of what comes out may have come in.
+            await asyncio.to_thread(body.feed, part)
+        return body.finish()
+
+    async def _parts(self, receive: Receive) -> AsyncIterator[bytes]:
         size, more = 0, True
+        largest = self._settings.max_request_bytes
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Cancelled("the client went away before its request was complete")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._max_request_bytes:
-                raise InvalidArgument(f"the request body is larger than max_request_bytes ({self._max_request_bytes})")
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > largest:
+                raise InvalidArgument(f"the request body is larger than max_request_bytes ({largest})")
             more = message.get("more_body", False)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            yield part
 
     def _answer_own(self, method: str, target: str) -> tuple[int, bytes]:
         path = target.partition("?")[0]
@@ -138,6 +176,11 @@ class RestApp:
 def is_answering(table: RouteTable, model: str) -> bool:
     """Whether some version of the model can be asked."""
     return bool(table.models.get(model) and table.models[model].routes)
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    """The value of a request header, empty if there is none."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
 
 
 def _raw_target(scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""Bodies of :predict."""
+"""Requests of :predict."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving_app.core.errors import Code, InvalidArgument, ServingError, Unimplemented
+from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.protocol.json_predict import (
-    PredictBody,
     decode_inputs,
     decode_rows_exactly,
     decode_rows_quickly,
-    encode_outputs,
     find_signature,
     parse_predict,
 )
@@ -234,78 +232,6 @@ def test_a_signature_is_found_by_name_or_by_default():
         with pytest.raises(InvalidArgument) as caught:
             find_signature(parse_predict(text), {})
         assert caught.value.message == f'Serving signature name: "{name}" not found in signature def'
-
-
-ROW = PredictBody("", {"instances": []})
-COLUMN = PredictBody("", {"inputs": []})
-
-
-def floats(*values: Any) -> np.ndarray[Any, Any]:
-    return np.array(values, np.float32)
-
-
-def strings(*values: Any) -> np.ndarray[Any, Any]:
-    return np.array(values, np.object_)
-
-
-ENCODED = [
-    # One output: its name is left out.
-    (ROW, {"y": floats(2.5, 3)}, b'{"predictions":[2.5,3.0]}'),
-    (ROW, {"y": floats([1, 2], [3, 4])}, b'{"predictions":[[1.0,2.0],[3.0,4.0]]}'),
-    (ROW, {"y": floats()}, b'{"predictions":[]}'),
-    (ROW, {"y": floats(float("nan"))}, b'{"predictions":[NaN]}'),
-    (ROW, {"y": strings(b"a", b"\xff")}, b'{"predictions":["a","\xff"]}'),
-    (ROW, {"y_bytes": strings(b"a", b"\xff")}, b'{"predictions":[{"b64":"YQ=="},{"b64":"/w=="}]}'),
-    (ROW, {"y_bytes": floats(1)}, b'{"predictions":[1.0]}'),
-    (COLUMN, {"y": floats(2.5, 3)}, b'{"outputs":[2.5,3.0]}'),
-    (COLUMN, {"y": np.float32(2.5).reshape(())}, b'{"outputs":2.5}'),
-    (COLUMN, {"y_bytes": strings([b"a"])}, b'{"outputs":[[{"b64":"YQ=="}]]}'),
-    # Several: named.
-    (
-        ROW,
-        {"y": floats([1, 2], [3, 4]), "k": np.array([7, 8]), "s_bytes": strings(b"a", b"b"), "t": strings(b"c", b"d")},
-        b'{"predictions":[{"y":[1.0,2.0],"k":7,"s_bytes":{"b64":"YQ=="},"t":"c"},'
-        b'{"y":[3.0,4.0],"k":8,"s_bytes":{"b64":"Yg=="},"t":"d"}]}',
-    ),
-    (ROW, {"a": floats(), "b": floats()}, b'{"predictions":[]}'),
-    (
-        ROW,
-        {"a": np.zeros((2, 0)), "b": floats(1, float("inf"))},
-        b'{"predictions":[{"a":[],"b":1.0},{"a":[],"b":Infinity}]}',
-    ),
-    (COLUMN, {"y": floats([1, 2]), "n": np.array(3)}, b'{"outputs":{"y":[[1.0,2.0]],"n":3}}'),
-    (COLUMN, {'é"': floats(1), "b": floats()}, '{"outputs":{"é\\"":[1.0],"b":[]}}'.encode()),
-]
-
-
-@pytest.mark.parametrize(("body", "outputs", "text"), ENCODED)
-def test_an_answer_has_the_format_of_its_request(body: PredictBody, outputs: Mapping[str, Any], text: bytes):
-    """Rows are answered with rows and columns with columns; names appear if there is more than one output."""
-    assert encode_outputs(body, outputs) == text
-
-
-@pytest.mark.parametrize(
-    ("body", "outputs", "message"),
-    [
-        (ROW, {}, "Cannot convert empty tensor map to JSON"),
-        (COLUMN, {}, "Cannot convert empty tensor map to JSON"),
-        (ROW, {"y": np.array(1.0)}, "Tensor name: y has no shape information "),
-        (ROW, {"a": floats(1), "y": np.array(1.0)}, "Tensor name: y has no shape information "),
-        (
-            ROW,
-            {"a": floats(1, 2), "b": floats(1)},
-            "Tensor name: b has inconsistent batch size: 1 expecting: 2",
-        ),
-        (ROW, {"y": np.zeros(1, np.float16)}, "Failed to write JSON value for tensor type: half"),
-        (COLUMN, {"a": floats(1), "y": np.zeros(1, np.uint16)}, "Failed to write JSON value for tensor type: uint16"),
-    ],
-)
-def test_outputs_without_a_json_form_are_refused(body: PredictBody, outputs: Mapping[str, Any], message: str):
-    """What a format cannot show is an error with TensorFlow Serving's message."""
-    with pytest.raises(InvalidArgument) as caught:
-        encode_outputs(body, outputs)
-    assert caught.value.message == message
-    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 scalars = st.sampled_from([0, 1, -1, 2**31, 1.0, 0.5, True, None, "", "é", {"b64": "aaaa"}, {"b64": "!"}, {}, []])

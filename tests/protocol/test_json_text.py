@@ -1,4 +1,4 @@
-"""Tensors as JSON text."""
+"""Compact answers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from serving_app.core.errors import InvalidArgument
-from serving_app.core.signatures import DType
-from serving_app.protocol import dtypes
 from serving_app.protocol.json_text import row_texts, string_text, tensor_text
 
 
@@ -86,25 +83,6 @@ def test_only_what_must_be_is_escaped():
     assert escaped.endswith(bytes(range(0x5D, 256)) + b'"')
     assert b'!\\"#' in escaped
     assert b"[\\\\]" in escaped
-
-
-@pytest.mark.parametrize(
-    ("dtype", "name"),
-    [
-        (DType.HALF, "half"),
-        (DType.BFLOAT16, "bfloat16"),
-        (DType.UINT16, "uint16"),
-        (DType.COMPLEX64, "complex64"),
-        (DType.COMPLEX128, "complex128"),
-        (DType.QINT8, "qint8"),
-    ],
-)
-def test_types_without_json_form_are_refused(dtype: DType, name: str):
-    """Types that TensorFlow Serving cannot write are refused with its message."""
-    for write in (tensor_text, row_texts):
-        with pytest.raises(InvalidArgument) as caught:
-            write(np.zeros(1, dtypes.to_numpy(dtype)))
-        assert caught.value.message == f"Failed to write JSON value for tensor type: {name}"
 
 
 @settings(max_examples=150)

@@ -8,7 +8,7 @@ import pytest
 
 from serving_app.core.errors import Code, InvalidArgument, NotFound, RuntimeFailure, ServingError
 from serving_app.protocol.rest_status import error_answer, error_body, http_status
-from serving_app.protocol.rest_url import UnreadableVersion
+from serving_app.protocol.rest_url import UnreadablePart
 
 STATUSES = {
     Code.OK: 200,
@@ -65,7 +65,7 @@ def test_an_error_body_is_an_indented_object(message: str, body: bytes):
         (InvalidArgument("bad"), 400, error_body("bad")),
         (RuntimeFailure(Code.DEADLINE_EXCEEDED, "late"), 504, error_body("late")),
         (ServingError("odd"), 500, error_body("odd")),
-        (UnreadableVersion("big"), 400, b""),
+        (UnreadablePart("big"), 400, b""),
     ],
 )
 def test_an_error_becomes_status_and_body(error: ServingError, status: int, body: bytes):

@@ -6,7 +6,7 @@ import pytest
 
 from serving_app.core.errors import Code, InvalidArgument
 from serving_app.core.servable import ModelSpec
-from serving_app.protocol.rest_url import RestAction, UnreadableVersion, is_api_target, parse
+from serving_app.protocol.rest_url import RestAction, UnreadablePart, is_api_target, parse
 
 PREDICT, CLASSIFY, REGRESS = RestAction.PREDICT, RestAction.CLASSIFY, RestAction.REGRESS
 STATUS, METADATA = RestAction.STATUS, RestAction.METADATA
@@ -26,7 +26,7 @@ CALLS = [
     ("POST", "/v1/models/m/VERSIONS/3:predict", PREDICT, ModelSpec("m", version=3)),
     ("POST", "/v1/models/a%2Fb%3Ac:predict", PREDICT, ModelSpec("a/b:c")),
     ("POST", "/v1/models/a+b%20c:predict", PREDICT, ModelSpec("a+b c")),
-    ("POST", "/v1/models/50%zz%:predict", PREDICT, ModelSpec("50%zz%")),
+    ("POST", "/v1/models/50%25:predict", PREDICT, ModelSpec("50%")),
     ("POST", "/v1/models/%C3%A9:predict", PREDICT, ModelSpec("é")),
     ("POST", "/v1/models/%ff:predict", PREDICT, ModelSpec("\udcff")),
     ("POST", "/v1/models/m/labels/a%2fb:predict", PREDICT, ModelSpec("m", label="a/b")),
@@ -102,10 +102,27 @@ def test_a_model_name_is_required(target: str):
 @pytest.mark.parametrize("digits", [str(2**63), "9" * 30, "1" * 5000])
 def test_a_version_beyond_int64_is_an_error_of_its_own(digits: str):
     """A version that int64 cannot hold has its own error class, because its answer has no body."""
-    with pytest.raises(UnreadableVersion) as caught:
+    with pytest.raises(UnreadablePart) as caught:
         parse("POST", f"/v1/models/m/versions/{digits}:predict")
     assert caught.value.message == f"Failed to convert version: {digits} to numeric."
     assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/v1/models/%zz:predict", "Failed to decode model name:%zz"),
+        ("/v1/models/50%:predict", "Failed to decode model name:50%"),
+        ("/v1/models/%2:predict", "Failed to decode model name:%2"),
+        ("/v1/models/%/labels/%:predict", "Failed to decode model name:%"),
+        ("/v1/models/m/labels/a%4:predict", "Failed to decode model version label:a%4"),
+    ],
+)
+def test_a_part_that_cannot_be_decoded_is_an_error_of_its_own(target: str, message: str):
+    """A percent sign that begins no escape sequence has the error class whose answer has no body."""
+    with pytest.raises(UnreadablePart) as caught:
+        parse("POST", target)
+    assert caught.value.message == message
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import grpc
 
 from serving_app.client.caller import Caller
 from serving_app.client.route_follower import RouteFollower
+from serving_app.config import GatewayConfig
 from serving_app.core.errors import Code, InvalidArgument
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
@@ -182,11 +183,12 @@ class Front:
         hurried_grpc, self.hurried_grpc = await self.start_grpc(HURRIED_S)
         self._listeners = (patient, hurried, patient_grpc, hurried_grpc)
 
-    def rest_listener(self, timeout: float, port: int = 0, models: tuple[str, ...] = ()) -> RestListener:
-        """Another listener on the same data plane."""
-        app = RestApp(
-            self.plane, identity=IDENTITY, models=models, timeout=timeout, max_request_bytes=LARGEST_REQUEST
-        )
+    def rest_listener(
+        self, timeout: float, port: int = 0, models: tuple[str, ...] = (), **options: Any
+    ) -> RestListener:
+        """Another listener on the same data plane, with other settings of the gateway."""
+        settings = GatewayConfig(request_timeout_s=timeout, max_request_bytes=LARGEST_REQUEST, **options)
+        app = RestApp(self.plane, identity=IDENTITY, models=models, settings=settings)
         return RestListener(app, claim(HOST, port))
 
     async def start_grpc(self, timeout: float, port: int = 0) -> tuple[GrpcListener, str]:

@@ -232,11 +232,11 @@ def test_a_draining_rest_listener_finishes_what_it_has(front: Front) -> None:
         assert refused(address)
         idle.request("POST", PREDICT, ONE)
         answer = idle.getresponse()
-        assert (answer.read(), answer.headers["connection"]) == (b'{"predictions":[3.5]}', "close")
+        assert (answer.read(), answer.headers["connection"]) == (b'{\n    "predictions": [3.5\n    ]\n}', "close")
         assert not running.done()
         assert not drain.done()
         front.let_go()
-        assert running.result(PATIENCE_S) == (200, b'{"predictions":[1.0]}')
+        assert running.result(PATIENCE_S) == (200, b'{\n    "predictions": [1.0\n    ]\n}')
         drain.result(PATIENCE_S)
     assert not listener.is_alive
     assert is_free(HOST, port_of(address))

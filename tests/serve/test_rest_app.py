@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import select
@@ -22,6 +23,7 @@ from tests.stepping import PATIENCE_S
 
 PREDICT = "/v1/models/half_plus_two:predict"
 ONE = b'{"instances": [1.0]}'
+THREE_AND_A_HALF = b'{\n    "predictions": [3.5\n    ]\n}'
 
 
 @contextmanager
@@ -120,7 +122,7 @@ def test_a_large_mistake_holds_up_nobody_else(front: Front) -> None:
         slow.request("POST", PREDICT, b"[" * LARGEST_REQUEST)
         for _ in range(3):
             quick.request("POST", PREDICT, ONE)
-            assert quick.getresponse().read() == b'{"predictions":[3.5]}'
+            assert quick.getresponse().read() == THREE_AND_A_HALF
         slow_socket: socket.socket = slow.sock
         assert select.select([slow_socket], [], [], 0)[0] == []
         answer = slow.getresponse()
@@ -144,13 +146,18 @@ def test_a_large_mistake_holds_up_nobody_else(front: Front) -> None:
         ("GET", "/v1/models/half%5Fplus%5Ftwo", 200),
         ("GET", "/v1/models/half%2Fplus", 404),
         ("GET", "/v1/models/m/versions/" + "9" * 30, 400),
+        ("GET", "/v1/models/%zz", 400),
+        ("DELETE", PREDICT, 400),
+        ("PATCH", PREDICT, 400),
     ],
 )
 def test_targets_that_mean_something_else(front: Front, method: str, target: str, status: int) -> None:
-    """Methods and targets are told apart as in TensorFlow Serving; every error but one has a body that says so."""
+    """Methods and targets are told apart as in TensorFlow Serving; every error but two has a body that says so."""
     number, body = ask(front.rest_address, method, target, ONE if method == "POST" else None)
     assert number == status, body
-    if number != 200 and "9" * 30 not in target:
+    if "9" * 30 in target or "%zz" in target:
+        assert body == b""
+    elif number != 200:
         assert json.loads(body)["error"]
 
 
@@ -162,7 +169,7 @@ def test_a_head_request_has_no_body(front: Front) -> None:
             answer = client.getresponse()
             assert (answer.status, answer.read()) == (status, b"")
         client.request("POST", PREDICT, ONE)
-        assert client.getresponse().read() == b'{"predictions":[3.5]}'
+        assert client.getresponse().read() == THREE_AND_A_HALF
 
 
 def test_a_connection_carries_many_requests(front: Front) -> None:
@@ -213,12 +220,12 @@ def test_a_body_may_come_in_pieces(front: Front) -> None:
     chunks = (bytes([byte]) for byte in ONE)
     status, body = ask(front.rest_address, "POST", PREDICT, chunks, encode_chunked=True,
                        headers={"Transfer-Encoding": "chunked"})
-    assert (status, body) == (200, b'{"predictions":[3.5]}')
+    assert (status, body) == (200, THREE_AND_A_HALF)
     with raw(front.rest_address) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in request(ONE):
             client.sendall(bytes([byte]))
-        assert read_answers(client, 1) == [b'{"predictions":[3.5]}']
+        assert read_answers(client, 1) == [THREE_AND_A_HALF]
 
 
 def test_a_client_may_ask_before_it_sends(front: Front) -> None:
@@ -228,7 +235,7 @@ def test_a_client_may_ask_before_it_sends(front: Front) -> None:
         client.sendall(head)
         assert client.recv(100).startswith(b"HTTP/1.1 100 ")
         client.sendall(body)
-        assert read_answers(client, 1) == [b'{"predictions":[3.5]}']
+        assert read_answers(client, 1) == [THREE_AND_A_HALF]
 
 
 @pytest.mark.parametrize("extra", [0, 1])
@@ -252,7 +259,7 @@ def test_a_client_that_goes_away_disturbs_nobody(front: Front) -> None:
                     if b"stuck" in part:
                         assert front.gate.reached.acquire(timeout=PATIENCE_S)
                 other.request("POST", PREDICT, ONE)
-                assert other.getresponse().read() == b'{"predictions":[3.5]}'
+                assert other.getresponse().read() == THREE_AND_A_HALF
     finally:
         front.let_go()
 
@@ -281,6 +288,77 @@ def test_health_is_told(front: Front) -> None:
         finally:
             front.run(listener.drain(0.0))
         assert (number, json.loads(body)) == (status, {"ready": not waiting, "waiting_for": waiting})
+
+
+CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "POST, GET",
+    "access-control-allow-headers": "Content-Type",
+}
+
+
+def test_answers_can_be_compact(front: Front) -> None:
+    """With json_text: compact, answers have no blanks."""
+    listener = front.rest_listener(PATIENCE_S, json_text="compact")
+    try:
+        assert ask(front.run(listener.start()), "POST", PREDICT, ONE) == (200, b'{"predictions":[3.5]}')
+    finally:
+        front.run(listener.drain(0.0))
+
+
+def test_pages_of_other_origins_may_ask_where_that_is_allowed(front: Front) -> None:
+    """With rest_cors every answer under /v1/ says so, also an error; no other answer does, nor any without it."""
+    cases = [
+        ("POST", PREDICT, {}, ONE, 200, True),
+        ("POST", PREDICT, {}, b"{", 400, True),
+        ("GET", "/v1/nonsense", {}, None, 400, True),
+        ("GET", "/v1/models/nope", {}, None, 404, True),
+        ("GET", "/v1/models/%zz", {}, None, 400, True),
+        ("OPTIONS", PREDICT, {"Origin": "http://example.com"}, None, 200, True),
+        ("OPTIONS", "/V1/any?thing", {"Origin": "null, https://example.com"}, None, 200, True),
+        ("OPTIONS", PREDICT, {"Origin": "example.com"}, None, 400, True),
+        ("OPTIONS", PREDICT, {}, None, 400, True),
+        ("GET", "/healthz/live", {}, None, 200, False),
+        ("OPTIONS", "/", {"Origin": "http://example.com"}, None, 404, False),
+    ]
+    listener = front.rest_listener(PATIENCE_S, rest_cors=True)
+    allowing = front.run(listener.start())
+    try:
+        for address in (allowing, front.rest_address):
+            with connection(address) as client:
+                for method, target, headers, body, status, is_api in cases:
+                    client.request(method, target, body, headers)
+                    answer = client.getresponse()
+                    text = answer.read()
+                    assert answer.status == status, (method, target, text)
+                    told = {name: answer.headers[name] for name in CORS if name in answer.headers}
+                    assert told == (CORS if is_api and address == allowing else {})
+                    if method == "OPTIONS" and is_api:
+                        assert (text, answer.headers["content-type"]) == (b"", None)
+                    else:
+                        assert answer.headers["content-type"] == "application/json"
+    finally:
+        front.run(listener.drain(0.0))
+
+
+def test_bodies_may_be_packed(front: Front) -> None:
+    """A body is unpacked if Content-Encoding has the word gzip; a damaged one counts as an empty body."""
+    packed = gzip.compress(ONE)
+    with connection(front.rest_address) as client:
+        for encoding, body, status, text in (
+            ("gzip", packed, 200, b"3.5"),
+            ("x-gzip, identity", packed, 200, b"3.5"),
+            ("identity", ONE, 200, b"3.5"),
+            ("GZIP", packed, 400, b"JSON Parse error: Invalid value. at offset: 0"),
+            ("gzip", packed[:-1], 400, b"JSON Parse error: The document is empty"),
+            ("gzip", ONE, 400, b"JSON Parse error: The document is empty"),
+            ("gzip", gzip.compress(bytes(101 << 20)), 400, b"JSON Parse error: The document is empty"),
+        ):
+            client.request("POST", PREDICT, body, {"Content-Encoding": encoding})
+            answer = client.getresponse()
+            read = answer.read()
+            assert (answer.status, text in read) == (status, True), read
+            assert "content-encoding" not in answer.headers
 
 
 def test_errors_are_tfs_bodies(front: Front) -> None:
