@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from serving_app.config.arguments import SHORT_ARGUMENTS
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.gateway import GatewayConfig
-from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig, WarmupConfig
+from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig, TfliteConfig, WarmupConfig
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.settings import Form, Settings
 
@@ -69,6 +69,7 @@ _SECTIONS: Mapping[str, type[Settings]] = {
     "A model": ModelConfig,
     "Autoscaling": AutoscalingConfig,
     "Session": SessionConfig,
+    "TFLite": TfliteConfig,
     "Batching": BatchingConfig,
     "Warm-up": WarmupConfig,
     "Gateway": GatewayConfig,
@@ -81,6 +82,7 @@ _GROUPS = {
     "load": "Loading",
     "model": "A model",
     "model.session": "Session",
+    "model.tflite": "TFLite",
     "model.warmup": "Warm-up",
 }
 

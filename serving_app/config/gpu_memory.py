@@ -20,17 +20,17 @@ the replica that comes up last on a full GPU fails.
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """The two fields of TensorFlow's GPUOptions; a fraction of 0 means TensorFlow's own choice, nearly all."""
+    """The two fields of TensorFlow's GPUOptions; None leaves one to the session's base, which by itself takes all."""
 
-    fraction: float
-    allow_growth: bool
+    fraction: float | None
+    allow_growth: bool | None
 
 
 def gpu_memory(num_gpus: float, session: SessionConfig) -> GpuMemory:
     """What a replica that reserves `num_gpus` tells TensorFlow; the session's own settings go first."""
-    share = num_gpus * POOLED_PART if 0 < num_gpus < 1 else 0.0
+    share = num_gpus * POOLED_PART if 0 < num_gpus < 1 else None
     return GpuMemory(
         fraction=share if session.gpu_memory_fraction is None else session.gpu_memory_fraction,
         # Who reserved nothing, and yet sees a GPU, must not take it away from those who did.
-        allow_growth=num_gpus == 0 if session.gpu_allow_growth is None else session.gpu_allow_growth,
+        allow_growth=(num_gpus == 0 or None) if session.gpu_allow_growth is None else session.gpu_allow_growth,
     )

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from serving_app.config.batching import BatchingConfig
+from serving_app.config.errors import ConfigError
 from serving_app.config.locations import is_absolute, is_web
 from serving_app.config.options import Options
+from serving_app.config.proto_text import parse_proto_text
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Reservation
 from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
 from serving_app.core.policies import Latest
+from serving_app.protocol import messages
 
 
 def _split_list(value: object) -> object:
@@ -29,7 +32,17 @@ def _check_share(value: float) -> float:
     return value
 
 
+def _check_session(text: str) -> str:
+    """The text itself, if it can be read as what it is to be."""
+    try:
+        parse_proto_text(text, messages.ConfigProto())
+    except ConfigError as error:
+        raise ValueError(f"it is no tensorflow.ConfigProto: {error.message}") from error
+    return text
+
+
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split_list), Form("list of text, or text with commas")]
+SessionText = Annotated[str, AfterValidator(_check_session)]
 
 
 class AutoscalingConfig(Settings):
@@ -63,15 +76,17 @@ class AutoscalingConfig(Settings):
 class SessionConfig(Settings):
     """How TensorFlow runs a version inside each of its replicas."""
 
-    intra_op_parallelism: int = Field(
-        default=0,
+    intra_op_parallelism: int | None = Field(
+        default=None,
         ge=0,
-        description="Threads that one operation may use; 0 lets TensorFlow take one per core of the machine.",
+        description="Threads that one operation may use; 0 lets TensorFlow take one per core of the machine, as null "
+        "does where `config_proto` names no number.",
     )
-    inter_op_parallelism: int = Field(
-        default=0,
+    inter_op_parallelism: int | None = Field(
+        default=None,
         ge=0,
-        description="Operations that may run at once; 0 lets TensorFlow take one per core of the machine.",
+        description="Operations that may run at once; 0 lets TensorFlow take one per core of the machine, as null "
+        "does where `config_proto` names no number.",
     )
     gpu_memory_fraction: float | None = Field(
         default=None,
@@ -85,6 +100,37 @@ class SessionConfig(Settings):
         description="Whether TensorFlow takes GPU memory as it needs it instead of all at the start; null means yes "
         "only for a replica that reserves no GPU.",
     )
+    config_proto: SessionText = Field(
+        default="",
+        description="A tensorflow.ConfigProto in protobuf's text form, for everything that has no setting of its own. "
+        "What is given beside it goes on top of it.",
+    )
+    xla: bool | None = Field(
+        default=None,
+        description="Whether TensorFlow looks for parts of the graph to compile by XLA (on a GPU; what the exporter "
+        "marked with jit_compile is compiled in any case); null leaves it to `config_proto`.",
+    )
+    mixed_precision: Literal["bfloat16"] | None = Field(
+        default=None,
+        description="The type in which operations compute that can do with less than float32; null changes nothing.",
+    )
+
+    def encode_base(self) -> bytes:
+        """`config_proto` as a serialised message."""
+        encoded: bytes = parse_proto_text(self.config_proto, messages.ConfigProto()).SerializeToString()
+        return encoded
+
+
+class TfliteConfig(Settings):
+    """How a version runs that is served from its model.tflite."""
+
+    interpreters: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests that each replica runs at once, each in an interpreter of its own, which are made as "
+        "they are needed; null means one per core of the machine.",
+    )
+    threads: int = Field(default=1, ge=1, description="Threads that one interpreter may use for a request.")
 
 
 class WarmupConfig(Settings):
@@ -169,6 +215,12 @@ class ModelConfig(Settings):
         default=(),
         description="Paths of shared libraries with operations that the model needs, on every node that runs it.",
     )
+    prefer_tflite: bool = Field(
+        default=False,
+        description="Whether a version that has a file model.tflite is served from that instead of its SavedModel, "
+        "which then need not be there. Needs the extra `tflite`.",
+    )
+    tflite: TfliteConfig = Field(default=TfliteConfig(), description="How a version runs that is served so.")
     batching: BatchingConfig | None = Field(
         default=None, description="How requests are joined into batches; null runs each request by itself."
     )

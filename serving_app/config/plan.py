@@ -56,6 +56,8 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "custom_op_libraries": NEW_LOADS,
     "batching": NEW_LOADS,
     "warmup": NEW_LOADS,
+    "prefer_tflite": LISTINGS_AND_NEW_LOADS,
+    "tflite": NEW_LOADS,
     "poll_interval_s": AT_ONCE,
     "settle_s": AT_ONCE,
     "give_up_s": AT_ONCE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -33,8 +33,13 @@ class LoadOptions:
     gpu_memory_fraction: float | None = None  # share of each GPU's memory taken at start
     gpu_allow_growth: bool | None = None  # take GPU memory as it is needed
     allow_soft_placement: bool | None = True  # run on the CPU what a model pinned to a device that is not here
+    xla: bool | None = None  # whether parts of the graph are looked for that XLA can compile
+    mixed_precision: Literal["bfloat16"] | None = None  # what operations compute in that can do with less than float32
     custom_op_libraries: tuple[str, ...] = ()  # shared libraries that register operations, loaded before the model
     session_config: bytes = b""
+    prefer_tflite: bool = False  # serve model.tflite where there is one
+    tflite_interpreters: int | None = None  # runs at a time; None means one per core
+    tflite_threads: int = 1  # threads inside one run
 
 
 class Servable(Protocol):

@@ -46,6 +46,7 @@ class _Watched(NamedTuple):
     base_path: str
     version_policy: VersionPolicy
     platform: str
+    prefer_tflite: bool
     options: Mapping[str, Any]
     settle_s: float
     give_up_s: float
@@ -68,6 +69,7 @@ class _Watch:
             watched.base_path,
             watched.version_policy,
             platform=watched.platform,
+            prefer_tflite=watched.prefer_tflite,
             options=watched.options,
             settle_s=watched.settle_s,
             give_up_s=watched.give_up_s,
@@ -173,6 +175,7 @@ def _watched(config: ServingConfig, model: ModelConfig) -> _Watched:
         settle_s=model.settle_s,
         give_up_s=model.give_up_s,
         done_marker=model.done_marker,
+        prefer_tflite=model.prefer_tflite,
         interval_s=config.poll_interval_s if model.poll_interval_s is None else model.poll_interval_s,
         timeout_s=config.poll_timeout_s,
     )

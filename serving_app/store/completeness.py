@@ -12,17 +12,21 @@ _INDEX = "variables/variables.index"
 _SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
 
 
-def find_lack(platform: str, names: Collection[str], read_graph: Callable[[], bytes | None]) -> str | None:
+def find_lack(
+    platform: str, names: Collection[str], read_graph: Callable[[], bytes | None], *, prefer_tflite: bool = False
+) -> str | None:
     """What a version with files of these names lacks, in words; None if nothing.
 
     `read_graph` gives the content of saved_model.pb, or None if that is too much to read; it is called only if the
-    names leave open whether the version has variables.
+    names leave open whether the version has variables. With `prefer_tflite` a model.tflite is all that is needed.
     """
     if platform != "tensorflow":
         return None if names else "it has no files yet"
-    if "model.tflite" in names:
+    if prefer_tflite and "model.tflite" in names:
         return None
     if not {"saved_model.pb", "saved_model.pbtxt"} & set(names):
+        if "model.tflite" in names:
+            return "saved_model.pb is missing (there is a model.tflite, which prefer_tflite would serve)"
         return "saved_model.pb is missing"
     shards = [match for match in map(_SHARD.fullmatch, names) if match]
     if shards or _INDEX in names:

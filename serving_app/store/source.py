@@ -98,6 +98,7 @@ class ModelSource:
         options: Mapping[str, Any] | None = None,
         settle_s: float = 1.0,
         give_up_s: float = GIVE_UP_S,
+        prefer_tflite: bool = False,
         done_marker: str | None = None,
         finished: Mapping[int, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -113,6 +114,7 @@ class ModelSource:
         self._settle_s = settle_s
         self._give_up_s = give_up_s
         self._done_marker = done_marker
+        self._prefer_tflite = prefer_tflite
         self._clock = clock
         self._calendar = calendar
         self._known = {number: _Version(path, finished=True) for number, path in (finished or {}).items()}
@@ -191,7 +193,9 @@ class ModelSource:
         files = version.files or {}
         if self._done_marker is not None:
             return None if self._done_marker in files else f"there is no file {self._done_marker} yet"
-        return find_lack(self._platform, files, lambda: self._read_graph(version))
+        return find_lack(
+            self._platform, files, lambda: self._read_graph(version), prefer_tflite=self._prefer_tflite
+        )
 
     def _is_finished(self, version: _Version, began: float) -> bool:
         if self._done_marker is not None:

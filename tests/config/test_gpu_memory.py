@@ -10,15 +10,15 @@ from serving_app.config import GpuMemory, SessionConfig, gpu_memory
 @pytest.mark.parametrize(
     ("num_gpus", "session", "expected"),
     [
-        (0, {}, GpuMemory(0.0, True)),
-        (0.5, {}, GpuMemory(0.45, False)),
-        (0.25, {}, GpuMemory(0.225, False)),
-        (1, {}, GpuMemory(0.0, False)),
-        (2, {}, GpuMemory(0.0, False)),
-        (0.5, {"gpu_memory_fraction": 0.2}, GpuMemory(0.2, False)),
+        (0, {}, GpuMemory(None, True)),
+        (0.5, {}, GpuMemory(0.45, None)),
+        (0.25, {}, GpuMemory(0.225, None)),
+        (1, {}, GpuMemory(None, None)),
+        (2, {}, GpuMemory(None, None)),
+        (0.5, {"gpu_memory_fraction": 0.2}, GpuMemory(0.2, None)),
         (0.5, {"gpu_allow_growth": True}, GpuMemory(0.45, True)),
         (1, {"gpu_memory_fraction": 0.7, "gpu_allow_growth": True}, GpuMemory(0.7, True)),
-        (0, {"gpu_allow_growth": False}, GpuMemory(0.0, False)),
+        (0, {"gpu_allow_growth": False}, GpuMemory(None, False)),
     ],
 )
 def test_gpu_memory(num_gpus: float, session: dict, expected: GpuMemory) -> None:

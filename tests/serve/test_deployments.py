@@ -34,8 +34,6 @@ def test_a_plain_model_leaves_the_choices_to_the_runtime() -> None:
         servable,
         "/models/m/3",
         load=LoadOptions(
-            intra_op_parallelism=0,
-            inter_op_parallelism=0,
             gpu_memory_fraction=assignment.load.gpu_memory_fraction,
             gpu_allow_growth=assignment.load.gpu_allow_growth,
         ),

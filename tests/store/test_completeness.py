@@ -38,7 +38,11 @@ OBJECTS_WITH_VARIABLE = field(7, field(1, field(4, b"")) + field(1, field(7, b""
         ("tensorflow", {GRAPH, INDEX, shard(0, 1)}, None),
         ("tensorflow", {"saved_model.pbtxt", INDEX, shard(0, 1)}, None),
         ("tensorflow", {"saved_model.pbtxt"}, None),
-        ("tensorflow", {"model.tflite"}, None),
+        (
+            "tensorflow",
+            {"model.tflite"},
+            "saved_model.pb is missing (there is a model.tflite, which prefer_tflite would serve)",
+        ),
         ("tensorflow", set(), "saved_model.pb is missing"),
         ("tensorflow", {INDEX, shard(0, 1), "1/saved_model.pb"}, "saved_model.pb is missing"),
         ("tensorflow", {GRAPH, shard(0, 1)}, f"{INDEX} is missing"),
@@ -54,6 +58,20 @@ OBJECTS_WITH_VARIABLE = field(7, field(1, field(4, b"")) + field(1, field(7, b""
 def test_judges_by_names(platform: str, names: set[str], lack: str | None) -> None:
     """Each platform has the files that it needs, a SavedModel all shards of its variables; others do not matter."""
     assert find_lack(platform, names, lambda: graph(DEFINITION)) == lack
+
+
+@pytest.mark.parametrize(
+    ("names", "lack"),
+    [
+        ({"model.tflite"}, None),
+        ({"model.tflite", GRAPH, INDEX}, None),
+        ({GRAPH, INDEX}, f"{shard(0, 1)} is missing"),
+        (set(), "saved_model.pb is missing"),
+    ],
+)
+def test_a_tflite_file_suffices_where_it_is_preferred(names: set[str], lack: str | None) -> None:
+    """With prefer_tflite the SavedModel beside a model.tflite does not matter; without such a file it does."""
+    assert find_lack("tensorflow", names, lambda: graph(DEFINITION), prefer_tflite=True) == lack
 
 
 @pytest.mark.parametrize(
@@ -89,5 +107,5 @@ def test_judges_models_that_tensorflow_made(zoo: Zoo) -> None:
         has_index = (path.parent / INDEX).exists()
         lacks[path.parts[-3]] = find_lack("tensorflow", {GRAPH}, path.read_bytes), has_index
     assert lacks.pop("corrupt") == ("saved_model.pb is cut off or broken", False)
-    assert lacks.pop("dtypes") == (None, False)
-    assert set(lacks.values()) == {(f"{INDEX} is missing", True)}
+    assert lacks["dtypes"] == (None, False)
+    assert set(lacks.values()) == {(None, False), (f"{INDEX} is missing", True)}

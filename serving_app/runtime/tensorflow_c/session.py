@@ -170,6 +170,13 @@ def session_config(options: LoadOptions) -> bytes:
         config.gpu_options.allow_growth = options.gpu_allow_growth
     if options.allow_soft_placement is not None:
         config.allow_soft_placement = options.allow_soft_placement
+    if options.xla is not None:
+        optimizer = config.graph_options.optimizer_options
+        optimizer.global_jit_level = optimizer.ON_1 if options.xla else optimizer.OFF
+    if options.mixed_precision == "bfloat16":
+        # bundle_factory_util.cc; the rewriter that it names came from oneDNN's authors and needs no GPU.
+        rewriters = config.graph_options.rewrite_options
+        rewriters.auto_mixed_precision_onednn_bfloat16 = rewriters.ON
     encoded: bytes = config.SerializeToString()
     return encoded
 
