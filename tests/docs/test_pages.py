@@ -6,21 +6,16 @@ import argparse
 import inspect
 import re
 from pathlib import Path
-from types import SimpleNamespace
+from types import SimpleNamespace, UnionType
+from typing import get_args, get_origin
 
 import pytest
 
 import serving_app
 from serving_app.cli import make_parser
 from serving_app.client.connection import Connection, Model, connect
-from serving_app.config import (
-    BatchingConfig,
-    GatewayConfig,
-    LoadConfig,
-    ModelConfig,
-    ServingConfig,
-    SessionConfig,
-)
+from serving_app.config import ModelConfig, ServingConfig
+from serving_app.config.settings import Settings
 from serving_app.core.errors import Code
 from serving_app.core.states import PublicState
 from serving_app.protocol import grpc_methods
@@ -186,12 +181,24 @@ def test_top_level_flags_are_documented() -> None:
     assert all(f"`{flag}`" in page for action in make_parser()._actions for flag in action.option_strings)
 
 
-_GROUPS = {
-    "gateway": GatewayConfig,
-    "load": LoadConfig,
-    "batching": BatchingConfig,
-    "session": SessionConfig,
-}
+def find_groups(settings: type[Settings]) -> dict[str, type[Settings]]:
+    """The settings that are groups themselves, those within groups included, by their names."""
+    groups: dict[str, type[Settings]] = {}
+    for name, field in settings.model_fields.items():
+        # Of a list of groups, as `models` is, no page names a setting by the list's name.
+        is_optional = get_origin(field.annotation) is UnionType
+        for kind in get_args(field.annotation) if is_optional else (field.annotation,):
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                groups |= {name: kind, **find_groups(kind)}
+    return groups
+
+
+_GROUPS = {**find_groups(ServingConfig), **find_groups(ModelConfig)}
+
+
+def test_groups_of_settings_are_found() -> None:
+    """Groups of the whole and of models, optional ones among them."""
+    assert {"gateway", "load", "batching", "session", "warmup", "autoscaling"} <= _GROUPS.keys()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "configuration.md"], ids=page_name)
