@@ -235,11 +235,12 @@ class ModelConfig(Settings):
         ge=0,
         description="Seconds for which the files of a new version must not change before it counts as finished.",
     )
-    give_up_s: float = Field(
-        default=30.0,
+    give_up_s: float | None = Field(
+        default=900.0,
         ge=0,
         description="Seconds for which a version that lacks files must not change before it is loaded all the same: "
-        "that fails, and the error tells what is missing.",
+        "that fails, and the error tells what is missing. It should be longer than the largest file takes to upload, "
+        "of which an object store shows nothing until all of it is there; null never loads such a version.",
     )
     done_marker: str | None = Field(
         default=None,

@@ -49,7 +49,7 @@ class _Watched(NamedTuple):
     prefer_tflite: bool
     options: Mapping[str, Any]
     settle_s: float
-    give_up_s: float
+    give_up_s: float | None
     done_marker: str | None
     interval_s: float
     timeout_s: float

@@ -14,7 +14,9 @@ need not agree to the second: hence a whole minute, where two looks by one clock
 changed before our eyes is not believed to be old: S3 dates a large object at the beginning of its upload.
 
 A version that lacks files which never come is handed on after a while: its load then fails with TensorFlow's own
-error, which helps its owner more than silence. One that the configured marker is missing of is never handed on.
+error, which helps its owner more than silence. The while is long, because an object store shows nothing of a file, nor
+that it is on its way, until all of it is there; what is missing is told meanwhile. One that the configured marker is
+missing of is never handed on.
 
 Only versions that the policy would pick are looked into; while one of them is unfinished, the policy picks among the
 others. So `latest` falls back to the version before, and does not notice that there is more to come.
@@ -33,8 +35,9 @@ from serving_app.store.completeness import find_lack
 from serving_app.store.files import StoredFile, list_files, read_file
 from serving_app.store.listing import list_versions
 
-GIVE_UP_S = 30.0
-"""How long a version that lacks files must rest until it is handed on as it is, if nobody says otherwise."""
+GIVE_UP_S = 900.0
+"""How long a version that lacks files must rest until it is handed on as it is, if nobody says otherwise: longer than a
+shard of ten gigabytes takes at 100 Mbit/s."""
 
 TRUSTED_AGE_S = 60.0
 """How old the newest file of a version must be, by the store's clock, for a first look to be enough."""
@@ -95,26 +98,27 @@ class ModelSource:
         version_policy: VersionPolicy | None = None,
         *,
         platform: str = "tensorflow",
+        prefer_tflite: bool = False,
         options: Mapping[str, Any] | None = None,
         settle_s: float = 1.0,
-        give_up_s: float = GIVE_UP_S,
-        prefer_tflite: bool = False,
+        give_up_s: float | None = GIVE_UP_S,
         done_marker: str | None = None,
         finished: Mapping[int, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         calendar: Callable[[], float] = time.time,
     ) -> None:
-        """`finished` has versions, with their paths, that were found finished before. `clock` measures the time between
-        looks, `calendar` is held against the times that stores tell."""
+        """`finished` has versions, with their paths, that were found finished before. Without `give_up_s` a version
+        that lacks files is never handed on. `clock` measures the time between looks, `calendar` is held against the
+        times that stores tell."""
         self._name = name
         self._base_path = base_path
         self._policy = version_policy or Latest()
         self._platform = platform
+        self._prefer_tflite = prefer_tflite
         self._options = options or {}
         self._settle_s = settle_s
         self._give_up_s = give_up_s
         self._done_marker = done_marker
-        self._prefer_tflite = prefer_tflite
         self._clock = clock
         self._calendar = calendar
         self._known = {number: _Version(path, finished=True) for number, path in (finished or {}).items()}
@@ -202,7 +206,9 @@ class ModelSource:
             return version.lack is None
         if version.lack is None and self._settle_s == 0:
             return True
-        patience = self._settle_s if version.lack is None else max(self._give_up_s, self._settle_s)
+        if version.lack is not None and self._give_up_s is None:
+            return False
+        patience = self._settle_s if version.lack is None else max(self._give_up_s or 0.0, self._settle_s)
         return self._find_age(version) >= max(TRUSTED_AGE_S, patience) or began - version.same_since >= patience
 
     def _find_age(self, version: _Version) -> float:

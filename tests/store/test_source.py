@@ -202,6 +202,27 @@ def test_patience_with_unfinished_versions_is_what_is_said() -> None:
     assert store.poll(after_s=1).versions == store.found(1, 2)
 
 
+def test_a_large_file_has_time_to_come() -> None:
+    """Unless told otherwise, ten minutes in which nothing of a shard is seen do not make a version finished."""
+    store = TimedStore()
+    store.put(1, without="variables/variables.data-00001-of-00002")
+    assert store.poll(after_s=0).waiting == {1: "variables/variables.data-00001-of-00002 is missing"}
+    assert store.poll(after_s=600).waiting
+    store.put(1)
+    store.poll()
+    assert store.poll(after_s=1) == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))})
+
+
+@pytest.mark.parametrize("age_s", [0.0, 1e6])
+def test_patience_without_an_end(age_s: float) -> None:
+    """Where no time is set, a version that lacks files is never handed on, and one that is whole rests as usual."""
+    store = TimedStore(version_policy=All(), give_up_s=None)
+    store.put(1, age_s=age_s, without="saved_model.pb")
+    store.put(2)
+    store.poll()
+    assert store.poll(after_s=1e6).versions == store.found(2)
+
+
 def test_a_settle_time_of_zero_asks_only_for_files() -> None:
     """Without a settle time a version is finished when its last file is there, and no earlier."""
     store = TimedStore(settle_s=0)
@@ -213,7 +234,7 @@ def test_a_settle_time_of_zero_asks_only_for_files() -> None:
 
 def test_a_long_settle_time_is_kept() -> None:
     """A settle time beyond the minute holds for versions of any age and for those that lack files."""
-    store = TimedStore(settle_s=100, version_policy=All())
+    store = TimedStore(settle_s=100, give_up_s=30, version_policy=All())
     store.put(1, age_s=99)
     store.put(2, age_s=100)
     store.put(3, without="saved_model.pb")
