@@ -5,6 +5,7 @@ Nothing is dropped in silence: what has no place here is named in the notes, wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.errors import ConfigError, describe
-from serving_app.config.model import ModelConfig, SessionConfig, WarmupConfig
+from serving_app.config.model import ModelConfig, SessionConfig, TfliteConfig, WarmupConfig
 from serving_app.config.model_server_config import TENSORFLOW, read_model_server_config, to_models
+from serving_app.config.monitoring import read_monitoring
 from serving_app.config.parsing import revise
 from serving_app.config.plan import replace_models
-from serving_app.config.proto_text import parse_proto_text
+from serving_app.config.proto_text import parse_proto_text, write_proto_text
 from serving_app.config.serving import ServingConfig
 from serving_app.protocol import messages
 from serving_app.protocol.batching_proto import batching_fields
@@ -51,20 +53,22 @@ def convert(
     config = replace_models(ServingConfig(), to_models(models, ServingConfig()))
     settings: dict[str, Any] = {}
     if batching_text is not None:
-        batching = parse_proto_text(batching_text, messages.BatchingParameters(), "--batching_parameters_file")
-        settings["batching"] = to_batching(batching, "--batching_parameters_file")
+        settings["batching"] = read_batching(batching_text, "--batching_parameters_file")
     if platform_text is not None:
         # TensorFlow Serving reads the batching file only where it makes the platform's configuration itself.
         if settings.pop("batching", None):
             notes.append("batching: the parameters are left out, because --platform_config_file takes their place")
-        platforms = parse_proto_text(platform_text, messages.PlatformConfigMap(), "--platform_config_file")
-        settings.update(_convert_platforms(platforms, notes))
+        settings.update(read_platforms(platform_text, "--platform_config_file", notes) or {})
     if monitoring_text is not None:
-        monitoring = parse_proto_text(monitoring_text, messages.MonitoringConfig(), "--monitoring_config_file")
-        why = "gateways offer no metrics page; the metrics of the cluster are Ray's own"
-        notes.extend(f"monitoring: {name} is left out: {why}" for name in _set_fields(monitoring))
+        path = read_monitoring(monitoring_text, "--monitoring_config_file")
+        config = revise(config, "The configuration", gateway=revise(config.gateway, "gateway", metrics_path=path))
     changed = tuple(_revise_model(model, settings) for model in config.models)
     return Conversion(replace_models(config, changed), tuple(notes))
+
+
+def read_batching(text: str, source: str) -> BatchingConfig:
+    """The batching that BatchingParameters in text form mean."""
+    return to_batching(parse_proto_text(text, messages.BatchingParameters(), source), source)
 
 
 def to_batching(parameters: Any, source: str) -> BatchingConfig:
@@ -92,15 +96,20 @@ def _revise_model(model: ModelConfig, settings: dict[str, Any]) -> ModelConfig:
 # --- platforms -------------------------------------------------------------------------------------------------------
 
 
-def _convert_platforms(platforms: Any, notes: list[str]) -> dict[str, Any]:
-    """The settings that every model of the platform `tensorflow` gets."""
-    settings: dict[str, Any] = {}
+def read_platforms(text: str, source: str, notes: list[str]) -> dict[str, Any] | None:
+    """The settings that a PlatformConfigMap in text form gives to every model of the platform `tensorflow`.
+
+    None where it has no such platform. What has no place here is told in the notes.
+    """
+    platforms = parse_proto_text(text, messages.PlatformConfigMap(), source)
+    settings: dict[str, Any] | None = None
     for name, platform in sorted(platforms.platform_configs.items()):
         adapter = messages.SavedModelBundleSourceAdapterConfig()
         any_config = platform.source_adapter_config
         if name != TENSORFLOW:
             notes.append(f"platform {name}: its configuration is left out: {_NO_SETTING}")
         elif not any_config.Unpack(adapter):
+            settings = {}
             notes.append(
                 f"platform {name}: {any_config.type_url or 'source_adapter_config'} is left out: {_NO_SETTING}"
             )
@@ -111,6 +120,11 @@ def _convert_platforms(platforms: Any, notes: list[str]) -> dict[str, Any]:
 
 _CONVERTED = (
     "session_config",
+    "mixed_precision",
+    "prefer_tflite_model",
+    "num_tflite_pools",
+    "num_tflite_interpreters_per_pool",
+    "remove_unused_fields_from_bundle_metagraph",  # which saves memory there, and changes nothing
     "batching_parameters",
     "saved_model_tags",
     "enable_model_warmup",
@@ -121,7 +135,14 @@ _CONVERTED = (
 
 def _convert_session_bundle(bundle: Any, notes: list[str]) -> dict[str, Any]:
     """What a SessionBundleConfig says that has a place in a model's settings."""
-    settings: dict[str, Any] = {"session": _convert_session(bundle.session_config, notes)}
+    settings: dict[str, Any] = {"prefer_tflite": bundle.prefer_tflite_model}
+    session = _convert_session(bundle.session_config)
+    if bundle.mixed_precision == "bfloat16":
+        session["mixed_precision"] = bundle.mixed_precision
+    settings["session"] = revise(SessionConfig(), "session", **session)
+    if bundle.num_tflite_pools > 0:
+        pools, each = bundle.num_tflite_pools, max(1, bundle.num_tflite_interpreters_per_pool)
+        settings["tflite"] = TfliteConfig(interpreters=pools * each)
     if bundle.saved_model_tags:
         settings["tags"] = tuple(bundle.saved_model_tags)
     if bundle.HasField("batching_parameters"):
@@ -141,21 +162,24 @@ def _convert_session_bundle(bundle: Any, notes: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _convert_session(session: Any, notes: list[str]) -> SessionConfig:
+def _convert_session(session: Any) -> dict[str, Any]:
+    """The settings of a session: those that have a name of their own, and all the rest as it is."""
+    rest = type(session)()
+    rest.CopyFrom(session)
+    rest.ClearField("allow_soft_placement")  # which always is on here
     given: dict[str, Any] = {}
-    taken = {"allow_soft_placement"}  # which always is on here
-    fraction = session.gpu_options.per_process_gpu_memory_fraction
-    for field, setting, value, has_place in (
-        ("intra_op_parallelism_threads", "intra_op_parallelism", session.intra_op_parallelism_threads, True),
-        ("inter_op_parallelism_threads", "inter_op_parallelism", session.inter_op_parallelism_threads, True),
-        ("gpu_options.per_process_gpu_memory_fraction", "gpu_memory_fraction", fraction, fraction <= 1),
-        ("gpu_options.allow_growth", "gpu_allow_growth", session.gpu_options.allow_growth, True),
+    for message, field, setting, limit in (
+        (rest, "intra_op_parallelism_threads", "intra_op_parallelism", math.inf),
+        (rest, "inter_op_parallelism_threads", "inter_op_parallelism", math.inf),
+        (rest.gpu_options, "per_process_gpu_memory_fraction", "gpu_memory_fraction", 1),
+        (rest.gpu_options, "allow_growth", "gpu_allow_growth", 1),
     ):
-        if value > 0 and has_place:
+        if 0 < (value := getattr(message, field)) <= limit:
             given[setting] = value
-            taken.add(field)
-    _note_left(notes, [f"session_config.{name}" for name in _set_fields(session) if name not in taken])
-    return SessionConfig(**given)
+            message.ClearField(field)
+    if not rest.gpu_options.ListFields():
+        rest.ClearField("gpu_options")
+    return {**given, "config_proto": write_proto_text(rest)}
 
 
 def _note_left(notes: list[str], names: Iterable[str]) -> None:

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
-from serving_app.config.arguments import SHORT_ARGUMENTS
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig, TfliteConfig, WarmupConfig
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.settings import Form, Settings
+from serving_app.config.short_arguments import SHORT_ARGUMENTS
 
 PAGE = "docs/configuration.md"
 

@@ -8,7 +8,7 @@ the configuration before.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -52,7 +52,8 @@ def read_reload_config(serialized: bytes) -> Any:
 def to_models(config: Any, before: ServingConfig) -> tuple[ModelConfig, ...]:
     """The models of a ModelServerConfig.
 
-    A model that is in `before` keeps the settings that this form cannot express. A configuration that says nothing at
+    A model that is in `before` keeps the settings that this form cannot express; others get those that `before` has in
+    `model_defaults`. A configuration that says nothing at
     all changes nothing, as in TensorFlow Serving: an empty file is legal. Raises InvalidArgument or FailedPrecondition;
     nothing of such a configuration may be put in force.
     """
@@ -70,7 +71,7 @@ def to_models(config: Any, before: ServingConfig) -> tuple[ModelConfig, ...]:
     for entry in entries:
         if entry.name in old:
             check_platform(entry.name, old[entry.name].platform, _platform(entry))
-    models = tuple(_to_model(entry, old.get(entry.name)) for entry in entries)
+    models = tuple(_to_model(entry, old.get(entry.name), before) for entry in entries)
     _check_logging(entries)
     return models
 
@@ -143,8 +144,10 @@ def _platform(entry: Any) -> str:
 # --- entries ---------------------------------------------------------------------------------------------------------
 
 
-def _to_model(entry: Any, before: ModelConfig | None) -> ModelConfig:
-    kept = {name: getattr(before, name) for name in ModelConfig.model_fields} if before else {}
+def _to_model(entry: Any, before: ModelConfig | None, whole: ServingConfig) -> ModelConfig:
+    known: Mapping[str, Any] = whole.model_defaults
+    if before is not None:
+        known = {name: getattr(before, name) for name in ModelConfig.model_fields}
     given = {
         "name": entry.name,
         "base_path": entry.base_path,
@@ -153,7 +156,7 @@ def _to_model(entry: Any, before: ModelConfig | None) -> ModelConfig:
         "labels": dict(entry.version_labels),
     }
     try:
-        return ModelConfig.model_validate({**kept, **given})
+        return ModelConfig.model_validate({**known, **given})
     except ValidationError as error:
         raise ConfigError(describe(error, ModelConfig, f"Model {entry.name or '(without a name)'}")) from error
 

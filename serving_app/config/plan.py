@@ -22,8 +22,10 @@ SCALED = "scaled in place"
 NEW_LOADS = "for versions loaded from now on"
 LISTINGS_AND_NEW_LOADS = "for listings at once, for versions loaded from now on"
 REDEPLOYMENT = "only by a new deployment"
+FOR_NEW_MODELS = "for models added from now on"
 
 EFFECTS: Mapping[str, str] = {
+    "model_defaults": FOR_NEW_MODELS,
     "gateway": REDEPLOYMENT,
     "load": AT_ONCE,
     "poll_interval_s": AT_ONCE,
@@ -54,10 +56,10 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "session": NEW_LOADS,
     "tags": NEW_LOADS,
     "custom_op_libraries": NEW_LOADS,
-    "batching": NEW_LOADS,
-    "warmup": NEW_LOADS,
     "prefer_tflite": LISTINGS_AND_NEW_LOADS,
     "tflite": NEW_LOADS,
+    "batching": NEW_LOADS,
+    "warmup": NEW_LOADS,
     "poll_interval_s": AT_ONCE,
     "settle_s": AT_ONCE,
     "give_up_s": AT_ONCE,

@@ -12,8 +12,17 @@ from serving_app.protocol import messages
 Message = TypeVar("Message")
 
 
+class ProtoTextError(ConfigError):
+    """A text that is no protobuf text of its message. `parser_line` is what protobuf's own library would print of it.
+    """
+
+    def __init__(self, message: str, parser_line: str = "") -> None:
+        super().__init__(message)
+        self.parser_line = parser_line
+
+
 def parse_proto_text(text: str, message: Message, file: str | None = None) -> Message:
-    """`message`, filled from the text. Raises ConfigError with the line and column of what cannot be read.
+    """`message`, filled from the text. Raises ProtoTextError with the line and column of what cannot be read.
 
     Nothing is taken of a text that cannot be read to its end. `file` is the name of where it comes from, if that is
     known.
@@ -21,7 +30,9 @@ def parse_proto_text(text: str, message: Message, file: str | None = None) -> Me
     try:
         text_format.Parse(text.removeprefix("\ufeff"), message, descriptor_pool=messages.POOL)
     except text_format.ParseError as error:
-        raise ConfigError(f"{_opening(file)}{_place(error)}: {_reason(error)}") from error
+        raise ProtoTextError(
+            f"{_opening(file)}{_place(error)}: {_reason(error)}", _parser_line(message, error)
+        ) from error
     return message
 
 
@@ -33,6 +44,12 @@ def write_proto_text(message: Any) -> str:
 def _opening(file: str | None) -> str:
     # TensorFlow Serving's sentence (model_servers/server.cc, ParseProtoTextFile)
     return f"Invalid protobuf file: '{file}'" if file else "Invalid protobuf text"
+
+
+def _parser_line(message: Any, error: text_format.ParseError) -> str:
+    # google/protobuf/text_format.cc, which names no place that it does not know
+    place = "" if error.GetLine() is None else f"{error.GetLine()}:{error.GetColumn() or 1}: "
+    return f"Error parsing text-format {message.DESCRIPTOR.full_name}: {place}{_reason(error)}"
 
 
 def _place(error: text_format.ParseError) -> str:

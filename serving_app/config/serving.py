@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from serving_app.config.errors import describe
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.locations import Location, is_web, kind_of
 from serving_app.config.model import ModelConfig
@@ -68,12 +69,22 @@ Models = Annotated[
 ]
 
 
+_OWN_TO_EACH_MODEL = ("name", "base_path", "platform", "version_policy", "labels", "storage_options")
+"""What TensorFlow Serving's form says of a model; and credentials, which stand in `stores`."""
+
+
 class ServingConfig(Settings):
     """Everything that can be set, with what is in force when nothing is."""
 
     models: Models = Field(default=(), description="The models to serve.")
     gateway: GatewayConfig = Field(default=GatewayConfig(), description="The front ends that clients talk to.")
     load: LoadConfig = Field(default=LoadConfig(), description="How versions are brought up.")
+    model_defaults: Options = Field(
+        default={},
+        description="Settings for models that come in TensorFlow Serving's form (`model_config_file`, "
+        "HandleReloadConfigRequest), which has no words for them: {num_cpus: 0, batching: {…}}. A model that is known "
+        "keeps its own.",
+    )
     poll_interval_s: float = Field(
         default=1.0,
         ge=0,
@@ -125,6 +136,17 @@ class ServingConfig(Settings):
             if count > 1:
                 raise ValueError(f"Illegal to list model {name} multiple times in config list; keep one of the {count}")
         return models
+
+    @field_validator("model_defaults")
+    @classmethod
+    def _check_model_defaults(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        if own := [name for name in value if name in _OWN_TO_EACH_MODEL]:
+            raise ValueError(f"{', '.join(own)} of models cannot have defaults; say it of each model")
+        try:
+            ModelConfig.model_validate({**value, "base_path": "/any"})
+        except ValidationError as error:
+            raise ValueError(describe(error, ModelConfig, "a model with these settings", value)) from error
+        return value
 
     @field_validator("stores")
     @classmethod

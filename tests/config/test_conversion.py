@@ -15,7 +15,7 @@ from serving_app.config import (
     parse_yaml,
     to_yaml,
 )
-from serving_app.config.model import WarmupConfig
+from serving_app.config.model import TfliteConfig, WarmupConfig
 from serving_app.core.errors import InvalidArgument
 
 MODELS = """
@@ -86,6 +86,22 @@ def test_batching(text: str, expected: dict[str, Any]) -> None:
             },
         ),
         (
+            "session_config { inter_op_parallelism_threads: -1 allow_soft_placement: true "
+            "gpu_options { per_process_gpu_memory_fraction: 2 allow_growth: true } }",
+            {
+                "session": SessionConfig(
+                    gpu_allow_growth=True,
+                    config_proto="inter_op_parallelism_threads: -1\n"
+                    "gpu_options {\n  per_process_gpu_memory_fraction: 2.0\n}\n",
+                )
+            },
+        ),
+        ("mixed_precision: 'bfloat16'", {"session": SessionConfig(mixed_precision="bfloat16")}),
+        (
+            "prefer_tflite_model: true num_tflite_pools: 2 num_tflite_interpreters_per_pool: 3",
+            {"prefer_tflite": True, "tflite": TfliteConfig(interpreters=6)},
+        ),
+        (
             "enable_model_warmup: true model_warmup_options { num_request_iterations { value: 3 } }",
             {"warmup": WarmupConfig(enabled=True, iterations=3)},
         ),
@@ -113,15 +129,6 @@ NO_SETTING = "is left out: there is no such setting here"
     ("texts", "notes"),
     [
         (
-            {"monitoring_text": "prometheus_config { enable: true path: '/metrics' }"},
-            [
-                f"monitoring: prometheus_config.{name} is left out: gateways offer no metrics page; the metrics of the "
-                "cluster are Ray's own"
-                for name in ("enable", "path")
-            ],
-        ),
-        ({"monitoring_text": ""}, []),
-        (
             {"platform_text": platform(""), "batching_text": "max_batch_size { value: 1 }"},
             ["batching: the parameters are left out, because --platform_config_file takes their place"],
         ),
@@ -136,25 +143,16 @@ NO_SETTING = "is left out: there is no such setting here"
         (
             {
                 "platform_text": platform(
-                    "prefer_tflite_model: true num_tflite_pools: 2 session_target: 'grpc://x' "
-                    "model_warmup_options { num_model_warmup_threads { value: 2 } } "
-                    "session_config { inter_op_parallelism_threads: -1 device_count { key: 'CPU' value: 1 } "
-                    "gpu_options { per_process_gpu_memory_fraction: 2 visible_device_list: '0' } "
-                    "graph_options { optimizer_options { global_jit_level: ON_1 } } }"
+                    "session_target: 'grpc://x' enable_session_metadata: true "
+                    "model_warmup_options { num_model_warmup_threads { value: 2 } }"
                 )
             },
             [
                 f"platform tensorflow: {name} {NO_SETTING}"
                 for name in (
-                    "session_config.device_count",
-                    "session_config.inter_op_parallelism_threads",
-                    "session_config.gpu_options.per_process_gpu_memory_fraction",
-                    "session_config.gpu_options.visible_device_list",
-                    "session_config.graph_options.optimizer_options.global_jit_level",
                     "model_warmup_options.num_model_warmup_threads",
                     "session_target",
-                    "prefer_tflite_model",
-                    "num_tflite_pools",
+                    "enable_session_metadata",
                 )
             ],
         ),
@@ -163,6 +161,16 @@ NO_SETTING = "is left out: there is no such setting here"
 def test_nothing_is_dropped_in_silence(texts: dict[str, str], notes: list[str]) -> None:
     """Each field that has no place here is named with its whole path and the reason."""
     assert list(converted(**texts)[1]) == notes
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [("prometheus_config { enable: true path: '/metrics' }", "/metrics"), ("prometheus_config { path: '/x' }", None)],
+)
+def test_monitoring(text: str, path: str | None) -> None:
+    """The metrics page is where the monitoring file wants it, or nowhere."""
+    conversion = convert(MODELS, monitoring_text=text)
+    assert (conversion.config.gateway.metrics_path, conversion.notes) == (path, ())
 
 
 def test_request_logging_is_left_out() -> None:
