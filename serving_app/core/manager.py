@@ -288,11 +288,10 @@ class Manager:
         if model.listing_failure:
             model.listing_failure = None
             self._tell(model.name, None, "its base path can be listed again", now)
-        before = model.listing
+        before, unfinished = model.listing, model.find_unfinished()
         model.take_listing(listing)
         if model.listing != before:
-            waiting = before.waiting if before else {}
-            news = compare_waiting(waiting, listing.waiting, listing.versions, model.find_begun())
+            news = compare_waiting(unfinished, model.find_unfinished(), listing.versions, model.find_begun())
             self._tell_news(model.name, news, now)
             self._mark([model.name])
 

@@ -123,6 +123,13 @@ class ModelRecord:
         picks = aspired_versions(self.intent.version_policy, self.listing.versions.keys() | waiting)
         return set(picks & waiting) - self.find_begun()
 
+    def find_unfinished(self) -> dict[int, str]:
+        """Why versions are not finished, without those whose load is under way: they were finished when it began, and
+        a restarted shell that does not know this yet has no news of them."""
+        loading = {number for number, version in self.versions.items() if version.state is State.LOADING}
+        waiting = self.listing.waiting if self.listing else {}
+        return {number: why for number, why in waiting.items() if number not in loading}
+
     def find_begun(self) -> set[int]:
         """The versions that could answer, or will unless their load fails."""
         return {number for number, version in self.versions.items() if version.state in BEGUN}
@@ -229,7 +236,7 @@ class ModelRecord:
             aspired=self.aspired,
             listing_failure=self.listing_failure,
             versions=tuple(self._view_version(each) for each in self._sort_newest_first()),
-            waiting=dict(self.listing.waiting) if self.listing else {},
+            waiting=self.find_unfinished(),
             warnings=self.warnings,
             labels=dict(self.labels),
         )

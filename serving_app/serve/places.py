@@ -35,6 +35,14 @@ class Places:
         """Forget the listings of all other models. Where their versions were loaded from is known until they go."""
         self._listings = {name: listing for name, listing in self._listings.items() if name in models}
 
+    @property
+    def loaded_from(self) -> dict[str, dict[int, str]]:
+        """Where the versions lie that were loaded, or are to be, by model."""
+        places: dict[str, dict[int, str]] = {}
+        for servable, path in self._loaded_from.items():
+            places.setdefault(servable.name, {})[servable.version] = path
+        return places
+
     def find_path(self, servable: ServableId) -> str | None:
         """Where a version was loaded from, or else lies now."""
         listing = self._listings.get(servable.name)

@@ -86,8 +86,11 @@ class Polling:
         self._lanes = Lanes()
         self._watches: dict[str, _Watch] = {}
 
-    def watch(self, config: ServingConfig) -> None:
-        """Poll exactly these models from now on. A model whose polling does not change is left to its running poll."""
+    def watch(self, config: ServingConfig, finished: Mapping[str, Mapping[int, str]] | None = None) -> None:
+        """Poll exactly these models from now on. A model whose polling does not change is left to its running poll.
+
+        `finished` has the paths of versions, by model, that are known to be finished before the first look.
+        """
         wanted = {model.name: _watched(config, model) for model in config.models}
         known = self._watches
         self._watches = {name: watch for name, watch in known.items() if wanted.get(name) == watch.watched}
@@ -97,7 +100,8 @@ class Polling:
         new = [name for name in wanted if name not in self._watches]
         for name in new:
             # What was finished under the same path is so still: a new policy or interval is no reason to wait again.
-            self._watches[name] = watch = _Watch(wanted[name], known[name].finished if name in known else {})
+            before = known[name].finished if name in known else (finished or {}).get(name, {})
+            self._watches[name] = watch = _Watch(wanted[name], before)
             delay = random.uniform(0, _SPREAD_S * (len(new) - 1))
             watch.task = asyncio.get_running_loop().create_task(self._poll(watch, delay))
             watch.task.add_done_callback(_report_failure)

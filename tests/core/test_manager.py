@@ -576,10 +576,14 @@ def test_the_last_version_serves_until_an_unfinished_one_is_ready():
 
 
 def test_load_of_files_that_look_unfinished_again():
-    """A load that was begun goes on: a restarted shell calls young files unfinished until it has watched them."""
+    """A load that was begun goes on: a restarted shell calls young files unfinished until it has watched them, which
+    is no news to anybody."""
     scene = Scene(M)
     scene.list("m", 1)
+    scene.manager.take_happenings()
     assert scene.tell(VersionsListed("m", {}, waiting={1: "its files are young"})) == []
+    assert scene.manager.snapshot().models["m"].waiting == {}
+    assert scene.manager.take_happenings() == []
     assert scene.loaded("m@1") == ["routes m@1"]
 
 

@@ -205,6 +205,24 @@ def test_a_new_configuration_is_followed(store: Store) -> None:
     asyncio.run(scenario())
 
 
+def test_what_is_known_to_be_finished_need_not_rest_again(store: Store) -> None:
+    """What was finished when it was loaded is so for the first look, and what a look found finished for the next."""
+
+    async def scenario() -> None:
+        with polling() as (polls, events):
+            for path in ("/m", "/n"):
+                store.holds(path, 1)
+            polls.watch(config(3600, m="/m", n="/n"), {"m": {1: "/m/1"}, "gone": {2: "/gone/2"}})
+            await until(lambda: len(events) == 2)
+            polls.watch(config(1800, m="/m", n="/n"))
+            await until(lambda: len(events) == 4)
+
+    asyncio.run(scenario())
+    assert [(names[0], options["finished"]) for names, options in store.sources] == [
+        ("m", {1: "/m/1"}), ("n", {}), ("m", {1: "/m/1"}), ("n", {1: "/n/1"})
+    ]  # fmt: skip
+
+
 def test_a_new_interval_is_followed(store: Store) -> None:
     """Who shortens the interval does not wait for the old one to pass."""
 
