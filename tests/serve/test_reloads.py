@@ -10,7 +10,7 @@ from serving_app.core.errors import Code
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.views import Failure, ModelView, VersionView
-from serving_app.serve.reloads import find_outcome
+from serving_app.serve.reloads import find_first_outcome, find_outcome
 
 FAILURE = Failure(Code.NOT_FOUND, "no model here")
 
@@ -74,3 +74,37 @@ def test_failures_are_told_in_tensorflow_servings_words() -> None:
     )
     assert find_outcome(["a"], views) == ""
     assert find_outcome([], views) == ""
+
+
+@pytest.mark.parametrize(
+    ("states", "failures", "outcome"),
+    [
+        ((), 0, None),
+        ((State.LOADING,), 0, None),
+        ((State.FAILED,), 2, None),
+        ((State.LOADING,), 3, None),
+        ((State.CLEARING,), 3, "failed"),
+        ((State.FAILED,), 3, "failed"),
+        ((State.UNFIT,), 0, "failed"),
+        ((State.READY,), 0, ""),
+        ((State.FAILED, State.READY), 2, ""),
+        ((State.FAILED, State.READY), 3, "failed"),
+    ],
+)
+def test_first_loads_have_their_retries(states: tuple[State, ...], failures: int, outcome: str | None) -> None:
+    """At the start a version has failed when its retries are over, here two, or when no node could hold it."""
+    view = model("m", *states)
+    tried = replace(view, versions=tuple(replace(version, failures=failures) for version in view.versions))
+    found = find_first_outcome({"m": tried}, quick_retries=2)
+    assert (found if not found else "failed") == outcome
+
+
+def test_what_a_server_says_of_its_first_loads() -> None:
+    """The failures of all models are told in one line, in the form that TensorFlow Serving's servers end with."""
+    views = {name: model(name, state) for name, state in (("b", State.UNFIT), ("a", State.READY), ("c", State.UNFIT))}
+    views["gone"] = replace(model("gone", State.LOADING), configured=False)
+    assert find_first_outcome(views, 0) == (
+        "2 servable(s) did not become available: {{{name: b version: 1} due to error: NOT_FOUND: no model here}, "
+        "{{name: c version: 1} due to error: NOT_FOUND: no model here}, }"
+    )
+    assert find_first_outcome({}, 0) == ""
