@@ -70,6 +70,11 @@ class Caller:
         """Whether nothing waits and nothing is under way."""
         return not self._waiting and not self._hops
 
+    @property
+    def waiting(self) -> int:
+        """Calls that have not left yet."""
+        return len(self._waiting)
+
     async def call(self, call: Call) -> Outputs:
         """The outputs of one call, or its error. The caller guards the deadline; a cancelled call is not sent."""
         if len(self._waiting) >= _MAX_WAITING:

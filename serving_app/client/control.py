@@ -20,6 +20,7 @@ from typing import Any, Literal
 from serving_app.client.remote_errors import cause_of
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from serving_app.core.history import Happening
+from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name
 from serving_app.core.plan import Plan
 from serving_app.core.views import AppView
@@ -144,6 +145,14 @@ class Control:
         """The newest things that happened, oldest first: to everything, to a model, or to one of its versions."""
         happenings: tuple[Happening, ...] = await self._ask("history", model, version, limit)
         return happenings
+
+    async def metrics(self, asker: str) -> Snapshot:
+        """What all gateways and replicas have counted until now. For `asker`, one of those who report.
+
+        Raises Unavailable while that is not known exactly, shortly after a restart of the controller.
+        """
+        snapshot: Snapshot = await self._ask("collect_metrics", asker)
+        return snapshot
 
     async def _ask(self, method: str, *arguments: Any, more_s: float = 0.0) -> Any:
         limit = self._timeout_s + more_s

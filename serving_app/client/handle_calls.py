@@ -49,6 +49,11 @@ class HandleCallers:
         """The caller of an application that some table has named."""
         return (self._callers.get(app) or self._open(app))[0]
 
+    def waiting(self, app: str) -> int:
+        """How many calls of an application have not left yet."""
+        known = self._callers.get(app)
+        return known[0].waiting if known is not None else 0
+
     def _open(self, app: str) -> tuple[Caller, _Hop]:
         hop = _Hop(app)
         self._callers[app] = Caller(hop.send), hop

@@ -21,5 +21,5 @@ def read_monitoring(text: str, source: str) -> str | None:
         return None
     path: str = prometheus.path or DEFAULT_METRICS_PATH
     if not path.startswith("/"):
-        raise ConfigError(f"{source}: the path {path!r} of prometheus_config does not begin with /; write the whole path")
+        raise ConfigError(f"{source}: the path {path!r} of prometheus_config does not begin with /; write all of it")
     return path

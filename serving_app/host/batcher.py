@@ -22,8 +22,11 @@ from functools import partial
 
 from serving_app.core.batching import Batching
 from serving_app.core.errors import DeadlineExceeded, Internal, ServingError, Unavailable, as_serving_error
+from serving_app.core.metrics import Registry
+from serving_app.core.servable import ServableId
 from serving_app.host.batch_queue import BatchQueues, Piece
-from serving_app.host.batching import cut_rows, kind_of, put_together, row_count
+from serving_app.host.batching import count_filling, cut_rows, kind_of, put_together, row_count
+from serving_app.host.meter import RunMeter
 from serving_app.protocol.calls import Answer, Call, Outputs, Reply
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,7 @@ class _Task:
     deadline: float | None
     hop: _Hop
     index: int
+    came: float
     is_settled: bool = False
     parts: dict[int, Outputs] = field(default_factory=dict)  # of a call that was cut, by their first row
     rows_run: int = 0
@@ -95,7 +99,9 @@ class _Task:
 class Batcher:
     """The queues and threads of one version. Used on one event loop."""
 
-    def __init__(self, limits: Batching, run: Run) -> None:
+    def __init__(self, limits: Batching, run: Run, meter: RunMeter | None = None) -> None:
+        self._meter = meter or RunMeter(Registry(), ServableId("", 0))
+        self._allowed = limits.allowed_batch_sizes
         self._pad = limits.pad_variable_length_inputs
         self._queues: BatchQueues[_Task] = BatchQueues(limits)
         self._run = run
@@ -130,7 +136,7 @@ class Batcher:
                 if self._is_closed:
                     raise _gone()
                 deadline = None if call.timeout is None else now + call.timeout
-                self._let_wait(_Task(call, row_count(call), deadline, hop, index), now)
+                self._let_wait(_Task(call, row_count(call), deadline, hop, index, now), now)
             except ServingError as refusal:
                 hop.settle(index, refusal)
         return hop.answer
@@ -143,6 +149,7 @@ class Batcher:
             # What came just before may fill the queue while threads are still free.
             self._dispatch()
             self._queues.add(kind, task, task.rows, now)
+        self._meter.came(task.call, task.rows)
 
     def _dispatch(self) -> None:
         """Start what may run as far as there are threads, and see that this happens again in time."""
@@ -162,6 +169,10 @@ class Batcher:
     def _start(self, pieces: list[Piece[_Task]], now: float) -> None:
         self._free -= 1
         calls = [_call_of(piece, now) for piece in pieces]
+        for piece in pieces:
+            self._meter.waited(now - piece.task.came)
+        rows = sum(piece.rows for piece in pieces)
+        self._meter.joined(rows, count_filling(rows, self._allowed))
         run = asyncio.get_running_loop().run_in_executor(self._pool, self._run_timed, calls)
         run.add_done_callback(partial(self._end, pieces))
 
@@ -179,9 +190,13 @@ class Batcher:
     def _end(self, pieces: list[Piece[_Task]], run: asyncio.Future[tuple[list[Reply], float]]) -> None:
         self._free += 1
         replies, seconds = run.result()
+        now = asyncio.get_running_loop().time()
         for (task, start, rows), reply in zip(pieces, replies, strict=True):
             task.hop.add_time(seconds / len(pieces))
+            was_settled = task.is_settled
             task.add_part(start, rows, reply)
+            if task.is_settled and not was_settled:
+                self._meter.ran(task.call, reply, now - task.came)
         self._dispatch()
 
 

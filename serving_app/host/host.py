@@ -16,10 +16,12 @@ from pathlib import Path
 
 from serving_app.core.batching import Batching
 from serving_app.core.errors import Code, DeadlineExceeded, InvalidArgument, NotFound, ServingError, as_serving_error
+from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.host.assignment import Assignment
 from serving_app.host.batching import count_filling, join, row_count, split
+from serving_app.host.meter import RunMeter, WarmupMeter
 from serving_app.host.warmup import warm_up
 from serving_app.protocol.batching_proto import parse_batching
 from serving_app.protocol.calls import Call, Reply
@@ -39,9 +41,10 @@ _NOT_THE_MEMBERS_FAULT = frozenset({Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code
 
 
 class Host:
-    """Loaded servables by id."""
+    """Loaded servables by id. What it counts is in `registry`."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry or Registry()
         self._held: dict[ServableId, tuple[Servable, Assignment, Copy]] = {}
         self._lock = threading.Lock()
 
@@ -61,7 +64,7 @@ class Host:
         try:
             if assignment.batching_from_version:
                 assignment = replace(assignment, batching=_read_batching(copy.path, assignment.batching))
-            servable = _load_and_warm_up(assignment, copy.path, tell)
+            servable = _load_and_warm_up(assignment, copy.path, tell, self._registry)
         except BaseException:
             copy.release()
             raise
@@ -82,7 +85,7 @@ class Host:
     def run(self, servable_id: ServableId, call: Call) -> Reply:
         """One call, alone."""
         servable, *_ = self._find(servable_id)
-        return _run_one(servable, call)
+        return _run_alone(servable, None, RunMeter(self._registry, servable_id), call)
 
     def batching(self, servable_id: ServableId) -> Batching | None:
         """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
@@ -104,15 +107,16 @@ class Host:
         return held
 
 
-def _load_and_warm_up(assignment: Assignment, path: str, tell: Tell) -> Servable:
+def _load_and_warm_up(assignment: Assignment, path: str, tell: Tell, registry: Registry) -> Servable:
     tell("loading its files")
     servable = loader_for(assignment.platform).load(path, assignment.load)
     limits = assignment.batching
-    run = partial(_run_alone, servable, limits)
+    run = partial(_run_alone, servable, limits, RunMeter(registry, assignment.servable))
     sizes = limits.allowed_batch_sizes if limits else ()
     tell("warming up")
+    meter = WarmupMeter(registry, assignment.path)
     try:
-        warm_up(assignment.servable, path, servable.signatures, assignment.warmup, run, sizes)
+        warm_up(assignment.servable, path, servable.signatures, assignment.warmup, run, sizes, meter)
     except BaseException:
         servable.close()
         raise
@@ -137,14 +141,22 @@ def _run_one(servable: Servable, call: Call) -> Reply:
         return as_serving_error(error)
 
 
-def _run_alone(servable: Servable, limits: Batching | None, call: Call) -> Reply:
+def _run_alone(servable: Servable, limits: Batching | None, meter: RunMeter, call: Call) -> Reply:
     """One call as it runs when it finds no company: with batching as a batch of its own."""
-    if limits is None:
-        return _run_one(servable, call)
+    started = time.perf_counter()
+    reply = _run_one(servable, call) if limits is None else _run_batch_of_one(servable, limits, meter, call)
+    meter.ran(call, reply, time.perf_counter() - started)
+    return reply
+
+
+def _run_batch_of_one(servable: Servable, limits: Batching, meter: RunMeter, call: Call) -> Reply:
     try:
         return _run_batch(servable, [call], limits)[0]
     except ServingError as error:
         return error
+        rows = row_count(call)
+        meter.came(call, rows)
+        meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
 
 
 def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:

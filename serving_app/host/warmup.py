@@ -14,6 +14,7 @@ No run has a time limit here. The first one may take minutes; what the whole loa
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from serving_app.core.errors import (
 )
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature, TensorSpec
+from serving_app.host.meter import WarmupMeter
 from serving_app.protocol.calls import Call, Reply
 from serving_app.protocol.dtypes import to_numpy
 from serving_app.protocol.prediction_log import MAX_WARMUP_RECORDS, WARMUP_FILE, decode_log, logged_calls
@@ -65,13 +67,14 @@ def warm_up(
     warmup: Warmup,
     run: Run,
     allowed_batch_sizes: tuple[int, ...] = (),
+    meter: WarmupMeter | None = None,
 ) -> None:
     """Run the requests of the version in this local directory; returns when they are answered.
 
     Raises a ServingError with the code and the message of the first logged request that fails, and where it stands.
     """
     if warmup.enabled:
-        _run_logged(servable, Path(path) / WARMUP_FILE, signatures, warmup.iterations, run)
+        _run_logged(servable, Path(path) / WARMUP_FILE, signatures, warmup.iterations, run, meter)
     if warmup.synthetic:
         is_set = warmup.batch_sizes != _DEFAULT_SIZES
         sizes = warmup.batch_sizes if is_set or not allowed_batch_sizes else allowed_batch_sizes
@@ -82,9 +85,12 @@ def warm_up(
 
 
 def _run_logged(
-    servable: ServableId, file: Path, signatures: Mapping[str, Signature], iterations: int, run: Run
+    servable: ServableId, file: Path, signatures: Mapping[str, Signature], iterations: int, run: Run,
+    meter: WarmupMeter | None,
 ) -> None:
-    number = 1
+    if not file.exists():
+        return
+    started, number, status = time.perf_counter(), 1, "OK"
     try:
         for record in _read(file):
             if number > MAX_WARMUP_RECORDS:
@@ -93,9 +99,13 @@ def _run_logged(
                 _run_often(call, iterations, run)
             number += 1
     except ServingError as error:
+        status = f"{error.code.name}: {error.message}"
         # What TensorFlow Serving would say comes first, as it would say it.
         where = f"(record {number} of {file}, in the warm-up of {servable})"
         raise RuntimeFailure(error.code, f"{error.message} {where}") from error
+    finally:
+        if meter is not None:
+            meter.ended(time.perf_counter() - started, number - 1, status)
     if number > 1:
         logger.info("%s has answered the %d records of %s", servable, number - 1, file)
 

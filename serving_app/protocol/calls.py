@@ -14,12 +14,16 @@ from serving_app.core.errors import ServingError
 
 
 class Call(NamedTuple):
-    """One run of one signature. `outputs` None means all; `timeout` is the time left, in seconds."""
+    """One run of one signature. `outputs` None means all; `timeout` is the time left, in seconds.
+
+    `api` is what its run counts as: Predict, Classify or Regress; empty where it does not count.
+    """
 
     signature_name: str
     inputs: Mapping[str, np.ndarray[Any, Any]]
     outputs: tuple[str, ...] | None = None
     timeout: float | None = None
+    api: str = "Predict"
 
     @property
     def nbytes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from serving_app.protocol import messages
@@ -22,15 +22,14 @@ def decode_reload(encoded: bytes) -> ReloadQuery:
     return ReloadQuery(request.config.SerializeToString(), tuple(dict.fromkeys(request.metric_names)))
 
 
-def encode_reload(metric_names: Sequence[str]) -> bytes:
-    """A ReloadConfigResponse that says that all is well.
+def encode_reload(growth: Mapping[str, int]) -> bytes:
+    """A ReloadConfigResponse that says that all is well, and by how much each of these metrics has grown meanwhile.
 
-    A failure is the status of the call and never gets here. No metric that can be asked for by name is counted
-    by this server; TensorFlow Serving reports of a metric that it does not know that it grew by nothing.
+    A failure is the status of the call and never gets here.
     """
     response = messages.ReloadConfigResponse()
     response.status.SetInParent()
-    for name in metric_names:
-        response.metric.add(name=name, int64_value_increase=0)
+    for name, increase in growth.items():
+        response.metric.add(name=name, int64_value_increase=increase)
     encoded: bytes = response.SerializeToString()
     return encoded

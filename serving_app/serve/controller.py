@@ -36,6 +36,7 @@ from serving_app.core.errors import (
 )
 from serving_app.core.history import Happening
 from serving_app.core.manager import ManagerOptions
+from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
 from serving_app.core.plan import Plan
 from serving_app.core.routing import RouteTable
@@ -54,9 +55,11 @@ from serving_app.serve.followers import Followers
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.lookout import Lookout
 from serving_app.serve.manager_loop import ManagerLoop
+from serving_app.serve.metering import Metering
 from serving_app.serve.places import Places
 from serving_app.serve.polling import Polling
 from serving_app.serve.reloads import find_outcome
+from serving_app.serve.reporting import Report, Wish
 from serving_app.serve.wanted import Applied, Wanted
 
 logger = logging.getLogger("serving_app.controller")
@@ -81,6 +84,7 @@ class Controller:
         self._loop = ManagerLoop(
             self._changes, remember=self._places.take_in, perform=self._perform, tell=self._chronicle.tell
         )
+        self._metering = Metering(app, lambda: self._followers.table)
         self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
         self._editing: Editing | None = None
         self._restored = asyncio.Event()
@@ -149,6 +153,20 @@ class Controller:
     async def replica_failed(self, app: str, ticket: str, code: Code, message: str) -> None:
         """A replica could not load its version."""
         self._fleet.report_failed(self._servable_of(app), ticket, code, message)
+
+    # Calls of all of them about what they count.
+
+    async def report_metrics(self, process: str, report: Report) -> Wish:
+        """Long poll: take a report in; returns when the next one is wanted."""
+        return await self._metering.report(process, report)
+
+    async def bid_farewell(self, process: str, report: Report) -> None:
+        """The last report of a process that goes."""
+        await self._metering.bid_farewell(process, report)
+
+    async def collect_metrics(self, asker: str) -> Snapshot:
+        """What all processes have counted until now; `asker` is the one of them that asks."""
+        return await self._metering.collect(asker)
 
     # Calls of people and tools: what is.
 
@@ -228,6 +246,7 @@ class Controller:
     # A life.
 
     async def _run(self) -> None:
+        await self._metering.restore()
         await self._chronicle.restore()
         wanted = await self._restore()
         if wanted is None:
@@ -244,6 +263,8 @@ class Controller:
         self._spawn(self._watch())
         self._spawn(self._chronicle.save_behind())
         await self._loop.run(events.ConfigApplied(to_intents(wanted.config)))
+        self._spawn(self._metering.keep_behind())
+        self._spawn(self._metering.export())
 
     async def _restore(self) -> Wanted | None:
         """What is wanted; None if the application was deleted while that could not be found out."""
@@ -281,6 +302,7 @@ class Controller:
         self._keeping.forget()
         self._chronicle.forget()
         self._fleet.forget()
+        self._metering.forget()
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _perform(self, action: Order | PublishRoutes) -> None:

@@ -20,6 +20,7 @@ from serving_app.core.errors import DeadlineExceeded
 from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.calls import Call, Outputs
+from serving_app.serve.request_meter import current_request
 
 LARGE_BYTES = 1 << 18
 """Requests above this are decoded in a thread: it may take seconds to find the mistake in megabytes of wrong JSON, and
@@ -41,8 +42,14 @@ class DataPlane:
     @contextmanager
     def route(self, spec: ModelSpec) -> Iterator[Route]:
         """The route for one request; the version stays loaded while it is held."""
+        request = current_request()
+        if request is not None:
+            request.model = spec.name
         with self._follower.lease() as table:
-            yield resolve(spec, table)
+            route = resolve(spec, table)
+            if request is not None:
+                request.version = str(route.servable.version)
+            yield route
 
     def statuses(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
         """The status of one version, or of all versions of a model."""
@@ -50,6 +57,11 @@ class DataPlane:
 
     async def run(self, route: Route, call: Call) -> Outputs:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
+        request = current_request()
+        if request is not None:
+            request.signature = call.signature_name
+            if call.api != request.run_api:
+                call = call._replace(api=request.run_api)
         reply = self._callers.find(route.app).call(call)
         if call.timeout is None:
             return await reply

@@ -20,7 +20,9 @@ from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
-from serving_app.serve.controller import open_controller
+from serving_app.core.families import WAITING
+from serving_app.core.metrics import Labels, Registry, Snapshot
+from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
 from serving_app.serve.listeners import (
@@ -31,12 +33,19 @@ from serving_app.serve.listeners import (
     check_neighbours,
     claim,
 )
+from serving_app.serve.metrics_page import MetricsPage
+from serving_app.serve.ray_metrics import RayExport
+from serving_app.serve.reporting import Reporter
+from serving_app.serve.request_meter import RequestMeter
 from serving_app.serve.rest_app import RestApp
 from serving_app.serve.wanted import Applied
 
 logger = logging.getLogger("ray.serve")
 
 _CONTROLLER_WAIT_S = 30.0
+
+_SCRAPE_S = 8.0
+"""How long a scrape may take; Prometheus waits for ten seconds."""
 
 
 class GatewayReplica:
@@ -52,17 +61,26 @@ class GatewayReplica:
         self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.prepare)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
         plane = DataPlane(self._follower, self._callers)
+        registry = Registry()
+        meter = RequestMeter(registry, lambda model: model in plane.table.models, context.replica_id.unique_id)
+        registry.watch(WAITING, self._count_waiting)
+        self._reporter = Reporter(self._follower.name, registry, self._find_controller, RayExport(self._app))
         self._rest = RestApp(
             plane,
             identity=identity,
             models=tuple(model.name for model in applied.config.models),
             settings=config,
+            meter=meter,
+            metrics=None if config.metrics_path is None else MetricsPage(config.metrics_path, self._scrape),
         )
-        self._grpc = GrpcApp(plane, Control(self._app).reload, timeout=config.request_timeout_s)
+        self._grpc = GrpcApp(
+            plane, Control(self._app).reload, timeout=config.request_timeout_s, meter=meter, scrape=self._scrape
+        )
         self._rest_listener: RestListener | None = None
         self._grpc_listener: GrpcListener | None = None
         self._addresses: dict[str, str] = {}
         await self._follower.start()
+        await self._reporter.start()
         self._addresses = self._follower.addresses = await self._listen(config, identity)
         for protocol, address in self._addresses.items():
             logger.info("listening for %s at %s", protocol, address)
@@ -88,7 +106,21 @@ class GatewayReplica:
             if listener is not None
         ]
         await asyncio.gather(*drains)
+        await self._reporter.stop()
         await self._follower.stop()
+
+    async def _find_controller(self) -> Any:
+        return await asyncio.to_thread(find_controller, self._app)
+
+    async def _scrape(self) -> Snapshot:
+        return await Control(self._app, timeout_s=_SCRAPE_S).metrics(self._reporter.name)
+
+    def _count_waiting(self) -> Mapping[Labels, float]:
+        return {
+            (route.servable.name, str(route.servable.version)): self._callers.waiting(route.app)
+            for model in self._follower.table.models.values()
+            for route in model.routes.values()
+        }
 
     async def _connect(self) -> Any:
         """The controller, made if there is none; one that is on its way out is waited for."""

@@ -15,10 +15,13 @@ import grpc
 import grpc.aio
 
 from serving_app.core.errors import Internal, ServingError
+from serving_app.core.families import first_value
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import grpc_methods, predict_checks, predict_proto, reload_proto, status_proto
 from serving_app.protocol.calls import Call
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
+from serving_app.serve.metrics_page import Scrape
+from serving_app.serve.request_meter import RequestMeter
 
 logger = logging.getLogger("ray.serve")
 
@@ -33,7 +36,13 @@ Answer = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[b
 class GrpcApp:
     """Answers gRPC calls from the data plane."""
 
-    def __init__(self, plane: DataPlane, reload: Reload, *, timeout: float | None) -> None:
+    def __init__(
+        self, plane: DataPlane, reload: Reload, *, timeout: float | None, meter: RequestMeter | None = None,
+        scrape: Scrape | None = None,
+    ) -> None:
+        """Without a meter nobody gets to know the counts; `scrape` is needed to tell what grew during a reload."""
+        self._meter = meter or RequestMeter()
+        self._scrape = scrape
         self._plane = plane
         self._reload = reload
         self._timeout = timeout
@@ -46,7 +55,7 @@ class GrpcApp:
             grpc_methods.GET_MODEL_STATUS: self._get_model_status,
             grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST: self._handle_reload_config_request,
         }
-        return [_Methods({path: _guard(path, answer) for path, answer in answers.items()})]
+        return [_Methods({path: _guard(path, answer, self._meter) for path, answer in answers.items()})]
 
     async def _predict(self, request: bytes, context: Any) -> bytes:
         is_large = len(request) > LARGE_BYTES
@@ -73,9 +82,18 @@ class GrpcApp:
 
     async def _handle_reload_config_request(self, request: bytes, context: Any) -> bytes:
         query = reload_proto.decode_reload(request)
+        before = await self._scrape() if self._scrape and query.metric_names else {}
         # Without a deadline the caller waits for as long as it takes, as in TensorFlow Serving: models may be large.
         await self._reload(query.config, context.time_remaining())
-        return reload_proto.encode_reload(query.metric_names)
+        if not query.metric_names:
+            return reload_proto.encode_reload({})
+        try:
+            after = await self._scrape() if self._scrape else {}
+        except ServingError as error:
+            logger.warning("the configuration is in force; what grew meanwhile is not known: %s", error)
+            return reload_proto.encode_reload({})
+        growth = {name: first_value(name, after) - first_value(name, before) for name in query.metric_names}
+        return reload_proto.encode_reload(growth)
 
     def _time_left(self, context: Any) -> float | None:
         left: float | None = context.time_remaining()
@@ -93,12 +111,13 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc carries no
         return self._handlers.get(handler_call_details.method)
 
 
-def _guard(path: str, answer: Answer) -> grpc.RpcMethodHandler:
-    """An answer whose errors reach the client as a status, and never as a stack trace."""
+def _guard(path: str, answer: Answer, meter: RequestMeter) -> grpc.RpcMethodHandler:
+    """An answer that is counted, and whose errors reach the client as a status, and never as a stack trace."""
 
     async def answer_or_abort(request: bytes, context: Any) -> bytes:
         try:
-            return await answer(request, context)
+            with meter.grpc(path):
+                return await answer(request, context)
         except ServingError as error:
             failure = error
         except Exception as error:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,11 +21,16 @@ import ray
 from ray import serve
 
 from serving_app.core.errors import DeadlineExceeded, as_serving_error
-from serving_app.core.names import NAMESPACE
+from serving_app.core.families import LOAD_SECONDS, LOADS, REPLICAS, RUNNING
+from serving_app.core.metrics import Registry
+from serving_app.core.names import NAMESPACE, controller_name
 from serving_app.core.signatures import Signature
 from serving_app.host import Assignment, Batcher, Host
+from serving_app.host.meter import RunMeter
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.serve.autoscaling import CALLS
+from serving_app.serve.ray_metrics import RayExport
+from serving_app.serve.reporting import Reporter
 
 logger = logging.getLogger("ray.serve")
 
@@ -52,7 +58,8 @@ class ServableReplica:
 
     async def __init__(self, controller: str, app: str, ticket: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._ticket = ticket
-        self._host = Host()
+        self._registry = Registry()
+        self._host = Host(self._registry)
         self._threads = max(2, os.cpu_count() or 2)
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
@@ -60,20 +67,35 @@ class ServableReplica:
         self._batcher: Batcher | None = None
         actor = ray.get_actor(controller, namespace=NAMESPACE)
         self._assignment: Assignment = await actor.assignment.remote(app)
+        self._reporter: Reporter = Reporter(
+            f"{app}#{uuid.uuid4().hex}", self._registry, partial(_find_controller, controller),
+            RayExport(controller.removeprefix(controller_name(""))),
+        )
         started = time.monotonic()
+        model = self._assignment.servable.name
         try:
             self._signatures: Mapping[str, Signature] = await asyncio.to_thread(
                 self._host.load, self._assignment, partial(actor.replica_progress.remote, app, ticket)
             )
         except Exception as error:
             failure = as_serving_error(error)
+            self._registry.count(LOADS, (model, failure.code.name))
+            await self._reporter.stop()
             await actor.replica_failed.remote(app, ticket, failure.code, failure.message)
             raise
         limits = self._host.batching(self._assignment.servable)
         if limits is not None:
-            self._batcher = Batcher(limits, partial(self._host.run_batch, self._assignment.servable))
-        logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path,
-                    time.monotonic() - started)
+            servable = self._assignment.servable
+            meter = RunMeter(self._registry, servable)
+            self._batcher = Batcher(limits, partial(self._host.run_batch, servable), meter)
+        seconds = time.monotonic() - started
+        logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path, seconds)
+        self._registry.count(LOADS, (model, "OK"))
+        self._registry.observe(LOAD_SECONDS, (model,), seconds)
+        held = (model, str(self._assignment.servable.version))
+        self._registry.watch(RUNNING, lambda: {held: self._in_hand})
+        self._registry.watch(REPLICAS, lambda: {held: 1})
+        await self._reporter.start()
         await actor.replica_loaded.remote(app, ticket, self._signatures)
 
     def describe(self) -> Description:
@@ -146,7 +168,13 @@ class ServableReplica:
             if self._batcher is not None:
                 self._batcher.close()
             await asyncio.to_thread(self._host.unload, assignment.servable)
+            await self._reporter.stop()
             self._pool.shutdown(wait=False)
+
+
+async def _find_controller(name: str) -> Any:
+    # Asks the head of the cluster and waits for it; calls that are under way must not.
+    return await asyncio.to_thread(ray.get_actor, name, namespace=NAMESPACE)
 
 
 Servable: serve.Deployment = serve.deployment()(ServableReplica)

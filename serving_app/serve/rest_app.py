@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from serving_app.config import GatewayConfig
-from serving_app.core.errors import Cancelled, Internal, InvalidArgument, ServingError, Unimplemented
+from serving_app.core.errors import Cancelled, Code, Internal, InvalidArgument, ServingError, Unimplemented
 from serving_app.core.routing import RouteTable
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import json_predict, json_status, rest_url
@@ -25,6 +25,8 @@ from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
+from serving_app.serve.metrics_page import MetricsPage
+from serving_app.serve.request_meter import Request, RequestMeter
 
 logger = logging.getLogger("ray.serve")
 
@@ -36,6 +38,7 @@ Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
 """Status, body, and the headers that say more of it."""
 
 _JSON = (b"content-type", b"application/json")
+_PLAIN = (b"content-type", b"text/plain")
 _CLOSE = (b"connection", b"close")
 _CORS = (
     (b"access-control-allow-origin", b"*"),
@@ -48,9 +51,13 @@ class RestApp:
     """Answers HTTP requests from the data plane."""
 
     def __init__(
-        self, plane: DataPlane, *, identity: Mapping[str, str], models: tuple[str, ...], settings: GatewayConfig
+        self, plane: DataPlane, *, identity: Mapping[str, str], models: tuple[str, ...], settings: GatewayConfig,
+        meter: RequestMeter | None = None, metrics: MetricsPage | None = None,
     ) -> None:
+        """Without a meter nobody gets to know the counts, without a page of metrics there is none."""
         self._plane = plane
+        self._meter = meter or RequestMeter()
+        self._metrics = metrics
         self._identity = identity
         self._models = models
         self._settings = settings
@@ -72,7 +79,12 @@ class RestApp:
             return
         self._in_flight += 1
         try:
-            status, body, headers = await self._respond(scope, receive)
+            target = _raw_target(scope)
+            if self._metrics is not None and self._metrics.is_at(target):
+                status, body = await self._metrics.answer(target)
+                headers = [_PLAIN]
+            else:
+                status, body, headers = await self._respond(scope, receive)
             headers.append((b"content-length", str(len(body)).encode()))
             if self.draining:
                 headers.append(_CLOSE)
@@ -91,18 +103,23 @@ class RestApp:
             # Answered also without CORS, and without a body: 400 means that the origin is missing
             # (http_rest_api_handler.cc, as all of this).
             is_preflight = any(scheme in _header(scope, b"origin") for scheme in (b"http://", b"https://"))
+            with self._meter.rest() as request:
+                request.code = Code.OK if is_preflight else Code.FAILED_PRECONDITION
             return (200 if is_preflight else 400), b"", headers
         headers.append(_JSON)
         try:
-            return 200, await self._answer(method, target, scope, receive), headers
+            with self._meter.rest() as request:
+                return 200, await self._answer(request, method, target, scope, receive), headers
         except ServingError as error:
             return *error_answer(error), headers
         except Exception as error:
             logger.exception("%s %s failed", method, target)
             return *error_answer(Internal(f"{type(error).__name__}: {error}")), headers
 
-    async def _answer(self, method: str, target: str, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, request: Request, method: str, target: str, scope: Scope, receive: Receive) -> bytes:
         call = rest_url.parse(method, target)
+        is_inference = call.action not in (RestAction.STATUS, RestAction.METADATA)
+        request.name(call.spec.name, call.action.value if is_inference else "")
         if call.action is RestAction.STATUS:
             return json_status.encode_statuses(self._plane.statuses(call.spec))
         if call.action is RestAction.METADATA:

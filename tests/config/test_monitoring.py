@@ -35,7 +35,7 @@ def test_the_page_is_where_the_file_says(text: str, path: str | None) -> None:
 )
 def test_what_cannot_be_meant_is_said(text: str, message: str) -> None:
     """A file that cannot be read, or a path that no request has, is an error that names the place."""
-    with pytest.raises(ConfigError, match="monitoring.txt") as caught:
+    with pytest.raises(ConfigError, match=r"monitoring\.txt") as caught:
         read_monitoring(text, "monitoring.txt")
     assert message in str(caught.value)
 

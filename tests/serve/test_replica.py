@@ -28,6 +28,7 @@ from serving_app.host import Assignment, Batching
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.serve.autoscaling import CALLS
 from serving_app.serve.replica import ServableReplica
+from serving_app.serve.reporting import Report, Wish
 from tests.host.scripted import SCRIPTED_PLATFORM, Scripted, ScriptedLoader
 from tests.stepping import PATIENCE_S, Actor, turns, until
 from tests.zoo import Zoo
@@ -43,6 +44,7 @@ class Controller:
         self.loaded: list[Mapping[str, Signature]] = []
         self.progress: list[str] = []
         self.failed: list[tuple[Code, str]] = []
+        self.farewells: list[Report] = []
 
     async def assignment(self, app: str) -> Assignment:
         assert app == APP
@@ -50,6 +52,14 @@ class Controller:
 
     async def replica_loaded(self, app: str, _ticket: str, signatures: Mapping[str, Signature]) -> None:
         self.loaded.append(signatures)
+
+    async def report_metrics(self, process: str, report: Report) -> Wish:
+        if report.number > 1:
+            await asyncio.Event().wait()
+        return Wish()
+
+    async def bid_farewell(self, process: str, report: Report) -> None:
+        self.farewells.append(report)
 
     async def replica_failed(self, app: str, _ticket: str, code: Code, message: str) -> None:
         self.failed.append((code, message))

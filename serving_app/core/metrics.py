@@ -1,0 +1,185 @@
+"""Counting: what is counted is declared, each process counts for itself, and the counts of many add up.
+
+A *family* is a metric by name, with the names of its labels. A *cell* is one of its combinations of label values, and
+holds a number, or for a histogram the counts of its buckets and then the sum of what was observed. So any two cells of
+a family add up by adding number to number, and a *snapshot*, cells by family, is plain data that may travel.
+
+Nothing here may grow for ever, however long a process lives and whatever its clients send: of more cells than a family
+may have, those that did not change for the longest time are forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from operator import add
+
+MOST_CELLS = 20_000
+"""Cells of one family that are remembered: hundreds of models with dozens of versions each."""
+
+
+class Kind(Enum):
+    """What the numbers of a family mean; the values are Prometheus' words."""
+
+    COUNTER = "counter"
+    """Only grows."""
+    GAUGE = "gauge"
+    """What is now."""
+    HISTOGRAM = "histogram"
+    """How often values of which size were observed."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric. `help` is a sentence for people.
+
+    Of `labels` the first `shared` are those that TensorFlow Serving has, too; the others are ours. `limits` are the
+    bounds between a histogram's buckets: there is one bucket more.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    shared: int = 0
+    limits: tuple[float, ...] = ()
+
+
+Labels = tuple[str, ...]
+"""The values of a family's labels, in its order."""
+
+Value = float | tuple[float, ...]
+"""A number; of a histogram the count of each bucket, then the sum."""
+
+Cells = dict[Labels, Value]
+Snapshot = dict[str, Cells]
+"""Cells by the name of their family."""
+
+Gauge = Callable[[], Mapping[Labels, float]]
+"""Asked for what is now."""
+
+
+def exponential(scale: float, growth: float, count: int) -> tuple[float, ...]:
+    """Limits of which each is `growth` times the one before (tsl/lib/monitoring/buckets)."""
+    limits = [scale]
+    while len(limits) < count:
+        limits.append(limits[-1] * growth)
+    return tuple(limits)
+
+
+class Registry:
+    """What one process has counted. Any thread may count; a count takes about a microsecond."""
+
+    def __init__(self, most_cells: int = MOST_CELLS) -> None:
+        self._most = most_cells
+        self._lock = threading.Lock()
+        self._counts: dict[str, dict[Labels, float]] = {}
+        self._histograms: dict[str, dict[Labels, list[float]]] = {}
+        self._changed: dict[tuple[str, Labels], None] = {}
+        self._gauges: dict[str, Gauge] = {}
+
+    def count(self, family: Family, labels: Labels = (), by: int = 1) -> None:
+        """Let a counter grow."""
+        name = family.name
+        with self._lock:
+            cells = self._counts.setdefault(name, {})
+            # Taken out and put in again, so that what did not change for long comes first.
+            cells[labels] = cells.pop(labels, 0) + by
+            self._changed[name, labels] = None
+            if len(cells) > self._most:
+                self._forget(name, cells)
+
+    def observe(self, family: Family, labels: Labels, value: float) -> None:
+        """Add a value to a histogram. One that equals a limit is above it (tsl/lib/histogram)."""
+        name = family.name
+        with self._lock:
+            cells = self._histograms.setdefault(name, {})
+            cell = cells.pop(labels, None)
+            if cell is None:
+                cell = [0] * (len(family.limits) + 2)
+            cells[labels] = cell
+            cell[bisect_right(family.limits, value)] += 1
+            cell[-1] += value
+            self._changed[name, labels] = None
+            if len(cells) > self._most:
+                self._forget(name, cells)
+
+    def watch(self, family: Family, gauge: Gauge) -> None:
+        """Have a gauge asked whenever somebody looks."""
+        self._gauges[family.name] = gauge
+
+    def counts(self) -> Snapshot:
+        """All counters and histograms."""
+        with self._lock:
+            counts: Snapshot = {name: dict(cells) for name, cells in self._counts.items()}
+            for name, cells in self._histograms.items():
+                counts[name] = {labels: tuple(cell) for labels, cell in cells.items()}
+        return counts
+
+    def take_changed(self) -> Snapshot:
+        """The counters and histograms that changed since this was asked last, as they are now."""
+        taken: Snapshot = {}
+        with self._lock:
+            changed, self._changed = self._changed, {}
+            for name, labels in changed:
+                if name in self._histograms:
+                    taken.setdefault(name, {})[labels] = tuple(self._histograms[name][labels])
+                else:
+                    taken.setdefault(name, {})[labels] = self._counts[name][labels]
+        return taken
+
+    def gauges(self) -> Snapshot:
+        """What is now."""
+        return {name: dict(gauge()) for name, gauge in self._gauges.items()}
+
+    def _forget(self, name: str, cells: dict[Labels, float] | dict[Labels, list[float]]) -> None:
+        labels = next(iter(cells))
+        del cells[labels]
+        self._changed.pop((name, labels), None)
+
+
+def total(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sum of what several processes counted."""
+    summed: Snapshot = {}
+    for snapshot in snapshots:
+        add_to(summed, snapshot)
+    return summed
+
+
+def add_to(summed: Snapshot, snapshot: Snapshot, most_cells: int = MOST_CELLS) -> None:
+    """Add one snapshot to another in place.
+
+    Cells that do not fit together, because two releases of the product count differently, are not added: the newer
+    ones stay.
+    """
+    for name, cells in snapshot.items():
+        into = summed.setdefault(name, {})
+        for labels, value in cells.items():
+            into[labels] = _sum(into.pop(labels, None), value)
+        _bound(into, most_cells)
+
+
+def replace_in(snapshot: Snapshot, changed: Snapshot, most_cells: int = MOST_CELLS) -> None:
+    """Take the cells that changed in place of those that were there before."""
+    for name, cells in changed.items():
+        into = snapshot.setdefault(name, {})
+        for labels, value in cells.items():
+            into.pop(labels, None)
+            into[labels] = value
+        _bound(into, most_cells)
+
+
+def _sum(old: Value | None, new: Value) -> Value:
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        return tuple(map(add, old, new))
+    if isinstance(old, int | float) and isinstance(new, int | float):
+        return old + new
+    return new
+
+
+def _bound(cells: Cells, most: int) -> None:
+    for labels in list(cells)[: max(0, len(cells) - most)]:
+        del cells[labels]

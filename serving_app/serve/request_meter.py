@@ -1,0 +1,137 @@
+"""Counts the requests of a gateway, as TensorFlow Serving counts them (servables/tensorflow/util.cc).
+
+A front end measures a request from when it has its bytes until it has the bytes of its answer:
+
+    with meter.rest() as request:       # or meter.grpc(path)
+        request.name(spec.name, "predict")
+        ...                             # an error that leaves the block is the request's outcome
+
+The data plane adds which version and signature that meant, to the request that is being measured in the same task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+
+from serving_app.core.errors import Code, ServingError
+from serving_app.core.families import IN_FLIGHT, OTHER_REQUESTS, REQUEST_COUNT, REQUEST_LATENCY
+from serving_app.core.metrics import Registry
+from serving_app.protocol import grpc_methods
+
+_COUNTED = {grpc_methods.PREDICT: "Predict", grpc_methods.CLASSIFY: "Classify", grpc_methods.REGRESS: "Regress"}
+"""The methods that TensorFlow Serving counts, by what it calls them."""
+
+_MOST_STRANGERS = 100
+_LONGEST_STRANGER = 200
+OTHERS = "..."
+"""Stands for the names of models that nobody knows, once clients have invented too many of them."""
+
+
+class Request:
+    """One request that is being measured. To be used once, as a context."""
+
+    __slots__ = ("_api", "_meter", "_started", "code", "entrypoint", "method", "model", "signature", "version")
+
+    def __init__(self, meter: RequestMeter, entrypoint: str, method: str, api: str) -> None:
+        self._meter = meter
+        self._api = api
+        self.entrypoint = entrypoint
+        self.method = method
+        self.model = self.version = self.signature = ""
+        self.code = Code.OK
+
+    def name(self, model: str, api: str) -> None:
+        """Which model is asked, and what for."""
+        self.model, self._api = model, api
+
+    @property
+    def api(self) -> str:
+        """What is asked for: a method of gRPC, or the verb of a REST URL; empty for what asks no model."""
+        return self._api
+
+    @property
+    def run_api(self) -> str:
+        """What its runs count as; empty if they do not."""
+        return self._api.capitalize() if self._api.capitalize() in _RUN_APIS else ""
+
+    def __enter__(self) -> Request:
+        self._meter.in_flight += 1
+        _CURRENT.set(self)
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._started
+        self._meter.in_flight -= 1
+        _CURRENT.set(None)
+        self._meter.count(self, self.code if error is None else _code_of(error), seconds)
+
+
+_RUN_APIS = frozenset(_COUNTED.values())
+_CURRENT: ContextVar[Request | None] = ContextVar("request", default=None)
+
+
+def current_request() -> Request | None:
+    """The request that this task answers, if it is measured."""
+    return _CURRENT.get()
+
+
+class RequestMeter:
+    """The requests of one gateway. `knows` tells whether there is a model of a name."""
+
+    def __init__(
+        self, registry: Registry | None = None, knows: Callable[[str], bool] = lambda _: True, gateway: str = ""
+    ) -> None:
+        registry = registry or Registry()
+        self._registry = registry
+        self._knows = knows
+        self._strangers: set[str] = set()
+        self.in_flight = 0
+        registry.watch(IN_FLIGHT, lambda: {(gateway,): self.in_flight})
+
+    def rest(self) -> Request:
+        """A request to REST's API."""
+        return Request(self, "REST", "", "")
+
+    def grpc(self, path: str) -> Request:
+        """A call of this gRPC method."""
+        method = path.rpartition("/")[2]
+        return Request(self, "GRPC", "" if path in _COUNTED else method, _COUNTED.get(path, method))
+
+    def count(self, request: Request, code: Code, seconds: float) -> None:
+        """A request has this outcome and took so long."""
+        registry = self._registry
+        if request.method:
+            registry.count(OTHER_REQUESTS, (request.method, code.name))
+            return
+        model = self._presentable(request.model)
+        asked = (request.version, request.signature)
+        registry.count(REQUEST_COUNT, (model, code.name, *asked))
+        if code is Code.OK:
+            registry.observe(REQUEST_LATENCY, (model, request.api, request.entrypoint, *asked), int(seconds * 1e6))
+
+    def _presentable(self, model: str) -> str:
+        """The name to count under: clients may send any, and what they invent must neither fill the memory nor break
+        the page."""
+        if not model or self._knows(model) or model in self._strangers:
+            return model
+        if len(self._strangers) >= _MOST_STRANGERS or len(model) > _LONGEST_STRANGER or not model.isprintable():
+            return OTHERS
+        self._strangers.add(model)
+        return model
+
+
+def _code_of(error: BaseException) -> Code:
+    match error:
+        case ServingError():
+            return error.code
+        case asyncio.CancelledError():
+            return Code.CANCELLED
+        case _:
+            return Code.INTERNAL
