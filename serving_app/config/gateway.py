@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -28,6 +29,12 @@ Port = Annotated[
 ]
 
 
+_LONGEST_SOCKET_PATH = 100
+"""The system takes 107 bytes; gateways that share a path add seven to have one of their own."""
+
+_ARGUMENT = re.compile(r"[!-<>-~]+")
+
+
 class GatewayConfig(Settings):
     """The gateway's own REST and gRPC listeners, and the replicas that hold them."""
 
@@ -40,15 +47,19 @@ class GatewayConfig(Settings):
     rest_port: Port = Field(default=8501, description="The port for REST.")
     grpc_port: Port = Field(default=8500, description="The port for gRPC.")
     grpc_socket_path: str | None = Field(
-        default=None, description="A UNIX socket, as an absolute path, on which gRPC is served as well."
+        default=None,
+        description="A UNIX socket, as an absolute path, at which gRPC is served as well; the gateways of a node share "
+        "it.",
     )
     ssl_config_file: Location | None = Field(
         default=None,
         description="A file, as an absolute path or URI, with TensorFlow Serving's SSLConfig in text form; gRPC is "
-        "then served over TLS only. REST has none, as there.",
+        "then served over TLS only, also at the UNIX socket. REST has none, as there. Read when a gateway starts.",
     )
     grpc_channel_arguments: Mapping[str, int | str] = Field(
-        default={}, description="Arguments for the gRPC server, such as {grpc.max_connection_age_ms: 2000}."
+        default={},
+        description="Arguments for the gRPC server, such as {grpc.max_concurrent_streams: 100}; gRPC ignores those "
+        "that it does not know.",
     )
     grpc_health: bool = Field(default=True, description="Whether gRPC's health service answers.")
     tensor_content: bool = Field(
@@ -101,6 +112,30 @@ class GatewayConfig(Settings):
     def _check_absolute(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith("/"):
             raise ValueError(f"{value!r} does not begin with /; write the whole path")
+        return value
+
+    @field_validator("grpc_socket_path")
+    @classmethod
+    def _check_length(cls, value: str | None) -> str | None:
+        if value is not None and len(value.encode()) > _LONGEST_SOCKET_PATH:
+            raise ValueError(
+                f"{value!r} has {len(value.encode())} bytes, and the path of a socket at most {_LONGEST_SOCKET_PATH}; "
+                "choose a shorter one"
+            )
+        if value is not None and (value.endswith("/") or "\0" in value):
+            raise ValueError(f"{value!r} is no path of a file; name the socket itself")
+        return value
+
+    @field_validator("grpc_channel_arguments")
+    @classmethod
+    def _check_arguments(cls, value: Mapping[str, int | str]) -> Mapping[str, int | str]:
+        for name, argument in value.items():
+            if not _ARGUMENT.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a channel argument; write one such as grpc.keepalive_time_ms")
+            if isinstance(argument, int) and not -(2**31) <= argument < 2**31:
+                raise ValueError(f"{name}: {argument} is out of range; gRPC takes numbers of 32 bits")
+            if isinstance(argument, str) and "\0" in argument:
+                raise ValueError(f"{name}: {argument!r} holds a zero byte, which gRPC cannot take")
         return value
 
     @model_validator(mode="after")

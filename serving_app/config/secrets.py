@@ -29,6 +29,11 @@ def redact(config: ServingConfig) -> ServingConfig:
     return _map_options(config, lambda _, options: _hide("", options))
 
 
+def redact_text(text: str) -> str:
+    """A sentence with the user and password of every URL in it replaced by `***`."""
+    return _USER_IN_URL.sub(MASK, text)
+
+
 def restore_secrets(new: ServingConfig, in_force: ServingConfig) -> ServingConfig:
     """`new` with each `***` replaced by what is in force at the same place.
 
@@ -60,6 +65,9 @@ def _map_options(config: ServingConfig, turn: Callable[[str, Any], Any]) -> Serv
         )
 
     update = {name: turn(name, getattr(config, name)) for name in ("stores", "state_uri", "model_config_file")}
+    gateway = config.gateway
+    file = turn("gateway.ssl_config_file", gateway.ssl_config_file)
+    update["gateway"] = gateway.model_copy(update={"ssl_config_file": file})
     return config.model_copy(update={**update, "models": tuple(map(turn_model, config.models))})
 
 
@@ -70,7 +78,7 @@ def _hide(name: str, value: Any) -> Any:
         return {key: _hide(str(key), inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_hide("", inner) for inner in value)
-    return _USER_IN_URL.sub(MASK, value) if isinstance(value, str) else value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def _is_secret(name: str) -> bool:

@@ -29,6 +29,10 @@ _HEALTH = "/grpc.health.v1.Health"
 HEALTH_CHECK = f"{_HEALTH}/Check"
 HEALTH_WATCH = f"{_HEALTH}/Watch"
 
+_REFLECTION = "ServerReflection/ServerReflectionInfo"
+REFLECTION_V1 = f"/grpc.reflection.v1.{_REFLECTION}"
+REFLECTION_V1ALPHA = f"/grpc.reflection.v1alpha.{_REFLECTION}"
+
 GRPC_STATUS: Mapping[Code, int] = MappingProxyType({code: int(code) for code in Code})
 """The number of grpc.StatusCode for each canonical code: the two are numbered alike (grpc_status_util.cc)."""
 
@@ -44,6 +48,11 @@ def method_types(path: str) -> tuple[Any, Any]:
         messages.message_class(descriptor.input_type.full_name),
         messages.message_class(descriptor.output_type.full_name),
     )
+
+
+def service_of(path: str) -> str:
+    """The full name of the service that a method belongs to."""
+    return path.removeprefix("/").partition("/")[0]
 
 
 def truncate(message: str) -> str:

@@ -44,10 +44,14 @@ def test_hides_secrets(options: dict[str, Any], shown: dict[str, Any] | None) ->
 def test_hides_secrets_in_locations() -> None:
     """A password in a URI is hidden wherever a URI may stand."""
     config = parse(
-        {"models": {"m": "sftp://me:word@host/m"}, "state_uri": "sftp://me:word@host/s", "model_config_file": "/f"}
+        {
+            "models": {"m": "sftp://me:word@host/m"}, "state_uri": "sftp://me:word@host/s", "model_config_file": "/f",
+            "gateway": {"ssl_config_file": "sftp://me:word@host/k"},
+        }
     )
     assert "word" not in to_yaml(config)
     assert "sftp://***@host/m" in to_yaml(config)
+    assert "sftp://***@host/k" in to_yaml(config)
     assert parse_yaml(to_yaml(config, secrets=True)) == config
 
 
