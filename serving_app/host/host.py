@@ -24,7 +24,8 @@ from serving_app.host.batching import count_filling, join, row_count, split
 from serving_app.host.meter import RunMeter, WarmupMeter
 from serving_app.host.warmup import warm_up
 from serving_app.protocol.batching_proto import parse_batching
-from serving_app.protocol.calls import Call, Reply
+from serving_app.protocol.calls import JOINT, Call, Reply
+from serving_app.runtime.joint import run_joint
 from serving_app.runtime.loader import Servable, loader_for
 from serving_app.store import Copy, fetch
 
@@ -133,6 +134,8 @@ def _let_go(servable: Servable, _: Assignment, copy: Copy) -> None:
 
 def _run_one(servable: Servable, call: Call) -> Reply:
     try:
+        if call.signature_name == JOINT:
+            return run_joint(servable, call)
         return servable.run(call.signature_name, call.inputs, call.outputs, call.timeout)
     except ServingError as error:
         return error

@@ -32,9 +32,9 @@ from serving_app.core.errors import (
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature, TensorSpec
 from serving_app.host.meter import WarmupMeter
-from serving_app.protocol.calls import Call, Reply
+from serving_app.protocol.calls import Call, Outputs, Reply
 from serving_app.protocol.dtypes import to_numpy
-from serving_app.protocol.prediction_log import MAX_WARMUP_RECORDS, WARMUP_FILE, decode_log, logged_calls
+from serving_app.protocol.prediction_log import MAX_WARMUP_RECORDS, WARMUP_FILE, LoggedCall, decode_log, logged_call
 from serving_app.protocol.signature_proto import default_inputs
 from serving_app.protocol.tensor_proto import Array
 from serving_app.protocol.tfrecord import decode_records
@@ -95,8 +95,9 @@ def _run_logged(
         for record in _read(file):
             if number > MAX_WARMUP_RECORDS:
                 raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {file}")
-            for call in _calls(record, file, signatures):
-                _run_often(call, iterations, run)
+            logged = _logged(record, file, signatures)
+            if logged is not None:
+                _run_often(logged.call, iterations, run, logged.check)
             number += 1
     except ServingError as error:
         status = f"{error.code.name}: {error.message}"
@@ -123,12 +124,12 @@ def _read(file: Path) -> Iterator[bytes]:
         raise DataLoss(f"{error.message}. Please verify your warmup data is in TFRecord format.") from error
 
 
-def _calls(record: bytes, file: Path, signatures: Mapping[str, Signature]) -> tuple[Call, ...]:
+def _logged(record: bytes, file: Path, signatures: Mapping[str, Signature]) -> LoggedCall | None:
     try:
         log = decode_log(record)
     except InvalidArgument as error:
         raise InvalidArgument(f"Failed to parse warmup record: {_excerpt(record)} from {file}") from error
-    return logged_calls(log, signatures)
+    return logged_call(log, signatures)
 
 
 def _excerpt(record: bytes) -> str:
@@ -137,11 +138,12 @@ def _excerpt(record: bytes) -> str:
     return text if len(record) <= 100 else f"{text}... ({len(record)} bytes)"
 
 
-def _run_often(call: Call, times: int, run: Run) -> None:
+def _run_often(call: Call, times: int, run: Run, check: Callable[[Outputs], object] = lambda _: None) -> None:
     for _ in range(times):
         reply = run(call)
         if isinstance(reply, ServingError):
             raise reply
+        check(reply)
 
 
 # --- requests that are made up ---------------------------------------------------------------------------------------

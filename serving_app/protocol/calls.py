@@ -5,16 +5,22 @@ Many calls travel in one hop. Each keeps its own outcome: a reply is the outputs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from serving_app.core.errors import ServingError
 
+JOINT = ""
+"""Stands where a signature's name does, in a call of several signatures."""
+
 
 class Call(NamedTuple):
     """One run of one signature. `outputs` None means all; `timeout` is the time left, in seconds.
+
+    A *joint* call is one run of several signatures, each of which takes the same inputs: its signature name is JOINT,
+    and its outputs, all of which are named, are `joint_output`s.
 
     `api` is what its run counts as: Predict, Classify or Regress; empty where it does not count.
     """
@@ -29,6 +35,20 @@ class Call(NamedTuple):
     def nbytes(self) -> int:
         """About how many bytes this call puts on the wire."""
         return sum(payload_bytes(array) for array in self.inputs.values())
+
+
+def joint_output(signature_name: str, alias: str) -> str:
+    """What an output of one signature is called in a joint call. The alias has no slash."""
+    return f"{signature_name}/{alias}"
+
+
+def joint_parts(outputs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The signatures of a joint call, in order, and the outputs that are wanted of each."""
+    parts: dict[str, tuple[str, ...]] = {}
+    for output in outputs:
+        signature_name, _, alias = output.rpartition("/")
+        parts[signature_name] = (*parts.get(signature_name, ()), alias)
+    return parts
 
 
 Outputs = dict[str, np.ndarray[Any, Any]]

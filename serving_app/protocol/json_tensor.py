@@ -180,7 +180,7 @@ def _converter(dtype: int) -> Callable[[JsonValue], Any]:
 
     def string(value: JsonValue) -> Any:
         if type(value) is dict:
-            return _decode_base64(value)
+            return decode_base64(value)
         return encode(value) if type(value) is str else mismatch(value)
 
     def unsupported(value: JsonValue) -> NoReturn:
@@ -199,7 +199,8 @@ def _converter(dtype: int) -> Callable[[JsonValue], Any]:
 _BLANKS = re.compile(rb"[ \t\n\v\f\r]+")
 
 
-def _decode_base64(value: dict[str, Any]) -> bytes:
+def decode_base64(value: dict[str, Any]) -> bytes:
+    """The bytes that an object stands for; InvalidArgument if it stands for none."""
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {excerpt(value)} not formatted correctly for base64 data")
     text = _BLANKS.sub(b"", encode(value["b64"]))

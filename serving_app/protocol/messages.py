@@ -89,6 +89,11 @@ MultiInferenceLog = _serving("MultiInferenceLog")
 SessionRunLog = _serving("SessionRunLog")
 PredictionLog = _serving("PredictionLog")
 
+# Requests about examples, with the examples left as bytes (protos/serving_app).
+SerializedInput = message_class("serving_app.SerializedInput")
+SerializedExampleRequest = message_class("serving_app.SerializedExampleRequest")
+SerializedMultiInferenceRequest = message_class("serving_app.SerializedMultiInferenceRequest")
+
 # Configuration (tensorflow_serving/config, servables, sources, resources).
 ModelConfig = _serving("ModelConfig")
 ModelConfigList = _serving("ModelConfigList")

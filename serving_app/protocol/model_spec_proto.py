@@ -19,10 +19,14 @@ def parse(message_class: Any, encoded: bytes) -> Any:
 
 
 def decode_spec(request: Any) -> ModelSpec:
-    """Which servable a request is for; InvalidArgument if it does not say. A version that is set counts, even if 0."""
+    """Which servable a request is for; InvalidArgument if it does not say."""
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
-    spec = request.model_spec
+    return read_spec(request.model_spec)
+
+
+def read_spec(spec: Any) -> ModelSpec:
+    """A ModelSpec message as the core has it. A version that is set counts, even if 0."""
     choice = spec.WhichOneof("version_choice")
     if choice == "version":
         return ModelSpec(spec.name, version=spec.version.value)

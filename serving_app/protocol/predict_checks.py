@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from serving_app.core.errors import FailedPrecondition, InvalidArgument
+from serving_app.core.errors import FailedPrecondition, Internal, InvalidArgument
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.protocol.signature_proto import default_inputs
 
@@ -20,6 +20,21 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     if signature is None:
         raise FailedPrecondition(f'Serving signature key "{key}" not found.')
     return signature
+
+
+PREDICT_METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
+
+
+def check_method(signature: Signature) -> None:
+    """Internal, as in TensorFlow Serving, unless the signature was made for one of its three methods.
+
+    Only where method names are checked at all; any signature can be asked otherwise.
+    """
+    if signature.method_name not in PREDICT_METHODS:
+        raise Internal(
+            f"Expected prediction signature method_name to be one of {{{', '.join(PREDICT_METHODS)}}}. "
+            f"Was: {signature.method_name}"
+        )
 
 
 def check_inputs(signature: Signature, names: Collection[str]) -> None:

@@ -6,16 +6,17 @@ RunWarmupRequest).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from serving_app.core.errors import InvalidArgument, Unimplemented
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
-from serving_app.protocol import messages
-from serving_app.protocol.calls import Call
-from serving_app.protocol.example_requests import classify_call, multi_inference_calls, regress_call
+from serving_app.protocol import example_requests, messages
+from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.example_requests import ExampleQuery, make_call
+from serving_app.protocol.example_results import read_results
 from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
 from serving_app.protocol.tensor_proto import decode_tensor, encode_tensor_into
 
@@ -34,24 +35,39 @@ def decode_log(encoded: bytes) -> Any:
         raise InvalidArgument(f"no tensorflow.serving.PredictionLog: {error}") from error
 
 
-def logged_calls(log: Any, signatures: Mapping[str, Signature]) -> tuple[Call, ...]:
-    """The calls that a logged request makes, none if the log has no kind.
+class LoggedCall(NamedTuple):
+    """The call that a logged request makes, and what looks at its outputs as the request's own answer would."""
+
+    call: Call
+    check: Callable[[Outputs], object]
+
+
+def logged_call(log: Any, signatures: Mapping[str, Signature]) -> LoggedCall | None:
+    """The call that a logged request makes, None if the log has no kind.
 
     Raises what the request itself would be answered with if it does not fit the signatures, and Unimplemented for
-    kinds that cannot be run again.
+    kinds that cannot be run again; `check` raises it if the outputs do not fit the request.
     """
     kind = log.WhichOneof("log_type")
     if kind is None:
-        return ()
+        return None
     if kind == "predict_log":
-        return (_predict_call(log.predict_log.request, signatures),)
-    if kind == "classify_log":
-        return (classify_call(log.classify_log.request, signatures),)
-    if kind == "regress_log":
-        return (regress_call(log.regress_log.request, signatures),)
-    if kind == "multi_inference_log":
-        return multi_inference_calls(log.multi_inference_log.request, signatures)
-    raise Unimplemented(f"Unsupported log_type for warmup: {log.DESCRIPTOR.fields_by_name[kind].number}")
+        return LoggedCall(_predict_call(log.predict_log.request, signatures), lambda outputs: None)
+    if kind not in _DECODERS:
+        raise Unimplemented(f"Unsupported log_type for warmup: {log.DESCRIPTOR.fields_by_name[kind].number}")
+    request = getattr(log, kind).request
+    if kind != "multi_inference_log":
+        request.model_spec.SetInParent()  # which model it was logged for does not matter, nor whether it says so
+    query = _DECODERS[kind](request.SerializeToString())
+    call = make_call(query, signatures)
+    return LoggedCall(call, lambda outputs: read_results(query, call, outputs))
+
+
+_DECODERS: dict[str, Callable[[bytes], ExampleQuery]] = {
+    "classify_log": example_requests.decode_classification,
+    "regress_log": example_requests.decode_regression,
+    "multi_inference_log": example_requests.decode_multi_inference,
+}
 
 
 def encode_predict_log(call: Call) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from serving_app.core.errors import (
 )
 from serving_app.core.signatures import Signature, TensorSpec
 from serving_app.protocol import messages
+from serving_app.protocol.calls import JOINT, joint_output
 from serving_app.protocol.dtypes import to_numpy
 from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
 from serving_app.protocol.signature_proto import signatures_from_meta_graph
@@ -84,7 +85,7 @@ class _Pace:
 class _Plan(NamedTuple):
     """Everything about a call that does not change from call to call."""
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...]  # the same one several times where signatures have tensors of their own for it
     names: frozenset[str]  # of the inputs
     feeds: Any  # array of Output, in the order of `inputs`
     outputs: tuple[tuple[str, np.dtype[Any]], ...]
@@ -113,13 +114,29 @@ class SavedModel:
         key = (signature_name, tuple(sorted(outputs)) if outputs else ())
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._prepare(*key)
+            plan = self._plans[key] = self._prepare({key[0]: key[1]}, _plain_name)
+        if inputs.keys() != plan.names:
+            inputs = _complete(self._lib, find_signature(self.signatures, signature_name), inputs)
+        return self._run(plan, inputs, timeout)
+
+    def run_joint(
+        self, parts: Mapping[str, Sequence[str]], inputs: Mapping[str, Array], timeout: float | None = None
+    ) -> dict[str, Array]:
+        """Answer several signatures by one run; see RunsJointly.run_joint."""
+        key = (JOINT, tuple(joint_output(name, alias) for name in parts for alias in parts[name]))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._prepare(parts, joint_output)
+        if inputs.keys() != plan.names:
+            for name in parts:
+                check_inputs(self.signatures[name], inputs.keys())
+        return self._run(plan, inputs, timeout)
+
+    def _run(self, plan: _Plan, inputs: Mapping[str, Array], timeout: float | None) -> dict[str, Array]:
         # TensorFlow reads a timeout of 0 as "no limit", so time that is up must not get there.
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded("The time for this request was over before the model was run.")
         timeout_ms = None if timeout is None else math.ceil(timeout * 1000)
-        if inputs.keys() != plan.names:
-            inputs = _complete(self._lib, find_signature(self.signatures, signature_name), inputs)
         lib = self._lib
         tensors: list[int] = []
         try:
@@ -144,20 +161,25 @@ class SavedModel:
         """Release everything; see Servable.close."""
         self._session.close()
 
-    def _prepare(self, signature_name: str, wanted: tuple[str, ...]) -> _Plan:
-        signature = find_signature(self.signatures, signature_name)
-        select_outputs(signature, wanted)
-        inputs = tuple(signature.inputs)
-        feeds = [self._port(signature_name, "input", name, signature.inputs[name])[0] for name in inputs]
+    def _prepare(self, parts: Mapping[str, Sequence[str]], name_output: Callable[[str, str], str]) -> _Plan:
+        """The plan for signatures that take the same inputs, and the outputs that are wanted of each (none means all).
+        """
+        feeds: dict[tuple[str, str], Output] = {}  # signatures may share a tensor, which may be fed only once
         fetches, outputs = [], []
-        for name in wanted or signature.outputs:
-            output, dtype = self._port(signature_name, "output", name, signature.outputs[name])
-            fetches.append(output)
-            outputs.append((name, to_numpy(dtype)))
+        for signature_name, wanted in parts.items():
+            signature = find_signature(self.signatures, signature_name)
+            select_outputs(signature, wanted)
+            for alias, spec in signature.inputs.items():
+                feeds[alias, spec.tensor] = self._port(signature_name, "input", alias, spec)[0]
+            for alias in wanted or signature.outputs:
+                output, dtype = self._port(signature_name, "output", alias, signature.outputs[alias])
+                fetches.append(output)
+                outputs.append((name_output(signature_name, alias), to_numpy(dtype)))
+        inputs = tuple(alias for alias, _ in feeds)
         return _Plan(
             inputs,
             frozenset(inputs),
-            (Output * len(feeds))(*feeds),
+            (Output * len(feeds))(*feeds.values()),
             tuple(outputs),
             (Output * len(fetches))(*fetches),
             _Pace(),
@@ -175,6 +197,10 @@ class SavedModel:
                 f"another composite type), which cannot be sent: {way}."
             )
         return self._session.find(spec.tensor)
+
+
+def _plain_name(_: str, alias: str) -> str:
+    return alias
 
 
 def _check_files(path: Path) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 from serving_app.config import GatewayConfig
-from serving_app.core.errors import Cancelled, Code, Internal, InvalidArgument, ServingError, Unimplemented
+from serving_app.core.errors import Cancelled, Code, Internal, InvalidArgument, ServingError
 from serving_app.core.routing import RouteTable
 from serving_app.core.signatures import DEFAULT_SIGNATURE
-from serving_app.protocol import json_predict, json_status, rest_url
-from serving_app.protocol.calls import Call
+from serving_app.protocol import json_examples, json_predict, json_status, predict_checks, rest_url
+from serving_app.protocol.calls import Call, payload_bytes
+from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, make_call
 from serving_app.protocol.gzip_body import GzipBody
 from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.rest_status import error_answer, error_body
@@ -45,6 +46,7 @@ _CORS = (
     (b"access-control-allow-methods", b"POST, GET"),
     (b"access-control-allow-headers", b"Content-Type"),
 )
+_METHODS = {RestAction.CLASSIFY: CLASSIFY_METHOD, RestAction.REGRESS: REGRESS_METHOD}
 
 
 class RestApp:
@@ -135,17 +137,34 @@ class RestApp:
 
     async def _infer(self, call: RestCall, payload: bytes) -> bytes:
         if call.action is not RestAction.PREDICT:
-            raise Unimplemented(f":{call.action.value} is not offered yet; call :predict")
+            return await self._ask_about_examples(call, payload)
         is_large = len(payload) > LARGE_BYTES
         parse, decode = json_predict.parse_predict, json_predict.decode_inputs
         body = await asyncio.to_thread(parse, payload) if is_large else parse(payload)
         with self._plane.route(call.spec) as route:
             signature = json_predict.find_signature(body, route.signatures)
             inputs = await asyncio.to_thread(decode, body, signature) if is_large else decode(body, signature)
+            if self._settings.check_method_names:
+                predict_checks.check_method(signature)
             run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
             outputs = await self._plane.run(route, run)
             encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
             is_large = sum(array.nbytes for array in outputs.values()) > LARGE_BYTES
+            return await asyncio.to_thread(encode) if is_large else encode()
+
+    async def _ask_about_examples(self, call: RestCall, payload: bytes) -> bytes:
+        """`:classify` and `:regress`."""
+        parse = partial(json_examples.parse_examples, payload, call.spec, _METHODS[call.action])
+        query = await asyncio.to_thread(parse) if len(payload) > LARGE_BYTES else parse()
+        settings = self._settings
+        with self._plane.route(call.spec) as route:
+            run = make_call(
+                query, route.signatures, check_method_names=settings.check_method_names,
+                timeout=settings.request_timeout_s,
+            )
+            outputs = await self._plane.run(route, run)
+            encode = partial(json_examples.encode_results, query, run, outputs, style=settings.json_text)
+            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
             return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _read_body(self, receive: Receive) -> bytes:

@@ -10,7 +10,7 @@ from tests.zoo import Zoo
 
 NAMES = [
     *("half_plus_two", "dense", "conv", "lookup", "parser", "many", "counter", "composite", "dtypes", "several"),
-    *("tf1", "slow", "strings", "heavy", "custom_op", "missing_tensor"),
+    *("tf1", "slow", "strings", "heavy", "custom_op", "missing_tensor", "heads"),
 ]
 
 

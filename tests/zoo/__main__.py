@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
-import tests.zoo.forms  # noqa: F401  # adds its makers
+import tests.zoo.forms
+import tests.zoo.heads
+import tests.zoo.lite  # noqa: F401  # all of them add their makers
 from tests.zoo.build import make
 
 if len(sys.argv) < 2:
