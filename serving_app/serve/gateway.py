@@ -25,19 +25,17 @@ from serving_app.core.metrics import Labels, Registry, Snapshot
 from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.listeners import (
-    GrpcListener,
-    RestListener,
-    ask_grpc,
-    ask_rest,
-    check_neighbours,
-    claim,
-)
+from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.metrics_page import MetricsPage
+from serving_app.serve.neighbours import ask_grpc, ask_rest, check_neighbours
+from serving_app.serve.opening import wait_until_loaded
 from serving_app.serve.ray_metrics import RayExport
 from serving_app.serve.reporting import Reporter
 from serving_app.serve.request_meter import RequestMeter
 from serving_app.serve.rest_app import RestApp
+from serving_app.serve.ssl_file import read_keys
+from serving_app.serve.unix_socket import check_socket
 from serving_app.serve.wanted import Applied
 
 logger = logging.getLogger("ray.serve")
@@ -57,6 +55,7 @@ class GatewayReplica:
         self._applied = applied
         config = applied.config.gateway
         self._drain_timeout_s = config.drain_timeout_s
+        self._keys = await asyncio.to_thread(read_keys, applied.config)
         self._callers = HandleCallers()
         self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.prepare)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
@@ -74,17 +73,18 @@ class GatewayReplica:
             metrics=None if config.metrics_path is None else MetricsPage(config.metrics_path, self._scrape),
         )
         self._grpc = GrpcApp(
-            plane, Control(self._app).reload, timeout=config.request_timeout_s, meter=meter, scrape=self._scrape
+            plane, Control(self._app).reload, settings=config, meter=meter, scrape=self._scrape
         )
         self._rest_listener: RestListener | None = None
         self._grpc_listener: GrpcListener | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._addresses: dict[str, str] = {}
         await self._follower.start()
         await self._reporter.start()
-        self._addresses = self._follower.addresses = await self._listen(config, identity)
-        for protocol, address in self._addresses.items():
-            logger.info("listening for %s at %s", protocol, address)
-        await self._connect()  # once more, to tell the addresses
+        await _check_places(config, identity)  # what is taken is an error now, also where the ports open later
+        self._opening = asyncio.create_task(self._open(config, identity))
+        if not config.open_when_loaded:
+            await self._opening
         # What lives now lives as long as the process; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -94,12 +94,18 @@ class GatewayReplica:
         return self._rest
 
     def check_health(self) -> None:
-        """Asked by Serve: a listener that died takes the replica with it."""
+        """Asked by Serve: a listener that died, or could not be opened, takes the replica with it."""
+        if self._opening is not None and self._opening.done():
+            self._opening.result()
         if self._rest_listener is not None and not self._rest_listener.is_alive:
             raise RuntimeError("the REST listener has stopped")
 
     async def __del__(self) -> None:
         """The replica is replaced or removed: finish what is under way, then say good-bye."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        self._grpc.drain()
         drains = [
             listener.drain(self._drain_timeout_s)
             for listener in (self._rest_listener, self._grpc_listener)
@@ -136,17 +142,38 @@ class GatewayReplica:
                     raise Unavailable(f"the controller of {self._app} does not answer: {error}") from error
                 await asyncio.sleep(0.2)
 
+    async def _open(self, config: GatewayConfig, identity: Mapping[str, str]) -> None:
+        """Listen, now or when all that is to be served is loaded, and tell where."""
+        if config.open_when_loaded:
+            await wait_until_loaded(self._app, self._applied.config)
+            await _check_places(config, identity)
+        self._addresses = self._follower.addresses = await self._listen(config, identity)
+        for protocol, address in self._addresses.items():
+            logger.info("listening for %s at %s", protocol, address)
+        await self._connect()  # once more, to tell the addresses
+
     async def _listen(self, config: GatewayConfig, identity: Mapping[str, str]) -> dict[str, str]:
         addresses = {}
         if config.rest_port is not None:
-            await asyncio.to_thread(check_neighbours, "REST", config.host, config.rest_port, identity, ask_rest)
             self._rest_listener = RestListener(self._rest, claim(config.host, config.rest_port))
             addresses["REST"] = await self._rest_listener.start()
-        if config.grpc_port is not None:
-            await asyncio.to_thread(check_neighbours, "gRPC", config.host, config.grpc_port, identity, ask_grpc)
-            self._grpc_listener = GrpcListener(self._grpc.handlers(), identity, config.max_request_bytes)
-            addresses["gRPC"] = await self._grpc_listener.start(config.host, config.grpc_port)
+        port, path = config.grpc_port, config.grpc_socket_path
+        if port is not None or path is not None:
+            options = server_options(config.max_request_bytes, config.drain_timeout_s, config.grpc_channel_arguments)
+            self._grpc_listener = GrpcListener(self._grpc.handlers(), identity, options, self._keys)
+            found = await self._grpc_listener.start(config.host, port, path)
+            addresses |= {"gRPC (UNIX socket)" if each.startswith("unix:") else "gRPC": each for each in found}
         return addresses
+
+
+async def _check_places(config: GatewayConfig, identity: Mapping[str, str]) -> None:
+    """Raise PortTaken if a stranger has a place where this gateway is to listen."""
+    if config.rest_port is not None:
+        await asyncio.to_thread(check_neighbours, "REST", config.host, config.rest_port, identity, ask_rest)
+    if config.grpc_port is not None:
+        await asyncio.to_thread(check_neighbours, "gRPC", config.host, config.grpc_port, identity, ask_grpc)
+    if config.grpc_socket_path is not None:
+        await asyncio.to_thread(check_socket, config.grpc_socket_path, identity)
 
 
 Gateway: serve.Deployment = serve.deployment()(serve.ingress()(GatewayReplica))

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from serving_app.core.errors import Internal, ServingError
+from serving_app.config import GatewayConfig
+from serving_app.core.errors import ServingError, as_serving_error
 from serving_app.core.families import first_value
 from serving_app.core.signatures import DEFAULT_SIGNATURE
-from serving_app.protocol import grpc_methods, predict_checks, predict_proto, reload_proto, status_proto
+from serving_app.protocol import (
+    grpc_methods,
+    predict_checks,
+    predict_proto,
+    reflection_proto,
+    reload_proto,
+    status_proto,
+)
 from serving_app.protocol.calls import Call
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
+from serving_app.serve.grpc_health import Health
 from serving_app.serve.metrics_page import Scrape
 from serving_app.serve.request_meter import RequestMeter
 
@@ -30,22 +39,33 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 Reload = Callable[[bytes, float | None], Awaitable[None]]
 """Puts a serialized ModelServerConfig in force, and waits so many seconds (None: for ever) for its new models."""
 
-Answer = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+Context = Any
+"""grpc.aio's ServicerContext."""
+Answer = Callable[[bytes, Context], Awaitable[bytes]]
+Answers = Callable[[Any, Context], AsyncIterator[bytes]]
+"""Takes one request, or all of a stream, and answers as often as it likes."""
 
 
 class GrpcApp:
     """Answers gRPC calls from the data plane."""
 
     def __init__(
-        self, plane: DataPlane, reload: Reload, *, timeout: float | None, meter: RequestMeter | None = None,
+        self, plane: DataPlane, reload: Reload, *, settings: GatewayConfig, meter: RequestMeter | None = None,
         scrape: Scrape | None = None,
     ) -> None:
         """Without a meter nobody gets to know the counts; `scrape` is needed to tell what grew during a reload."""
-        self._meter = meter or RequestMeter()
-        self._scrape = scrape
         self._plane = plane
+        self._meter = meter or RequestMeter()
         self._reload = reload
-        self._timeout = timeout
+        self._scrape = scrape
+        self._timeout = settings.request_timeout_s
+        self._as_content = settings.tensor_content
+        self._health = Health() if settings.grpc_health else None
+
+    def drain(self) -> None:
+        """Tell who asks for the health of this gateway that requests are better sent elsewhere."""
+        if self._health is not None:
+            self._health.drain()
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Handlers for a grpc.aio server."""
@@ -55,7 +75,18 @@ class GrpcApp:
             grpc_methods.GET_MODEL_STATUS: self._get_model_status,
             grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST: self._handle_reload_config_request,
         }
-        return [_Methods({path: _guard(path, answer, self._meter) for path, answer in answers.items()})]
+        handlers = {path: _guard(path, answer, self._meter) for path, answer in answers.items()}
+        if self._health is not None:
+            handlers[grpc_methods.HEALTH_CHECK] = _guard(grpc_methods.HEALTH_CHECK, self._health.check, self._meter)
+            handlers[grpc_methods.HEALTH_WATCH] = grpc.unary_stream_rpc_method_handler(
+                _guard_stream(grpc_methods.HEALTH_WATCH, self._health.watch)
+            )
+        reflections = (grpc_methods.REFLECTION_V1, grpc_methods.REFLECTION_V1ALPHA)
+        services = {grpc_methods.service_of(path) for path in (*handlers, *reflections)}
+        for path in reflections:
+            reflect = _reflect(grpc_methods.service_of(path), services)
+            handlers[path] = grpc.stream_stream_rpc_method_handler(_guard_stream(path, reflect))
+        return [_Methods(handlers)]
 
     async def _predict(self, request: bytes, context: Any) -> bytes:
         is_large = len(request) > LARGE_BYTES
@@ -69,7 +100,8 @@ class GrpcApp:
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call)
             return predict_proto.encode_predict(
-                route.servable.name, route.servable.version, call.signature_name, outputs
+                *(route.servable.name, route.servable.version, call.signature_name, outputs),
+                as_content=self._as_content,
             )
 
     async def _get_model_metadata(self, request: bytes, _context: Any) -> bytes:
@@ -111,6 +143,16 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc carries no
         return self._handlers.get(handler_call_details.method)
 
 
+def _reflect(service: str, services: Iterable[str]) -> Answers:
+    """Server reflection, which tells clients of these services, as `service`."""
+
+    async def reflect(requests: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield reflection_proto.reflect(service, request, services)
+
+    return reflect
+
+
 def _guard(path: str, answer: Answer, meter: RequestMeter) -> grpc.RpcMethodHandler:
     """An answer that is counted, and whose errors reach the client as a status, and never as a stack trace."""
 
@@ -118,12 +160,35 @@ def _guard(path: str, answer: Answer, meter: RequestMeter) -> grpc.RpcMethodHand
         try:
             with meter.grpc(path):
                 return await answer(request, context)
-        except ServingError as error:
-            failure = error
         except Exception as error:
-            logger.exception("%s failed", path)
-            failure = Internal(f"{type(error).__name__}: {error}")
-        await context.abort(_STATUS[failure.code], grpc_methods.truncate(failure.message))
+            failure = _as_failure(path, error)
+        await _abort(context, failure)
         raise AssertionError("abort does not return")
 
     return grpc.unary_unary_rpc_method_handler(answer_or_abort)
+
+
+def _guard_stream(path: str, answers: Answers) -> Answers:
+    """Answers whose error reaches the client as a status."""
+
+    async def answer_or_abort(request: Any, context: Any) -> AsyncIterator[bytes]:
+        try:
+            async for answer in answers(request, context):
+                yield answer
+            return
+        except Exception as error:
+            failure = _as_failure(path, error)
+        await _abort(context, failure)
+
+    return answer_or_abort
+
+
+def _as_failure(path: str, error: Exception) -> ServingError:
+    """What a client is told of an error; one that nobody expected is logged with its stack."""
+    if not isinstance(error, ServingError):
+        logger.error("%s failed", path, exc_info=error)
+    return as_serving_error(error)
+
+
+async def _abort(context: Any, failure: ServingError) -> None:
+    await context.abort(_STATUS[failure.code], grpc_methods.truncate(failure.message))

@@ -26,7 +26,8 @@ from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.followers import Followers
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.listeners import GrpcListener, RestListener, claim
+from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.rest_app import RestApp
 from tests.stepping import PATIENCE_S, Actor
 from tests.zoo import Zoo
@@ -191,11 +192,13 @@ class Front:
         app = RestApp(self.plane, identity=IDENTITY, models=models, settings=settings)
         return RestListener(app, claim(HOST, port))
 
-    async def start_grpc(self, timeout: float, port: int = 0) -> tuple[GrpcListener, str]:
+    async def start_grpc(self, timeout: float, port: int = 0, **options: Any) -> tuple[GrpcListener, str]:
         """Another listener on the same data plane, and its address. gRPC wants it made on the loop that it serves."""
-        app = GrpcApp(self.plane, self._reload, timeout=timeout)
-        listener = GrpcListener(app.handlers(), IDENTITY, LARGEST_REQUEST)
-        return listener, await listener.start(HOST, port)
+        settings = GatewayConfig(request_timeout_s=timeout, **options)
+        app = GrpcApp(self.plane, self._reload, settings=settings)
+        arguments = server_options(LARGEST_REQUEST, settings.drain_timeout_s, settings.grpc_channel_arguments)
+        listener = GrpcListener(app.handlers(), IDENTITY, arguments)
+        return listener, (await listener.start(HOST, port))[0]
 
     async def _reload(self, config: bytes, wait_s: float | None) -> None:
         self.reloads.append((config, wait_s))

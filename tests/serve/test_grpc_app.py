@@ -191,8 +191,8 @@ def test_a_call_that_is_cancelled_disturbs_nobody(front: Front) -> None:
 
 
 def test_a_gateway_tells_who_it_is(front: Front) -> None:
-    """The method by which gateways recognise one another answers beside TensorFlow Serving's."""
-    from serving_app.serve.listeners import ask_grpc
+    """Whoever asks beside a port learns which serving app answers gRPC there."""
+    from serving_app.serve.neighbours import ask_grpc
 
     host, _, port = front.grpc_address.rpartition(":")
     assert ask_grpc(host, int(port)) == IDENTITY

@@ -5,28 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
 
-import grpc
 import pytest
 
 from serving_app.core.errors import FailedPrecondition
-from serving_app.core.servable import ModelSpec
-from serving_app.protocol import grpc_methods
-from serving_app.serve.listeners import (
-    PortTaken,
-    RestListener,
-    ask_grpc,
-    ask_rest,
-    check_neighbours,
-    claim,
-    is_free,
-)
-from tests.serve.fronts import HOST, IDENTITY, Front, LoopThread, channel
-from tests.serve.test_grpc_app import predict_request
+from serving_app.serve.listeners import RestListener, claim
+from serving_app.serve.neighbours import PortTaken, _abstract_name, ask_grpc, ask_rest, check_neighbours, is_free, tell
+from tests.serve.fronts import HOST, IDENTITY, Front, LoopThread
 from tests.serve.test_rest_app import ONE, PREDICT, ask, connection
 from tests.stepping import PATIENCE_S, until
 
@@ -122,16 +110,31 @@ def as_http(body: bytes, status: int = 200) -> bytes:
         as_http(b'{"app": ' + b" " * 100_000),
     ],
 )
-@pytest.mark.parametrize("asking", [ask_rest, ask_grpc])
-def test_strangers_are_recognised(
-    answer: bytes, asking: Callable[[str, int], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strangers_are_recognised(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a stranger on the port says, it is none of ours, and the error names the port and the setting."""
-    monkeypatch.setattr("serving_app.serve.listeners._ASK_S", 0.2)
+    monkeypatch.setattr("serving_app.serve.neighbours._ASK_S", 0.2)
     with stranger(answer) as port:
-        assert asking(HOST, port) is None
-        with pytest.raises(PortTaken, match=f"REST port {HOST}:{port} is in use by another program.*gateway.rest_port"):
-            check_neighbours("REST", HOST, port, IDENTITY, asking)
+        for name, asking in (("REST", ask_rest), ("gRPC", ask_grpc)):
+            assert asking(HOST, port) is None
+            said = f"{name} port {HOST}:{port} is in use by another program.*gateway.{name.lower()}_port"
+            with pytest.raises(PortTaken, match=said):
+                check_neighbours(name, HOST, port, IDENTITY, asking)
+
+
+def test_who_tells_nonsense_is_passed_over(loop_thread: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a port somebody may tell what he likes, or nothing: who is of ours is found after him."""
+    monkeypatch.setattr("serving_app.serve.neighbours._ASK_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as dead:
+        silent.bind(_abstract_name("grpc:1", 0))
+        silent.listen()
+        dead.bind(_abstract_name("grpc:1", 1))
+        assert ask_grpc(HOST, 1) is None
+        teller = loop_thread.run(tell("grpc:1", IDENTITY))
+        assert teller is not None
+        assert ask_grpc(HOST, 1) == IDENTITY
+        loop_thread.loop.call_soon_threadsafe(teller.close)
+        while ask_grpc(HOST, 1) is not None:
+            continue
 
 
 def test_our_own_kind_is_welcome(front: Front) -> None:
@@ -183,19 +186,6 @@ def test_gateways_share_a_rest_port(front: Front) -> None:
         assert seen == {200, 503}
         front.run(first.drain(PATIENCE_S))
         assert {ask(address, "GET", "/healthz/ready")[0] for _ in range(20)} == {200}
-    finally:
-        front.run(second.drain(0.0))
-
-
-def test_gateways_share_a_grpc_port(front: Front) -> None:
-    """A second gRPC listener may come to the port of the first, and goes on when the first has gone."""
-    first, address = front.run(front.start_grpc(PATIENCE_S))
-    second, shared = front.run(front.start_grpc(PATIENCE_S, port_of(address)))
-    assert shared == address
-    try:
-        assert ask_grpc(HOST, port_of(address)) == IDENTITY
-        front.run(first.drain(PATIENCE_S))
-        assert ask_grpc(HOST, port_of(address)) == IDENTITY
     finally:
         front.run(second.drain(0.0))
 
@@ -256,28 +246,6 @@ def test_draining_ends_when_its_time_is_over(front: Front) -> None:
         front.let_go()
         # What the client sees now depends on when the process ends; here it lives on.
         running.exception(PATIENCE_S)
-
-
-def test_a_draining_grpc_listener_finishes_what_it_has(front: Front) -> None:
-    """A call that runs is answered, a new one goes elsewhere, then the listener ends."""
-    front.hold()
-    listener, address = front.run(front.start_grpc(PATIENCE_S))
-    request = predict_request(ModelSpec("stuck"), [1.0])
-    with ThreadPoolExecutor(1) as pool, channel(address) as client:
-        running = client.unary_unary(grpc_methods.PREDICT).future(request, timeout=PATIENCE_S)
-        assert front.gate.reached.acquire(timeout=PATIENCE_S)
-        drain = pool.submit(front.run, listener.drain(PATIENCE_S))
-        while not is_free(HOST, port_of(address)):
-            continue
-        with channel(address) as newcomer, pytest.raises(grpc.RpcError) as caught:
-            newcomer.unary_unary(grpc_methods.PREDICT)(request, timeout=PATIENCE_S)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert not running.done()
-        front.let_go()
-        assert running.result(PATIENCE_S)
-        drain.result(PATIENCE_S)
-
-
 
 
 def test_a_listener_that_dies_is_seen(loop_thread: LoopThread, front: Front) -> None:
