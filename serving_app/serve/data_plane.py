@@ -59,9 +59,7 @@ class DataPlane:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
         request = current_request()
         if request is not None:
-            request.signature = call.signature_name
-            if call.api != request.run_api:
-                call = call._replace(api=request.run_api)
+            call = request.take(call)
         reply = self._callers.find(route.app).call(call)
         if call.timeout is None:
             return await reply

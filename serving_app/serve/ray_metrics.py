@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from ray.util.metrics import Counter, Gauge
@@ -59,23 +59,33 @@ class RayExport:
 
     def export(self, snapshot: Snapshot) -> None:
         """Tell Ray how much each number has grown since this was called last, and what the gauges are."""
+        told, self._told = self._told, {}
         for family in FAMILIES:
             for labels, value in snapshot.get(family.name, {}).items():
                 for suffix, tags, number in series(family, labels, value):
-                    self._tell(family, suffix, tags, number)
+                    before = told.pop((ray_name(family) + suffix, tags), 0)
+                    self._tell(family, suffix, tags, number, before)
+        self._end_gauges(told)
 
-    def _tell(self, family: Family, suffix: str, tags: Labels, number: float) -> None:
+    def _tell(self, family: Family, suffix: str, tags: Labels, number: float, before: float) -> None:
         name = ray_name(family) + suffix
-        before = self._told.get((name, tags))
-        if number == (before or 0) and (before is not None or family.kind is not Kind.GAUGE):
-            return
         self._told[name, tags] = number
+        if number == before:
+            return
         metric = self._metrics.get(name) or self._open(family, name, suffix)
         named = dict(zip(self._tag_names(family, suffix), (self._app, *tags), strict=True))
         if isinstance(metric, Gauge):
             metric.set(number, tags=named)
         else:
-            metric.inc(number - (before or 0), tags=named)
+            # One that is less than before was forgotten, and counted anew.
+            metric.inc(number - before if number > before else number, tags=named)
+
+    def _end_gauges(self, gone: Mapping[tuple[str, Labels], float]) -> None:
+        """Gauges of what is not there any more are 0: Ray would go on telling the last that it heard."""
+        for name, tags in gone:
+            metric = self._metrics.get(name)
+            if isinstance(metric, Gauge):
+                metric.set(0, tags=dict(zip(metric.info["tag_keys"], (self._app, *tags), strict=True)))
 
     def _open(self, family: Family, name: str, suffix: str) -> Counter | Gauge:
         kind = Gauge if family.kind is Kind.GAUGE else Counter

@@ -18,9 +18,17 @@ from contextvars import ContextVar
 from types import TracebackType
 
 from serving_app.core.errors import Code, ServingError
-from serving_app.core.families import IN_FLIGHT, OTHER_REQUESTS, REQUEST_COUNT, REQUEST_LATENCY
+from serving_app.core.families import (
+    IN_FLIGHT,
+    OTHER_REQUESTS,
+    REQUEST_COUNT,
+    REQUEST_EXAMPLE_COUNT_TOTAL,
+    REQUEST_EXAMPLE_COUNTS,
+    REQUEST_LATENCY,
+)
 from serving_app.core.metrics import Registry
 from serving_app.protocol import grpc_methods
+from serving_app.protocol.calls import Call
 
 _COUNTED = {grpc_methods.PREDICT: "Predict", grpc_methods.CLASSIFY: "Classify", grpc_methods.REGRESS: "Regress"}
 """The methods that TensorFlow Serving counts, by what it calls them."""
@@ -32,13 +40,16 @@ OTHERS = "..."
 
 
 class Request:
-    """One request that is being measured. To be used once, as a context."""
+    """One request that is being measured. To be used once, as a context.
 
-    __slots__ = ("_api", "_meter", "_started", "code", "entrypoint", "method", "model", "signature", "version")
+    `api` is what is asked for: a method of gRPC, or the verb of a REST URL; empty for what asks no model.
+    """
+
+    __slots__ = ("_meter", "_started", "api", "code", "entrypoint", "method", "model", "signature", "version")
 
     def __init__(self, meter: RequestMeter, entrypoint: str, method: str, api: str) -> None:
         self._meter = meter
-        self._api = api
+        self.api = api
         self.entrypoint = entrypoint
         self.method = method
         self.model = self.version = self.signature = ""
@@ -46,17 +57,16 @@ class Request:
 
     def name(self, model: str, api: str) -> None:
         """Which model is asked, and what for."""
-        self.model, self._api = model, api
+        self.model, self.api = model, api
 
-    @property
-    def api(self) -> str:
-        """What is asked for: a method of gRPC, or the verb of a REST URL; empty for what asks no model."""
-        return self._api
-
-    @property
-    def run_api(self) -> str:
-        """What its runs count as; empty if they do not."""
-        return self._api.capitalize() if self._api.capitalize() in _RUN_APIS else ""
+    def take(self, call: Call) -> Call:
+        """The request makes this call: the same call, and what its run counts as."""
+        self.signature = call.signature_name
+        if self.api == _MULTI_INFERENCE:
+            # TensorFlow Serving counts the examples of no other kind of request (multi_inference.cc).
+            self._meter.count_examples(self, sum(len(array) for array in call.inputs.values()))
+        api = self.api.capitalize()
+        return call if call.api == api else call._replace(api=api if api in _RUN_APIS else "")
 
     def __enter__(self) -> Request:
         self._meter.in_flight += 1
@@ -74,6 +84,7 @@ class Request:
 
 
 _RUN_APIS = frozenset(_COUNTED.values())
+_MULTI_INFERENCE = grpc_methods.MULTI_INFERENCE.rpartition("/")[2]
 _CURRENT: ContextVar[Request | None] = ContextVar("request", default=None)
 
 
@@ -115,6 +126,12 @@ class RequestMeter:
         registry.count(REQUEST_COUNT, (model, code.name, *asked))
         if code is Code.OK:
             registry.observe(REQUEST_LATENCY, (model, request.api, request.entrypoint, *asked), int(seconds * 1e6))
+
+    def count_examples(self, request: Request, examples: int) -> None:
+        """A request of a model that is there has so many examples."""
+        labels = (request.model, request.version)
+        self._registry.observe(REQUEST_EXAMPLE_COUNTS, labels, examples)
+        self._registry.count(REQUEST_EXAMPLE_COUNT_TOTAL, labels, examples)
 
     def _presentable(self, model: str) -> str:
         """The name to count under: clients may send any, and what they invent must neither fill the memory nor break
