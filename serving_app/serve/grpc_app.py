@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,6 +20,8 @@ from serving_app.core.errors import ServingError, as_serving_error
 from serving_app.core.families import first_value
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import (
+    example_requests,
+    example_results,
     grpc_methods,
     predict_checks,
     predict_proto,
@@ -26,7 +29,7 @@ from serving_app.protocol import (
     reload_proto,
     status_proto,
 )
-from serving_app.protocol.calls import Call
+from serving_app.protocol.calls import Call, payload_bytes
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
 from serving_app.serve.grpc_health import Health
 from serving_app.serve.metrics_page import Scrape
@@ -60,6 +63,7 @@ class GrpcApp:
         self._scrape = scrape
         self._timeout = settings.request_timeout_s
         self._as_content = settings.tensor_content
+        self._check_method_names = settings.check_method_names
         self._health = Health() if settings.grpc_health else None
 
     def drain(self) -> None:
@@ -71,6 +75,9 @@ class GrpcApp:
         """Handlers for a grpc.aio server."""
         answers: dict[str, Answer] = {
             grpc_methods.PREDICT: self._predict,
+            grpc_methods.CLASSIFY: partial(self._ask_about_examples, example_requests.decode_classification),
+            grpc_methods.REGRESS: partial(self._ask_about_examples, example_requests.decode_regression),
+            grpc_methods.MULTI_INFERENCE: partial(self._ask_about_examples, example_requests.decode_multi_inference),
             grpc_methods.GET_MODEL_METADATA: self._get_model_metadata,
             grpc_methods.GET_MODEL_STATUS: self._get_model_status,
             grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST: self._handle_reload_config_request,
@@ -94,6 +101,8 @@ class GrpcApp:
         query = await asyncio.to_thread(parse, request) if is_large else parse(request)
         with self._plane.route(query.spec) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
+            if self._check_method_names:
+                predict_checks.check_method(signature)
             predict_checks.check_inputs(signature, query.inputs)
             inputs = await asyncio.to_thread(decode, query) if is_large else decode(query)
             wanted = predict_checks.select_outputs(signature, query.output_filter)
@@ -103,6 +112,20 @@ class GrpcApp:
                 *(route.servable.name, route.servable.version, call.signature_name, outputs),
                 as_content=self._as_content,
             )
+
+    async def _ask_about_examples(
+        self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context
+    ) -> bytes:
+        """Classify, Regress and MultiInference, which differ in how their messages are read and written."""
+        query = await asyncio.to_thread(decode, request) if len(request) > LARGE_BYTES else decode(request)
+        with self._plane.route(query.spec) as route:
+            call = example_requests.make_call(
+                query, route.signatures, check_method_names=self._check_method_names, timeout=self._time_left(context)
+            )
+            outputs = await self._plane.run(route, call)
+            encode = partial(example_results.encode_response, query, call, route.servable, outputs)
+            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
+            return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _get_model_metadata(self, request: bytes, _context: Any) -> bytes:
         spec = status_proto.decode_metadata_request(request)

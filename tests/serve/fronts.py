@@ -38,6 +38,11 @@ HOST = "127.0.0.1"
 IDENTITY = {"app": "default", "cluster": "session_1"}
 LARGEST_REQUEST = 1 << 20
 HURRIED_S = 0.05
+_MODELS = {
+    "half_plus_two": (1, 2), "several": (1,), "dense": (1,), "many": (1,), "parser": (1,), "heads": (1, 2),
+    "dtypes": (1,),
+}
+"""Those of the zoo that are served, and their versions."""
 
 
 class LoopThread:
@@ -147,7 +152,7 @@ class Front:
 
     def _load(self, zoo: Zoo) -> RouteTable:
         models: dict[str, ModelRoutes] = {}
-        for name, versions in {"half_plus_two": (1, 2), "several": (1,), "dense": (1,), "many": (1,)}.items():
+        for name, versions in _MODELS.items():
             routes = {}
             for version in versions:
                 servable = ServableId(name, version)

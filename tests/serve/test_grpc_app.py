@@ -128,7 +128,7 @@ def test_a_deadline_of_the_client_is_kept(front: Front) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [grpc_methods.CLASSIFY, "/tensorflow.serving.PredictionService/Nope"],
+    [grpc_methods.PROFILE, "/tensorflow.serving.PredictionService/Nope"],
 )
 def test_methods_that_are_not_offered_say_so(front: Front, method: str) -> None:
     """A method that is not there is UNIMPLEMENTED, not an error of the server."""
@@ -203,7 +203,8 @@ import sys, warnings
 warnings.simplefilter("ignore")
 import grpc, numpy as np, tensorflow as tf
 from tensorflow_serving.apis import (
-    get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc,
+    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, model_service_pb2_grpc,
+    predict_pb2, prediction_service_pb2_grpc, regression_pb2,
 )
 
 channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)])
@@ -223,6 +224,24 @@ except grpc.RpcError as error:
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
 else:
     raise AssertionError("text was taken for a number")
+
+example = tf.train.Example()
+example.features.feature["x"].float_list.value.extend([1.0, 2.0])
+classify = classification_pb2.ClassificationRequest()
+regress = regression_pb2.RegressionRequest()
+both = inference_pb2.MultiInferenceRequest()
+classify.model_spec.name = regress.model_spec.name = "heads"
+regress.model_spec.signature_name = "total"
+for each in (classify, regress):
+    each.input.example_list.examples.append(example)
+    method = "tensorflow/serving/classify" if each is classify else "tensorflow/serving/regress"
+    both.tasks.add(method_name=method).model_spec.CopyFrom(each.model_spec)
+both.input.CopyFrom(regress.input)
+classified, regressed = predictions.Classify(classify, timeout=30), predictions.Regress(regress, timeout=30)
+assert [each.score for each in classified.result.classifications[0].classes] == [2.0, 3.0], classified
+assert [each.value for each in regressed.result.regressions] == [3.0], regressed
+first, second = predictions.MultiInference(both, timeout=30).results
+assert (first.classification_result, second.regression_result) == (classified.result, regressed.result)
 
 metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
 metadata.model_spec.name = "half_plus_two"
