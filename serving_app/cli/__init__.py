@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from serving_app import __version__
-from serving_app.cli import asking, config, demo, history, labels, models, status, up, versions
+from serving_app.cli import asking, config, demo, history, labels, model_server, models, status, up, versions
 from serving_app.client.control import Unreachable
 from serving_app.core.errors import DeadlineExceeded, ServingError
 
@@ -20,14 +20,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (up, demo, status, models, versions, labels, config, history):
+    for command in (up, demo, model_server, status, models, versions, labels, config, history):
         command.add_to(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    options = make_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["model-server"]:  # whose command line argparse cannot read
+        return model_server.main(given[1:])
+    options = make_parser().parse_args(given)
     try:
         code: int = options.run(options)
         sys.stdout.flush()

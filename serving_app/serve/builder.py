@@ -26,7 +26,12 @@ def app(args: Mapping[str, Any]) -> serve.Application:
 
 def build(config: ServingConfig) -> serve.Application:
     """The application for a configuration. Building it again makes a newer one, which wins over the older."""
-    gateway = config.gateway
+    return build_applied(Applied(time.time_ns(), config))
+
+
+def build_applied(applied: Applied) -> serve.Application:
+    """The application for a configuration that somebody applies."""
+    gateway = applied.config.gateway
     deployment = Gateway.options(
         name=GATEWAY_DEPLOYMENT,
         num_replicas=gateway.replicas,
@@ -39,4 +44,4 @@ def build(config: ServingConfig) -> serve.Application:
         # A port that is taken stays taken: say so soon instead of trying for minutes.
         max_constructor_retry_count=2,
     )
-    return deployment.bind(Applied(time.time_ns(), config))
+    return deployment.bind(applied)

@@ -25,7 +25,7 @@ _PACE_S = 0.05
 
 async def wait_until_loaded(app: str, deployed: ServingConfig) -> None:
     """Returns when the ports may open; cancel it to wait no more."""
-    key = opened_key(app)
+    key = _key(app)
     if await asyncio.to_thread(ray_private.get_state, key) is not None:
         return
     control = Control(app)
@@ -46,6 +46,11 @@ async def wait_until_loaded(app: str, deployed: ServingConfig) -> None:
     await asyncio.to_thread(ray_private.put_state, key, b"")
 
 
-def opened_key(app: str) -> str:
+def forget(app: str) -> None:
+    """The app is deleted: whoever is deployed under its name begins anew."""
+    ray_private.delete_state(_key(app))
+
+
+def _key(app: str) -> str:
     """Under which the cluster keeps that this app's ports have been open."""
     return f"opened:{app}"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from serving_app.cli import main, make_parser
-from serving_app.cli.up import Reporter, is_settled, read_config, route_prefix
+from serving_app.cli.deployment import route_prefix
+from serving_app.cli.progress import Reporter, is_settled
+from serving_app.cli.up import read_config
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
 from serving_app.core.errors import Code
 from serving_app.core.states import State

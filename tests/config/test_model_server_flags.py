@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from serving_app.config.model_server_flags import FLAGS, OWN_FLAGS, parse_flags, usage
+from serving_app.config.model_server_flags import FLAGS, OWN_FLAGS, Flag, parse_flags, usage
 
 CPUS = 3
 
@@ -91,6 +92,13 @@ def test_unknown_arguments(arguments: tuple[str, ...], unknown: tuple[str, ...])
 def test_help(arguments: tuple[str, ...], needs_usage: bool) -> None:
     """The first argument that is no flag may ask for the usage text."""
     assert parse_flags(arguments, CPUS).needs_usage is needs_usage
+
+
+@pytest.mark.parametrize("flag", [*FLAGS, *OWN_FLAGS], ids=lambda flag: flag.name)
+def test_every_flag_is_documented(flag: Flag) -> None:
+    """The page about the server has a row for each flag."""
+    page = (Path(__file__).parents[2] / "docs" / "model-server.md").read_text(encoding="utf-8")
+    assert page.count(f"\n| `--{flag.name}` | ") == 1
 
 
 def test_the_last_one_counts() -> None:

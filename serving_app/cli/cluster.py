@@ -1,0 +1,87 @@
+"""The Ray cluster that a command serves on: joined, or started for as long as the command runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from serving_app.cli.asking import use_token
+from serving_app.core.errors import FailedPrecondition, Unavailable
+
+Say = Callable[[str], None]
+"""Prints a line for whoever looks on."""
+
+_QUIET: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+
+
+def join_or_start_ray(address: str | None, say: Say) -> bool:
+    """Whether a Ray of our own was started: for the address `local`, or for none where no cluster is found.
+
+    Call it from the main thread: Ray's processes end with the thread that starts them.
+    """
+    if address != "local":
+        use_token(address)
+    import ray
+
+    from serving_app import ray_private
+
+    if address != "local" and ray_private.find_cluster(address) is None:
+        if address:
+            raise FailedPrecondition(f"no Ray cluster answers at {address}; start one, or leave the address out")
+        address = "local"
+    if address != "local":
+        try:
+            ray.init(address=address or "auto", **_QUIET)
+        except (ConnectionError, RuntimeError) as error:
+            if address:
+                raise FailedPrecondition(
+                    f"no Ray cluster at {address}: {error}. If it asks for a token, set RAY_AUTH_MODE=token"
+                ) from error
+        else:
+            say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
+            return False
+    say("starting Ray on this machine ...")
+    try:
+        ray.init(address="local", include_dashboard=False, **_QUIET)
+    except Exception as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
+        raise Unavailable(
+            f"Ray did not start on this machine: {error}. If the machine is very busy, try again later; else look "
+            "into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
+        ) from error
+    say(f"started a Ray cluster at {ray.get_runtime_context().gcs_address}")
+    return True
+
+
+def leave_ray(started_here: bool, say: Say) -> None:
+    """Leave the cluster; one that was started here ends."""
+    import ray
+
+    if started_here:
+        say("stopping Ray ...")
+    ray.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def start_serve(http_port: int, say: Say) -> None:
+    """Start Ray Serve unless it runs, with its HTTP door at this port, or without one for 0."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions, ProxyLocation
+
+    from serving_app import ray_private
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if ray_private.serve_is_running():
+        return
+    say("starting Ray Serve ...")
+    if http_port:
+        serve.start(http_options=HTTPOptions(port=http_port))
+    else:
+        serve.start(proxy_location=ProxyLocation.Disabled)
+
+
+def shut_empty_serve_down() -> None:
+    """End Ray Serve if nothing is left on it."""
+    from ray import serve
+
+    if not serve.status().applications:
+        serve.shutdown()
