@@ -51,7 +51,9 @@ class Serving:
 
     def deploy(self, models: dict[str, Any], gateways: int = 1, **settings: Any) -> None:
         """Deploy the app, or change it; returns when its gateways run."""
-        gateway = {"replicas": gateways, "rest_port": self.rest_port, "grpc_port": self.grpc_port}
+        # Clients of gRPC that go on are waited for, for a share of that time.
+        ports = {"rest_port": self.rest_port, "grpc_port": self.grpc_port}
+        gateway = {"replicas": gateways, **ports, "drain_timeout_s": 5.0, **settings.pop("gateway", {})}
         config = {"models": models, "poll_interval_s": 0.1, "load": {"retry_base_s": 0.2, "retry_max_s": 0.5}}
         serve.run(
             build(parse({**config, **settings, "gateway": gateway}, "The test")), name=self.name,

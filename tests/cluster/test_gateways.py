@@ -5,13 +5,20 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
+import numpy as np
 import pytest
 from ray import serve
 
-from tests.cluster.asking import ask_everywhere, ask_rest, open_rest, steadily
+from serving_app.core.servable import ModelSpec
+from serving_app.protocol.grpc_methods import PREDICT
+from serving_app.protocol.predict_proto import decode_predict_response, encode_predict_request
+from tests.cluster.asking import QUESTION, Ask, ask_everywhere, ask_rest, open_rest, steadily
 from tests.cluster.serving import Serving, free_port
 from tests.cluster.waiting import wait_for
+from tests.serve.certificates import Authority, Certified, ssl_config
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
@@ -58,9 +65,45 @@ def test_ports_of_others(new_serving: Callable[[str], Serving], base: Path) -> N
     assert ask() == 1
 
 
-def refused(app: Serving, base: Path) -> str:
+def test_keys_and_a_socket(app: Serving, base: Path, tmp_path: Path) -> None:
+    """A file of keys that is wrong is refused by what is wrong in it; with the right one, gateways that share a port
+    and a UNIX socket answer over TLS at both, and go on when they are replaced.
+    """
+    authority = Authority()
+    server = authority.certify("server")
+    keys, path = tmp_path / "keys", str(tmp_path / "socket")
+    gateway = {"ssl_config_file": str(keys), "grpc_socket_path": path}
+    keys.write_text(ssl_config(Certified(server.key, "")))
+    message = refused(app, base, gateway=gateway)
+    assert f"gateway.ssl_config_file: {keys}: server_cert is missing" in message
+    assert server.key.splitlines()[1] not in message
+    keys.write_text(ssl_config(server))
+    credentials = grpc.ssl_channel_credentials(authority.cert.encode())
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    request = encode_predict_request(ModelSpec("half_plus_two"), "", {"x": np.array(QUESTION, np.float32)})
+
+    def asker(client: grpc.Channel) -> Ask:
+        predict = client.unary_unary(PREDICT)
+        return lambda: decode_predict_response(predict(request, timeout=60))[0]
+
+    app.deploy({"half_plus_two": str(base)}, gateways=2, gateway=gateway)
+    app.wait_for_version("half_plus_two", 1)
+    with (
+        grpc.secure_channel(f"localhost:{app.grpc_port}", credentials, options) as at_port,
+        grpc.secure_channel(f"unix:{path}", credentials, options) as at_socket,
+        steadily({"port": asker(at_port), "socket": asker(at_socket)}) as load,
+    ):
+        first = app.replicas()
+        app.deploy({"half_plus_two": str(base)}, gateways=1, gateway=gateway)
+        wait_for("other gateways", lambda: len(app.replicas()) == 1 and not app.replicas().keys() & first.keys())
+    load.assert_nothing_failed()
+    app.remove()
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith("socket")] == []
+
+
+def refused(app: Serving, base: Path, **settings: Any) -> str:
     """Why the app could not be deployed."""
     with pytest.raises(RuntimeError):
-        app.deploy({"half_plus_two": str(base)})
+        app.deploy({"half_plus_two": str(base)}, **settings)
     deployments = serve.status().applications[app.name].deployments
     return "\n".join(deployment.message for deployment in deployments.values())
