@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "config": {"core", "protocol", "pydantic", "yaml", "google"},
     "protocol": {"core", "orjson", *FORMATS},
     "store": {"core", "config", "fsspec"},
-    "runtime": {"core", "protocol", *FORMATS},
+    "runtime": {"core", "protocol", "ai_edge_litert", "flatbuffers", *FORMATS},
     "host": {"core", "protocol", "runtime", "store", *FORMATS},
     "client": {"core", "protocol", "grpc", "ray", "ray_private", *FORMATS},
     "ray_private": {"ray"},

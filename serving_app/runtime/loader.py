@@ -88,7 +88,7 @@ class _Platform:
 
 _platforms: dict[str, _Platform] = {
     "tensorflow": _Platform(
-        "serving_app.runtime.saved_model:SavedModelLoader",
+        "serving_app.runtime.formats:TensorFlowLoader",
         "install serving-app[cpu] or serving-app[gpu], which bring TensorFlow's library",
     ),
 }
@@ -105,7 +105,7 @@ def register_platform(name: str, target: str, install_hint: str) -> None:
 def loader_for(platform: str) -> Loader:
     """The loader of a platform: a registered name, or a loader of your own as `package.module:Class`.
 
-    Its module is imported now, and its framework with it, so a process that will load something later can ask early.
+    Its module is imported now; a framework of which there are several may wait for the version that needs it.
     """
     known = _platforms.get(platform)
     if known is None and ":" not in platform:
