@@ -18,7 +18,7 @@ def _echo(signature: str, version: int = 1) -> str:
 
 
 def _feature(name: str, values: str) -> str:
-    return f'features {{ feature {{ key: "{name}" value {{ {values} }} }} }} '
+    return f'feature {{ key: "{name}" value {{ {values} }} }} '
 
 
 def _x(a: float, b: float) -> str:
@@ -30,12 +30,15 @@ def _c(c: float) -> str:
 
 
 def _list(*examples: str) -> str:
-    return "input { example_list { " + "".join(f"examples {{ {each} }} " for each in examples) + "} } "
+    return "input { example_list { " + _examples(*examples) + "} } "
 
 
 def _with_context(context: str, *examples: str) -> str:
-    listed = "".join(f"examples {{ {each} }} " for each in examples)
-    return f"input {{ example_list_with_context {{ {listed} context {{ {context} }} }} }} "
+    return f"input {{ example_list_with_context {{ {_examples(*examples)} context {{ features {{ {context} }} }} }} }} "
+
+
+def _examples(*examples: str) -> str:
+    return "".join(f"examples {{ features {{ {each} }} }} " for each in examples)
 
 
 _LABELS = ("red", "green", "blue")

@@ -30,4 +30,5 @@ ROWS: list[Row] = [
     Grpc(_REFLECTION, 'file_by_filename: "nope.proto"', matches="error_response { error_code: 5"),
     # There is a proto of it, and no implementation.
     Grpc("SessionService/SessionRun", "", code="UNIMPLEMENTED"),
+    Grpc("NoSuchService/Predict", "", code="UNIMPLEMENTED"),
 ]

@@ -22,7 +22,7 @@ LABELS_TEXT = "".join(f'version_labels {{ key: "{label}" value: {version} }} ' f
 MODELS_FILE = "models.config"
 MONITORING_FILE = "monitoring.config"
 
-_MODELS = f"""model_config_list {{
+MODELS_TEXT = f"""model_config_list {{
   config {{
     name: "half_plus_two" base_path: "%MODELS%/half_plus_two" {PLATFORM}
     model_version_policy {{ all {{ }} }}
@@ -49,5 +49,5 @@ def lay_out(folder: Path, zoo: Zoo) -> None:
     broken = folder / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "saved_model.pb").write_bytes(b"this is no protobuf")
-    (folder / MODELS_FILE).write_text(_MODELS.replace("%MODELS%", str(folder)))
+    (folder / MODELS_FILE).write_text(MODELS_TEXT.replace("%MODELS%", str(folder)))
     (folder / MONITORING_FILE).write_text("prometheus_config { enable: true }\n")

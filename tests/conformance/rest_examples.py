@@ -59,9 +59,10 @@ _ANSWERED: list[Row] = [
     _regress('{"examples": [{"c": 1.5}, {"c": 2.5}]}', text('{\n    "results": [1.5, 2.5\n    ]\n}')),
 ]
 
+# The same sentence, whichever of the two is asked.
 _NO_EXAMPLES = (
-    "JSON Value: {{\n    \"signature_name\": \"{0}\",\n    \"a\": 1\n}} When method is {0}, key 'examples' is expected "
-    "and was not found"
+    "JSON Value: {{\n    \"signature_name\": \"{0}\",\n    \"a\": 1\n}} When method is classify, key 'examples' is "
+    "expected and was not found"
 )
 
 _REFUSED: list[Row] = [
@@ -73,7 +74,7 @@ _REFUSED: list[Row] = [
               bad("JSON Value: 5 not formatted correctly. 'signature_name' key must be a string value."), ""),
     _classify('{"a": 1}', bad(_NO_EXAMPLES.format("classify"))),
     _regress('{"a": 1}', bad(_NO_EXAMPLES.format("regress"))),
-    _regress("{}", bad("JSON Value: {} When method is regress, key 'examples' is expected and was not found"), ""),
+    _regress("{}", bad("JSON Value: {} When method is classify, key 'examples' is expected and was not found"), ""),
     _classify('{"examples": {}}', bad("JSON Value: {} Expecting 'examples' value to be an list/array")),
     _regress('{"examples": 1}', bad("JSON Value: 1 Expecting 'examples' value to be an list/array")),
     _regress('{"examples": []}', bad("JSON Value: [] 'examples' value is an empty array")),
@@ -83,7 +84,7 @@ _REFUSED: list[Row] = [
             ("1", "Number"), ('"a"', "String"), ("null", "Null"), ("true", "True"), ("false", "False"), ("[]", "Array")
         ]
     ],
-    _regress('{"context": 1, "examples": [{}]}', Answer(400, matches="1")),
+    _regress('{"context": 1, "examples": [{}]}', bad("Example must be JSON object but got JSON Number")),
     *[
         _regress(f'{{"examples": [{{"f": {sent}}}]}}', bad(message))
         for sent, message in [

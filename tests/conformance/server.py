@@ -24,7 +24,6 @@ PATIENCE_S = 60.0
 
 _STUBS = {
     "PredictionService": "tensorflow_serving.apis.prediction_service_pb2_grpc",
-    "SessionService": "tensorflow_serving.apis.session_service_pb2_grpc",
     "ModelService": "tensorflow_serving.apis.model_service_pb2_grpc",
     "ServerReflection": "grpc_reflection.v1alpha.reflection_pb2_grpc",
 }
@@ -36,7 +35,6 @@ _REQUESTS = {
     "GetModelMetadata": ("get_model_metadata_pb2", "GetModelMetadataRequest"),
     "GetModelStatus": ("get_model_status_pb2", "GetModelStatusRequest"),
     "HandleReloadConfigRequest": ("model_management_pb2", "ReloadConfigRequest"),
-    "SessionRun": ("session_service_pb2", "SessionRunRequest"),
 }
 
 
@@ -78,6 +76,9 @@ class Server:
         try:
             if service == "Health":
                 return "OK", "", self._ask_health(method, request)
+            if service not in _STUBS:
+                path = f"/tensorflow.serving.{service}/{method}"
+                return "OK", "", self.channel.unary_unary(path)(request.SerializeToString(), timeout=PATIENCE_S)
             call = getattr(getattr(import_module(_STUBS[service]), f"{service}Stub")(self.channel), method)
             if service == "ServerReflection":
                 return "OK", "", next(call(iter([request]), timeout=PATIENCE_S))
@@ -104,10 +105,10 @@ class Server:
 
 
 def request_type(method: str) -> Any:
-    """The message class of a method's request."""
+    """The message class of a method's request; of methods that there are none of, some message."""
     if method in ("Check", "Watch"):
         return HealthCheckRequest
     if method == "ServerReflectionInfo":
         return reflection_pb2.ServerReflectionRequest
-    module, name = _REQUESTS[method]
+    module, name = _REQUESTS.get(method, _REQUESTS["Predict"])
     return getattr(import_module(f"tensorflow_serving.apis.{module}"), name)

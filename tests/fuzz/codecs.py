@@ -1,0 +1,175 @@
+"""Targets that read bytes and do no IO: URLs, JSON, tensors, warm-up files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from hypothesis import strategies as st
+
+from serving_app.core.errors import Code, ServingError
+from serving_app.core.servable import ModelSpec
+from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.protocol import json_document, json_examples, json_predict, messages, rest_url, tfrecord
+from serving_app.protocol.dtypes import from_numpy
+from serving_app.protocol.json_answer import encode_outputs
+from serving_app.protocol.json_predict import PredictBody
+from serving_app.protocol.prediction_log import decode_log, logged_call
+from serving_app.protocol.rest_status import error_answer
+from serving_app.protocol.tensor_proto import decode_tensor, encode_tensor
+from tests.fuzz.inputs import bodies, calls, documents, edited, targets
+
+OUR_FAULT = {Code.INTERNAL, Code.UNKNOWN, Code.OK}
+
+
+def refuse_our_faults(error: ServingError) -> None:
+    """An error is the sender's fault, has a text, and can be sent."""
+    assert error.code not in OUR_FAULT, error
+    assert error.message
+    error_answer(error)[1].decode()
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+URLS = edited(targets())
+
+
+def check_url(line: bytes) -> None:
+    """A request line is understood, or refused as malformed; names come out as they went in."""
+    method, _, target = line.decode("utf-8", "surrogateescape").partition(" ")
+    try:
+        call = rest_url.parse(method, target)
+    except ServingError as error:
+        refuse_our_faults(error)
+        return
+    assert rest_url.is_api_target(target)
+    assert call.spec.name
+    assert call.spec.version is None or 0 <= call.spec.version < 2**63
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _signature(**inputs: DType) -> Signature:
+    return Signature({name: TensorSpec(f"{name}:0", dtype, None) for name, dtype in inputs.items()}, {})
+
+
+_SIGNATURES = [
+    *(_signature(x=dtype) for dtype in (DType.FLOAT, DType.DOUBLE, DType.INT32, DType.UINT8, DType.INT64)),
+    *(_signature(x=dtype) for dtype in (DType.UINT64, DType.BOOL, DType.STRING, DType.HALF)),
+    _signature(a=DType.FLOAT, b=DType.STRING),
+    _signature(b64=DType.STRING),
+    _signature(),
+]
+
+JSON = st.one_of(edited(bodies()), documents())
+
+
+def check_json(text: bytes) -> None:
+    """The quick parser reads what the exact one reads; what can be decoded for a signature can be written again, in
+    either style."""
+    _check_examples(text)
+    try:
+        body = json_predict.parse_predict(text)
+    except ServingError as error:
+        refuse_our_faults(error)
+        return
+    assert repr(json_document.parse(text)) == repr(json_document.parse_exactly(text))
+    for signature in _SIGNATURES:
+        try:
+            arrays = json_predict.decode_inputs(body, signature)
+            answers = [encode_outputs(arrays, is_row=body.is_row, style=style) for style in ("exact", "compact")]
+        except ServingError as error:
+            refuse_our_faults(error)
+        else:
+            for answer in answers:
+                _check_again(body, arrays, answer)
+
+
+def _check_examples(text: bytes) -> None:
+    try:
+        json_examples.parse_examples(text, ModelSpec("m"), "classify")
+    except ServingError as error:
+        refuse_our_faults(error)
+
+
+def _check_again(body: PredictBody, arrays: dict[str, Any], answer: bytes) -> None:
+    """What an answer says, asked as a question, gives the same tensors."""
+    names = {"predictions": "instances", "outputs": "inputs"}
+    members = {names[name]: value for name, value in json_document.parse(answer).items()}  # type: ignore[union-attr]
+    if body.is_row and not all(array.shape[0] for array in arrays.values()):
+        return
+    types = {name: from_numpy(array.dtype) for name, array in arrays.items()}
+    again = json_predict.decode_inputs(PredictBody("", members), _signature(**types))
+    for name, array in arrays.items():
+        if array.dtype.kind == "O":
+            assert array.tolist() == again[name].tolist()
+        elif array.size:
+            np.testing.assert_array_equal(array, again[name])
+
+
+# --- tensors and warm-up files ---------------------------------------------------------------------------------------
+
+
+def _tensors() -> list[bytes]:
+    tensors = []
+    for value in (
+        np.arange(6, dtype=np.float32).reshape(2, 3), np.array(7, np.int64), np.array([True, False]),
+        np.array([b"a", b"bc"], object), np.array([1 + 2j], np.complex64), np.zeros((0, 3), np.uint8),
+        np.array([1.5], np.float16), np.array([2**64 - 1], np.uint64),
+    ):
+        tensors += [encode_tensor(value, as_content=how).SerializeToString() for how in (True, False)]
+    return tensors
+
+
+TENSORS = edited(_tensors())
+
+
+def check_tensor(encoded: bytes) -> None:
+    """A TensorProto is refused, or gives an array that can be sent and read again."""
+    try:
+        proto = messages.TensorProto.FromString(encoded)
+    except DecodeError:
+        return
+    try:
+        array = decode_tensor(proto, "x")
+    except ServingError as error:
+        refuse_our_faults(error)
+        return
+    for how in (True, False):
+        again = decode_tensor(encode_tensor(array, as_content=how), "x")
+        assert (again.dtype, again.shape) == (array.dtype, array.shape)
+        assert again.tobytes() == array.tobytes() or again.tolist() == array.tolist()
+
+
+def _warmups() -> list[bytes]:
+    records = []
+    for row in calls():
+        kind = {"Predict": "predict_log", "Classify": "classify_log", "Regress": "regress_log"}.get(
+            row.method.rpartition("/")[2]
+        )
+        if kind is not None and len(row.request) < 500:
+            records.append(_logged(kind, row.request))
+    files = [tfrecord.encode_record(record) for record in records[:60]]
+    return [*files, b"".join(files[:3])]
+
+
+def _logged(kind: str, request: str) -> bytes:
+    log = messages.PredictionLog()
+    text_format.Parse(request, getattr(log, kind).request, descriptor_pool=messages.POOL)
+    encoded: bytes = log.SerializeToString()
+    return encoded
+
+
+WARMUPS = edited(_warmups())
+
+
+def check_warmup(encoded: bytes) -> None:
+    """A file of warm-up records is refused, or gives calls."""
+    try:
+        for record in tfrecord.decode_records(encoded):
+            logged_call(decode_log(record), {"serving_default": _SIGNATURES[0], "two": _SIGNATURES[-3]})
+    except ServingError as error:
+        refuse_our_faults(error)
