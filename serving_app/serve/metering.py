@@ -111,6 +111,7 @@ class Metering:
         self._one_round = asyncio.Lock()
         self._last_page: Snapshot | None = None
         self._changes = self._kept = 0
+        self._forgotten = False
         self._one_keeping = asyncio.Lock()
 
     # Calls of those who report.
@@ -279,14 +280,15 @@ class Metering:
         await RayExport(self._app).export_for_ever(self._registry)
 
     def forget(self) -> None:
-        """The app is deleted: nothing is kept of it."""
+        """The app is deleted: nothing is kept of it any more."""
+        self._forgotten = True
         ray_private.delete_state(self._key)
 
     async def _keep(self) -> None:
         """Returns when everything that is known now is kept; several who wait share one write."""
         wanted = self._changes
         async with self._one_keeping:
-            if self._kept >= wanted:
+            if self._kept >= wanted or self._forgotten:
                 return
             reached = self._changes
             encoded = self._encode(self._processes.items())

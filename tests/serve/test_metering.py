@@ -330,6 +330,7 @@ def test_what_is_kept_is_forgotten_with_the_app(play: Callable[[Play], None]) ->
         await scene.begin()
         assert await scene.count() == 3
         scene.metering.forget()
+        await gateway.reporter.stop()
         assert not scene.kept
 
     play(scenario)
