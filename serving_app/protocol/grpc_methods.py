@@ -27,6 +27,7 @@ MONITOR = f"{_PROFILER}/Monitor"
 
 _HEALTH = "/grpc.health.v1.Health"
 HEALTH_CHECK = f"{_HEALTH}/Check"
+HEALTH_LIST = f"{_HEALTH}/List"
 HEALTH_WATCH = f"{_HEALTH}/Watch"
 
 _REFLECTION = "ServerReflection/ServerReflectionInfo"

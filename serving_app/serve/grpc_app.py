@@ -84,7 +84,8 @@ class GrpcApp:
         }
         handlers = {path: _guard(path, answer, self._meter) for path, answer in answers.items()}
         if self._health is not None:
-            handlers[grpc_methods.HEALTH_CHECK] = _guard(grpc_methods.HEALTH_CHECK, self._health.check, self._meter)
+            checks = {grpc_methods.HEALTH_CHECK: self._health.check, grpc_methods.HEALTH_LIST: self._health.list_all}
+            handlers |= {path: _guard(path, check, self._meter) for path, check in checks.items()}
             handlers[grpc_methods.HEALTH_WATCH] = grpc.unary_stream_rpc_method_handler(
                 _guard_stream(grpc_methods.HEALTH_WATCH, self._health.watch)
             )

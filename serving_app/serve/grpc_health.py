@@ -33,12 +33,24 @@ class Health:
         """Say from now on, also to those who watch, that requests are better sent elsewhere."""
         self._draining.set()
 
+    @property
+    def _status(self) -> str:
+        return "NOT_SERVING" if self._draining.is_set() else "SERVING"
+
     async def check(self, request: bytes, _context: Any) -> bytes:
         """The answer to Check. NotFound for a service that is not known."""
         service = _decode(request)
         if service not in SERVICES:
             raise NotFound(f"unknown service {service:.200}; ask about one of {sorted(SERVICES)}")
-        return _encode("NOT_SERVING" if self._draining.is_set() else "SERVING")
+        return _encode(self._status)
+
+    async def list_all(self, _request: bytes, _context: Any) -> bytes:
+        """The answer to List: how every service is."""
+        response = messages.message_class("grpc.health.v1.HealthListResponse")()
+        for service in SERVICES:
+            response.statuses[service].status = messages.HealthCheckResponse(status=self._status).status
+        encoded: bytes = response.SerializeToString()
+        return encoded
 
     async def watch(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         """The answers to Watch: what is so now, and then each change until the client goes or the gateway does."""

@@ -24,6 +24,7 @@ import grpc
 import grpc.aio
 
 from serving_app.config.ssl_config import TlsKeys
+from serving_app.core.errors import FailedPrecondition
 from serving_app.serve.neighbours import grpc_place, tell
 from serving_app.serve.unix_socket import SharedPath, socket_place
 
@@ -40,7 +41,7 @@ def server_options(
         "grpc.max_send_message_length": -1,
     }
     if drain_timeout_s > 0:
-        options["grpc.max_connection_age_ms"] = max(1, int(drain_timeout_s * 1000 * _SHARE))
+        options["grpc.max_connection_age_ms"] = min(max(1, int(drain_timeout_s * 1000 * _SHARE)), 2**31 - 1)
     # Without sharing the port no gateway could be replaced without a gap.
     return list({**options, **(extra or {}), "grpc.so_reuseport": 1}.items())
 
@@ -93,7 +94,7 @@ class GrpcListener:
         """
         deadline = time.monotonic() + timeout
         if self._shared is not None:
-            self._shared.leave()
+            await self._shared.leave()
         for teller in self._tellers:
             teller.close()
         _close_listening(self._listening)
@@ -103,10 +104,18 @@ class GrpcListener:
 
     def _bind(self, address: str) -> int:
         before = _sockets().keys()
-        if self._credentials is None:
-            bound: int = self._server.add_insecure_port(address)
-        else:
-            bound = self._server.add_secure_port(address, self._credentials)
+        try:
+            if self._credentials is None:
+                bound: int = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, self._credentials)
+        except RuntimeError as error:
+            for teller in self._tellers:
+                teller.close()
+            raise FailedPrecondition(
+                f"cannot listen for gRPC at {address}: somebody else has just taken it, or may listen there alone; "
+                "stop it, or set gateway.grpc_port"
+            ) from error
         self._listening |= _sockets().keys() - before
         return bound
 

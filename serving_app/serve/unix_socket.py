@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import glob
+import logging
 import os
 import secrets
 import socket
@@ -27,7 +28,10 @@ from collections.abc import Mapping
 from serving_app.core.errors import FailedPrecondition
 from serving_app.serve.neighbours import PortTaken, ask_teller, describe
 
+logger = logging.getLogger("ray.serve")
+
 LOOK_S = 1.0
+"""How often a gateway looks whether the common path leads to somebody."""
 
 
 def socket_place(path: str) -> str:
@@ -71,10 +75,13 @@ class SharedPath:
         self._point_to(self.own)
         self._watch = asyncio.get_running_loop().create_task(self._step_in())
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Let the common path lead to another gateway if it leads here, or nowhere if there is no other."""
         if self._watch is not None:
             self._watch.cancel()
+        await asyncio.to_thread(self._give)
+
+    def _give(self) -> None:
         leads_here = _same_file(self.path, self.own)
         _remove(self.own)
         if leads_here:
@@ -84,8 +91,14 @@ class SharedPath:
     async def _step_in(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            if not _same_file(self.path, self.own) and not answers(self.path):
-                self._point_to(self.own)
+            try:
+                await asyncio.to_thread(self._look)
+            except OSError as error:
+                logger.warning("the UNIX socket %s answers nobody, and cannot be taken over: %s", self.path, error)
+
+    def _look(self) -> None:
+        if not _same_file(self.path, self.own) and not answers(self.path):
+            self._point_to(self.own)
 
     def _point_to(self, target: str) -> None:
         step = f"{self.own}~"

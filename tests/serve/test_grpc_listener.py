@@ -160,6 +160,15 @@ def test_connections_live_a_share_of_the_time_for_draining() -> None:
     assert dict(server_options(1, 30.0, {age: 5}))[age] == 5
 
 
+def test_a_port_that_is_taken_meanwhile_is_said(front: Front) -> None:
+    """Somebody who took the port after it was found free is no stack trace of gRPC but an error that names it."""
+    with socket.create_server((HOST, 0)) as stranger:
+        port = stranger.getsockname()[1]
+        with pytest.raises(FailedPrecondition, match=f"cannot listen for gRPC at {HOST}:{port}"):
+            Listening(front, port=port)
+        assert ask_grpc(HOST, port) is None
+
+
 # --- UNIX sockets ----------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,15 @@ def status(answer: bytes) -> int:
     return found
 
 
+def listed(address: str) -> set[int]:
+    """The different states of all services."""
+    answer = messages.message_class("grpc.health.v1.HealthListResponse").FromString(
+        ask(address, grpc_methods.HEALTH_LIST, b"")
+    )
+    assert len(answer.statuses) == 5
+    return {each.status for each in answer.statuses.values()}
+
+
 @contextmanager
 def listening(front: Front, **settings: Any) -> Iterator[tuple[GrpcApp, str]]:
     """A front end of its own, and its address."""
@@ -85,6 +94,7 @@ def test_nothing_is_healthy_while_draining(front: Front) -> None:
         assert [status(answer) for answer in known] == [NOT_SERVING]
         assert list(unknown) == []
         assert status(ask(address, grpc_methods.HEALTH_CHECK, about("ModelService"))) == NOT_SERVING
+        assert listed(address) == {NOT_SERVING}
         assert [status(answer) for answer in watch(about(""), timeout=PATIENCE_S)] == [NOT_SERVING]
 
 
@@ -99,6 +109,7 @@ def test_a_watcher_may_go(front: Front) -> None:
             next(watch(b"\xff\xff", timeout=PATIENCE_S))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert status(next(watch(about(""), timeout=PATIENCE_S))) == SERVING
+    assert listed(front.grpc_address) == {SERVING}
 
 
 def test_health_can_be_switched_off(front: Front) -> None:
