@@ -93,13 +93,20 @@ class _Plan(NamedTuple):
     pace: _Pace
 
 
+_Key = tuple[str, tuple[str, ...]]
+"""What a plan is for: a signature, and the outputs that are wanted; none means all."""
+
+_MOST_PLANS = 1000
+"""Clients choose outputs, and for joint runs signatures and their order: more combinations than memory could hold."""
+
+
 class SavedModel:
     """A loaded SavedModel: a Servable."""
 
     def __init__(self, session: Session, signatures: Mapping[str, Signature]) -> None:
         self._session = session
         self._lib = library()
-        self._plans: dict[tuple[str, tuple[str, ...]], _Plan] = {}
+        self._plans: dict[_Key, _Plan] = {}
         self._may_loop = _may_loop(session.meta_graph)
         self.signatures = signatures
 
@@ -111,10 +118,10 @@ class SavedModel:
         timeout: float | None = None,
     ) -> dict[str, Array]:
         """Answer one request; see Servable.run."""
-        key = (signature_name, tuple(sorted(outputs)) if outputs else ())
-        plan = self._plans.get(key)
+        wanted = tuple(sorted(outputs)) if outputs else ()
+        plan = self._plans.get((signature_name, wanted))
         if plan is None:
-            plan = self._plans[key] = self._prepare({key[0]: key[1]}, _plain_name)
+            plan = self._prepare((signature_name, wanted), {signature_name: wanted}, _plain_name)
         if inputs.keys() != plan.names:
             inputs = _complete(self._lib, find_signature(self.signatures, signature_name), inputs)
         return self._run(plan, inputs, timeout)
@@ -123,10 +130,10 @@ class SavedModel:
         self, parts: Mapping[str, Sequence[str]], inputs: Mapping[str, Array], timeout: float | None = None
     ) -> dict[str, Array]:
         """Answer several signatures by one run; see RunsJointly.run_joint."""
-        key = (JOINT, tuple(joint_output(name, alias) for name in parts for alias in parts[name]))
-        plan = self._plans.get(key)
+        wanted = tuple(joint_output(name, alias) for name in parts for alias in parts[name])
+        plan = self._plans.get((JOINT, wanted))
         if plan is None:
-            plan = self._plans[key] = self._prepare(parts, joint_output)
+            plan = self._prepare((JOINT, wanted), parts, joint_output)
         if inputs.keys() != plan.names:
             for name in parts:
                 check_inputs(self.signatures[name], inputs.keys())
@@ -161,8 +168,12 @@ class SavedModel:
         """Release everything; see Servable.close."""
         self._session.close()
 
-    def _prepare(self, parts: Mapping[str, Sequence[str]], name_output: Callable[[str, str], str]) -> _Plan:
+    def _prepare(
+        self, key: _Key, parts: Mapping[str, Sequence[str]], name_output: Callable[[str, str], str]
+    ) -> _Plan:
         """The plan for signatures that take the same inputs, and the outputs that are wanted of each (none means all).
+
+        It is kept under this key, unless there are very many.
         """
         feeds: dict[tuple[str, str], Output] = {}  # signatures may share a tensor, which may be fed only once
         fetches, outputs = [], []
@@ -176,7 +187,7 @@ class SavedModel:
                 fetches.append(output)
                 outputs.append((name_output(signature_name, alias), to_numpy(dtype)))
         inputs = tuple(alias for alias, _ in feeds)
-        return _Plan(
+        plan = _Plan(
             inputs,
             frozenset(inputs),
             (Output * len(feeds))(*feeds.values()),
@@ -184,6 +195,9 @@ class SavedModel:
             (Output * len(fetches))(*fetches),
             _Pace(),
         )
+        if len(self._plans) < _MOST_PLANS:
+            self._plans[key] = plan
+        return plan
 
     def _port(self, signature_name: str, role: str, name: str, spec: TensorSpec) -> tuple[Output, int]:
         if not spec.tensor:

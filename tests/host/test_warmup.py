@@ -113,6 +113,27 @@ def test_every_kind_runs_on_a_real_model(zoo: Zoo, tmp_path: Path) -> None:
     assert error.message.endswith(f" (record 4 of {file}, in the warm-up of m@3)")
 
 
+@pytest.mark.parametrize(
+    ("signature", "message"),
+    [
+        ("flat_scores", "Expected Tensor shape: [batch_size num_classes] but got [1]"),
+        ("double_scores", "Expected scores Tensor of DT_FLOAT. Got: DT_DOUBLE"),
+    ],
+)
+def test_an_answer_that_no_client_would_get_fails_the_load(
+    zoo: Zoo, tmp_path: Path, signature: str, message: str
+) -> None:
+    """What a model says to a logged Classify request must have the form of a classification."""
+    shutil.copytree(zoo.path("forms"), tmp_path / "1")
+    log = prediction_log_pb2.PredictionLog()
+    log.classify_log.request.model_spec.signature_name = signature
+    log.classify_log.request.input.example_list.examples.add()
+    write(tmp_path / "1", log)
+    error = error_of(lambda: Host().load(Assignment(SERVABLE, str(tmp_path / "1"))))
+    assert error.code is Code.INVALID_ARGUMENT
+    assert error.message.startswith(f"{message} (record 1 of ")
+
+
 SUFFIX = ". Please verify your warmup data is in TFRecord format."
 
 

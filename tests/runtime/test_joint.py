@@ -12,8 +12,8 @@ from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, 
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment, Batching, Host
 from serving_app.protocol.calls import JOINT, Call
+from serving_app.runtime import LoadOptions, saved_model
 from serving_app.runtime.joint import RunsJointly, run_joint
-from serving_app.runtime.saved_model import SavedModel
 from tests.zoo import Zoo
 
 
@@ -67,7 +67,7 @@ def test_the_first_failure_is_that_of_the_call() -> None:
 @pytest.mark.parametrize("batching", [None, Batching(allowed_batch_sizes=(2, 4), max_batch_size=4)])
 def test_saved_models_run_jointly(zoo: Zoo, batching: Batching | None) -> None:
     """One run of several signatures gives what each gives by itself, also when it is batched with others."""
-    assert issubclass(SavedModel, RunsJointly)
+    assert issubclass(saved_model.SavedModel, RunsJointly)
     servable, host = ServableId("heads", 2), Host()
     host.load(Assignment(servable, zoo.path("heads", 2), batching=batching))
     try:
@@ -90,6 +90,21 @@ def test_saved_models_run_jointly(zoo: Zoo, batching: Batching | None) -> None:
         assert wrong.code is Code.INVALID_ARGUMENT
     finally:
         host.unload(servable)
+
+
+def test_plans_are_not_kept_without_end(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients choose outputs and signatures; beyond a limit a combination is prepared anew each time, and answered."""
+    monkeypatch.setattr(saved_model, "_MOST_PLANS", 1)
+    loaded = saved_model.SavedModelLoader().load(zoo.path("heads", 2), LoadOptions())
+    try:
+        inputs = zoo.examples("heads")[0].inputs
+        first = loaded.run("total", inputs)
+        for _ in range(2):
+            joint = loaded.run_joint({"total": ("outputs",)}, inputs)
+            assert joint["total/outputs"].tolist() == first["outputs"].tolist()
+        assert len(loaded._plans) == 1
+    finally:
+        loaded.close()
 
 
 def test_signatures_that_share_tensors(zoo: Zoo) -> None:
