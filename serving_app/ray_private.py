@@ -33,6 +33,8 @@ GATEWAY_ENV = {
     # Requests above INLINE_LIMIT_BYTES go by reference, but what a model answers is not known in advance: the
     # receiving end of the gateway's channels must take replies of any size.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str((1 << 31) - 1),
+    # One series for news of deployments, and not two for every version that there ever was.
+    "RAY_SERVE_COMPACT_LONG_POLL_METRIC_TAGS": "1",
 }
 """Environment of gateway replicas; read by Ray Serve when it is imported there."""
 
@@ -92,6 +94,8 @@ def ask_once(app: str, method: str, timeout_s: float) -> Any:
     finally:
         _forget_handles(app)
         handle.shutdown()
+        _stop_listening(handle)
+        _forget_replicas(app)
 
 
 async def open_handle(app: str) -> DeploymentHandle[Any]:
@@ -117,6 +121,67 @@ async def close_handle(app: str, handle: DeploymentHandle[Any]) -> None:
     """
     _forget_handles(app)
     await handle.shutdown_async()
+    _stop_listening(handle)
+    _forget_replicas(app)
+
+
+def _stop_listening(handle: Any) -> None:
+    """Have nobody in this process listen for news of a closed handle's deployment.
+
+    Serve has a router listen by itself until the listener that all routers of a loop share has heard of its deployment,
+    which that one does only once: a second handle to the same deployment would listen for ever. And the shared one
+    never leaves off: each of its polls would name every deployment that there ever was, and Serve's controller start a
+    task for each. What comes for a deployment after nobody listens any more is dropped. Relies on both listeners.
+    """
+    from ray.serve._private.router import SharedRouterLongPollClient
+
+    router = handle._router._asyncio_router
+    router.long_poll_client.stop()
+    shared = SharedRouterLongPollClient.get_or_create(router._controller_handle, router._event_loop)
+    # On the loop of the shared listener, which alone may change what it listens for.
+    shared.event_loop.call_soon_threadsafe(_sweep, shared, router)
+
+
+class _Listeners(dict[Any, Any]):
+    """What a listener calls with news; news that nobody wants any more are dropped."""
+
+    def __missing__(self, key: Any) -> Any:
+        return lambda news: None
+
+
+def _sweep(shared: Any, closed: Any) -> None:
+    """Have the shared listener listen only for deployments that have a router. A poll that is under way brings what it
+    left out back, until the next sweep."""
+    shared.routers[closed.deployment_id].discard(closed)
+    client = shared.long_poll_client
+    if not isinstance(client.key_listeners, _Listeners):
+        client.key_listeners = _Listeners(client.key_listeners)
+    for key in [key for key in list(client.snapshot_ids) if not shared.routers.get(key[1])]:
+        client.snapshot_ids.pop(key, None)
+        client.key_listeners.pop(key, None)
+
+
+def _forget_replicas(app: str) -> None:
+    """Have Ray forget the classes of an application's replicas.
+
+    Serve makes a class for every deployment, which Ray loads into each process that calls one of its replicas, and
+    keeps there for ever: a tenth of a megabyte for a version. One that is needed again is loaded again. Relies on the
+    caches, and on the names of the classes.
+    """
+    from ray._private.worker import global_worker
+    from ray._raylet import PythonFunctionDescriptor  # type: ignore[attr-defined]  # compiled
+    from ray.actor import _ActorClassMethodMetadata
+
+    manager, metadata = global_worker.function_actor_manager, _ActorClassMethodMetadata._cache
+    for creation in [each for each in list(metadata) if each.class_name.startswith(f"ServeReplica:{app}:")]:
+        methods = [
+            PythonFunctionDescriptor(creation.module_name, method, creation.class_name)
+            for method in metadata.pop(creation).methods
+        ]
+        manager._loaded_actor_classes.pop(creation.function_id, None)
+        for function in (creation, *methods):
+            manager._function_execution_info.pop(function.function_id, None)
+            manager._num_task_executions.pop(function.function_id, None)
 
 
 def _forget_handles(*apps: str) -> None:

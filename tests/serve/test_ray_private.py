@@ -15,15 +15,21 @@ import pytest
 import ray
 import ray._private.worker
 from ray import serve
+from ray._private.function_manager import FunctionActorManager
+from ray._raylet import PythonFunctionDescriptor
+from ray.actor import _ActorClassMethodMetadata
 from ray.experimental import internal_kv
 from ray.serve import context
-from ray.serve._private import constants, handle_options
+from ray.serve._private import constants, handle_options, long_poll
 from ray.serve._private.client import ServeControllerClient
+from ray.serve._private.common import DeploymentID
 from ray.serve._private.request_router import replica_wrapper
+from ray.serve._private.router import SharedRouterLongPollClient
 from ray.serve.handle import DeploymentHandle
 
 import serving_app
 from serving_app import ray_private
+from tests.stepping import turns
 
 
 def takes(function: Any, *names: str) -> bool:
@@ -68,6 +74,8 @@ def test_a_handle_can_be_closed() -> None:
         async def shutdown_async(self) -> None:
             self.closed = True
 
+    stopped: list[Handle] = []
+
     assert takes(DeploymentHandle.shutdown_async, "self")
     assert isinstance(inspect.getattr_static(DeploymentHandle, "app_name"), property)
     assert "self.handle_cache[cache_key] = handle" in inspect.getsource(ServeControllerClient.get_handle)
@@ -75,9 +83,99 @@ def test_a_handle_can_be_closed() -> None:
     client = SimpleNamespace(handle_cache={("Servable", each.app_name, False): each for each in (mine, other)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context, "_get_global_client", lambda **_: client)
+        patch.setattr(ray_private, "_stop_listening", stopped.append)
         asyncio.run(ray_private.close_handle("app:m@1", mine))  # type: ignore[arg-type]
     assert list(client.handle_cache.values()) == [other]
-    assert (mine.closed, other.closed) == (True, False)
+    assert (mine.closed, other.closed, stopped) == (True, False, [mine])
+
+
+class Host:
+    """What a listener polls. Nothing is ever news."""
+
+    def __init__(self) -> None:
+        self.polled: list[set[Any]] = []
+        self.listen_for_change = SimpleNamespace(remote=self._poll)
+
+    def _poll(self, known: dict[Any, int]) -> Any:
+        self.polled.append(set(known))
+        return SimpleNamespace(_on_completed=lambda callback: None)
+
+
+def test_nobody_listens_for_a_deployment_that_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The router's own listener ends, the shared one asks only for deployments with a router, and news of another one
+    that come late are dropped and forgotten. A deployment that comes back is asked for anew."""
+    monkeypatch.setattr(long_poll.metrics, "Histogram", lambda *_, **__: SimpleNamespace(observe=lambda *_, **__: None))
+    host = Host()
+    ids = [DeploymentID(name="Servable", app_name=f"app:m@{version}") for version in (1, 2)]
+
+    class Router:
+        def __init__(self, deployment_id: DeploymentID) -> None:
+            self.deployment_id = deployment_id
+            self.long_poll_client = SimpleNamespace(stopped=False, stop=self._stop)
+            self._controller_handle, self._event_loop = host, asyncio.get_running_loop()
+            self.told: list[Any] = []
+
+        def _stop(self) -> None:
+            self.long_poll_client.stopped = True
+
+        def update_deployment_targets(self, news: Any) -> None:
+            self.told.append(news)
+
+    async def scenario() -> None:
+        shared = SharedRouterLongPollClient.get_or_create(host, asyncio.get_running_loop())
+        client = shared.long_poll_client
+        first, second = (Router(each) for each in ids)
+        for router in (first, second):
+            shared.register(router)  # type: ignore[arg-type]
+        await turns()
+        assert {key[1] for key in client.snapshot_ids} == set(ids)
+
+        ray_private._stop_listening(SimpleNamespace(_router=SimpleNamespace(_asyncio_router=first)))  # type: ignore[arg-type]
+        await turns()
+        assert (first.long_poll_client.stopped, second.long_poll_client.stopped) == (True, False)
+        assert {key[1] for key in client.snapshot_ids} == {ids[1]}
+
+        targets = long_poll.LongPollNamespace.DEPLOYMENT_TARGETS
+        client._process_update({(targets, each): long_poll.UpdatedObject(each, 7, 0) for each in ids})
+        await turns()
+        assert (first.told, second.told) == ([], [ids[1]])
+        client._poll_next()
+        assert {key[1] for key in host.polled[-1]} == set(ids)  # it was under way; the next sweep takes it out
+        ray_private._sweep(shared, first)
+        assert {key[1] for key in client.snapshot_ids} == {ids[1]}
+
+        shared.register(first)  # type: ignore[arg-type]
+        await turns()
+        assert [client.snapshot_ids[key] for key in client.snapshot_ids if key[1] == ids[0]] == [-1, -1]
+
+    asyncio.run(scenario())
+    SharedRouterLongPollClient.get_or_create.cache_clear()  # type: ignore[attr-defined]  # it holds the loop
+
+
+def test_classes_of_replicas_are_forgotten() -> None:
+    """The class that Serve makes for an application's deployment goes from every cache of Ray's, and no other does."""
+    worker: Any = SimpleNamespace(load_code_from_local=False)
+    worker.function_actor_manager = manager = FunctionActorManager(worker)
+    made = {}
+    for app in ("app:m@1", "app:m@11"):
+        name = DeploymentID(name="Servable", app_name=app).to_replica_actor_class_name()
+        kind = type(name, (), {"__init__": lambda self: None, "handle_request": lambda self: None})
+        creation = PythonFunctionDescriptor(kind.__module__, "__init__", name, name.encode().hex())
+        manager._load_actor_class_from_gcs = lambda *_, kind=kind: kind  # type: ignore[method-assign,misc]
+        assert manager.load_actor_class(ray.JobID.from_int(1), creation) is kind
+        made[app] = creation
+        _ActorClassMethodMetadata.create(kind, creation)
+    caches = (
+        _ActorClassMethodMetadata._cache, manager._loaded_actor_classes, manager._function_execution_info,
+        manager._num_task_executions,
+    )  # fmt: skip
+    full = [len(cache) for cache in caches]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray._private.worker, "global_worker", worker)
+        ray_private._forget_replicas("app:m@1")
+    assert [before - len(cache) for before, cache in zip(full, caches, strict=True)] == [1, 1, 2, 2]
+    assert made["app:m@11"] in _ActorClassMethodMetadata._cache
+    _ActorClassMethodMetadata._cache.pop(made["app:m@11"])
 
 
 def test_handles_of_deployed_applications_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
