@@ -256,7 +256,8 @@ class Controller:
         await self._adopt()
         self._loop.manager.limit(_manager_options(wanted.config))
         await self._lookout.look_at_nodes()
-        self._polling.watch(wanted.config)
+        # What was adopted was finished when it was loaded, and need not rest again for that to be known.
+        self._polling.watch(wanted.config, self._places.loaded_from)
         self._file_watch.follow(wanted.config, self._editing)
         self._restored.set()
         self._spawn(self._fleet.carry_out_orders())
