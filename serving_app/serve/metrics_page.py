@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from serving_app.core.errors import ServingError
@@ -29,6 +30,7 @@ class MetricsPage:
         if target != self._path:
             return 400, f"Unexpected path: {target}. Should be {self._path}".encode("utf-8", "replace")
         try:
-            return 200, encode_page(FAMILIES, await self._scrape())
+            # In a thread: with a thousand models there are megabytes to write.
+            return 200, await asyncio.to_thread(encode_page, FAMILIES, await self._scrape())
         except ServingError as error:
             return 503, f"{error.message}\n".encode("utf-8", "replace")

@@ -18,6 +18,7 @@ from serving_app.serve.ray_metrics import RayExport
 logger = logging.getLogger("ray.serve")
 
 _RETRY_S = 0.2
+_START_S = 5.0
 _FAREWELL_S = 3.0
 """How long a process that ends waits for its last report to be taken."""
 
@@ -46,7 +47,8 @@ class Reporter:
     """Reports what one registry counts under a name that no other process has. Lives on one event loop."""
 
     def __init__(
-        self, name: str, registry: Registry, connect: Callable[[], Awaitable[Any]], export: RayExport | None = None
+        self, name: str, registry: Registry, connect: Callable[[], Awaitable[Any]], export: RayExport | None = None,
+        *, start_s: float = _START_S,
     ) -> None:
         """`connect` finds the controller (an actor handle) and is called again whenever that was lost. With `export`
         Ray is told as well."""
@@ -55,17 +57,27 @@ class Reporter:
         self._registry = registry
         self._connect = connect
         self._controller: Any = None
+        self._start_s = start_s
         self._number = 0
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Returns when the first report was taken: from then on no scrape misses what is counted here."""
-        wish = await self._report_until_taken(Wish(everything=True))
+        """Returns when the first report was taken: from then on no scrape misses what is counted here.
+
+        A controller that takes none, as it is away or of an earlier release, is waited for in the background: what
+        cannot be counted can be answered all the same.
+        """
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._report_for_ever(wish)))
+        first = asyncio.Event()
+        self._tasks.append(loop.create_task(self._report_for_ever(first)))
         if self._export is not None:
             self._tasks.append(loop.create_task(self._export.export_for_ever(self._registry)))
+        try:
+            async with asyncio.timeout(self._start_s):
+                await first.wait()
+        except TimeoutError:
+            logger.warning("no report of metrics was taken yet; the metrics page lacks this process until then")
 
     async def stop(self) -> None:
         """Bring what was counted last. If the controller is away, that is lost after a moment."""
@@ -79,9 +91,11 @@ class Reporter:
         except Exception as error:
             logger.warning("what was counted since the last report is lost: %r", error)
 
-    async def _report_for_ever(self, wish: Wish) -> None:
+    async def _report_for_ever(self, first: asyncio.Event) -> None:
+        wish = Wish(everything=True)
         while not self._stopped:
             wish = await self._report_until_taken(wish)
+            first.set()
 
     async def _report_until_taken(self, wish: Wish) -> Wish:
         is_lost = False

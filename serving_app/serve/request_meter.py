@@ -59,6 +59,10 @@ class Request:
         """Which model is asked, and what for."""
         self.model, self.api = model, api
 
+    def restart(self) -> None:
+        """Its bytes are here only now: how long a client took to send them is not how long the answer took."""
+        self._started = time.perf_counter()
+
     def take(self, call: Call) -> Call:
         """The request makes this call: the same call, and what its run counts as."""
         self.signature = call.signature_name

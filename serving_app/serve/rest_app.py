@@ -129,7 +129,9 @@ class RestApp:
         # A header that merely contains the word will do, as in evhttp_request.cc.
         is_packed = b"gzip" in _header(scope, b"content-encoding")
         read = self._read_packed_body if is_packed else self._read_body
-        return await self._infer(call, await read(receive))
+        payload = await read(receive)
+        request.restart()
+        return await self._infer(call, payload)
 
     def _metadata(self, call: RestCall) -> bytes:
         with self._plane.route(call.spec) as route:

@@ -215,7 +215,7 @@ def test_who_was_silent_counts_again(play: Callable[[Play], None]) -> None:
         other.serve(1)
         scene.metering._answer_s = 1000.0
         other.reporter._stopped = False
-        other.reporter._tasks.append(asyncio.ensure_future(other.reporter._report_for_ever(Wish(everything=True))))
+        other.reporter._tasks.append(asyncio.ensure_future(other.reporter._report_for_ever(asyncio.Event())))
         scene.processes.append(other)
         await until(lambda: not scene.metering._processes["g2"].is_silent)
         page = await scene.metering.collect("g1")
@@ -277,6 +277,24 @@ def test_who_asks_is_waited_for(play: Callable[[Play], None]) -> None:
         await gateway.reporter.start()
         scene.processes.append(gateway)
         assert await asking == 3
+
+    play(scenario)
+
+
+def test_nobody_waits_long_for_a_controller_that_takes_no_reports(play: Callable[[Play], None]) -> None:
+    """A process starts without having reported where nobody takes reports, and reports when somebody does."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.start("g1")
+        scene.actor.lost = AttributeError("report_metrics")
+        late = Process(scene, "g2")
+        late.reporter._start_s = 0.01
+        late.serve(3)
+        await late.reporter.start()
+        scene.processes.append(late)
+        scene.actor.lost = None
+        await until(lambda: "g2" in scene.metering._processes)
+        assert await scene.count() == 3
 
     play(scenario)
 

@@ -149,6 +149,17 @@ def test_invented_models_do_not_fill_the_memory(scene: Scene) -> None:
     assert scene.counts()["m", "OK", "", ""] == 1
 
 
+def test_latency_begins_when_the_bytes_are_there(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client took to send its request is no part of the latency, which is told in whole microseconds."""
+    times = iter([10.0, 15.0, 15.0012345])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    with scene.meter.rest() as request:
+        request.name("m", "predict")
+        request.restart()
+    [cell] = scene.counts(REQUEST_LATENCY).values()
+    assert cell[-1] == 1234
+
+
 def test_without_a_meter_everything_works() -> None:
     """A front end that nobody counts for measures into the void."""
     assert ask(RequestMeter().rest()).api == ""
