@@ -53,6 +53,13 @@ def join_or_start_ray(address: str | None, say: Say) -> bool:
     return True
 
 
+def has_gpus() -> bool:
+    """Whether the cluster that this process is part of has GPUs."""
+    import ray
+
+    return ray.cluster_resources().get("GPU", 0) > 0
+
+
 def leave_ray(started_here: bool, say: Say) -> None:
     """Leave the cluster; one that was started here ends."""
     import ray

@@ -17,12 +17,12 @@ from importlib import metadata
 from typing import Any
 
 from serving_app import __version__
-from serving_app.cli.cluster import join_or_start_ray, leave_ray, shut_empty_serve_down, start_serve
+from serving_app.cli.cluster import has_gpus, join_or_start_ray, leave_ray, shut_empty_serve_down, start_serve
 from serving_app.cli.deployment import deploy, drain, refuse_to_replace, remove, wait_until_running
 from serving_app.cli.server_log import ServerLog
 from serving_app.client.control import Control, Unreachable
 from serving_app.config import ServingConfig
-from serving_app.config.model_server import to_config
+from serving_app.config.model_server import share_machine, to_config
 from serving_app.config.model_server_flags import parse_flags, usage
 from serving_app.config.parsing import revise
 from serving_app.config.proto_text import ProtoTextError
@@ -107,9 +107,12 @@ def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
     started_ray = join_or_start_ray(address, _say)
     stop.listen()
     try:
+        if started_ray:
+            config = share_machine(config, has_gpus=has_gpus())
         start_serve(0, _say)
         refuse_to_replace(name, "give this one an --app_name, a --port and a --rest_api_port of its own")
         try:
+            log("I", f"deploying the serving app {name} ...")
             deploy(config, name)
             if wait_until_running(name, stop, _say):
                 _watch(config, name, stop)

@@ -12,6 +12,7 @@ from typing import Any
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.conversion import Conversion, read_batching, read_platforms
 from serving_app.config.locations import is_absolute
+from serving_app.config.model import ModelConfig
 from serving_app.config.model_server_config import TENSORFLOW, read_model_server_config, to_models
 from serving_app.config.model_server_flags import FLAGS
 from serving_app.config.monitoring import read_monitoring
@@ -37,6 +38,8 @@ _COMBINED = (
     "model_base_path",
     "model_config_file_poll_wait_seconds",
     "enable_batching",
+    "mixed_precision",
+    "num_tflite_pools",
     "tensorflow_session_parallelism",
     "tensorflow_intra_op_parallelism",
     "tensorflow_inter_op_parallelism",
@@ -45,6 +48,12 @@ _COMBINED = (
 
 _PLATFORMS_OWN = ("tags", "session", "batching", "warmup", "prefer_tflite", "tflite")
 """Settings of a model that `--platform_config_file` decides, if it is given, and the flags do not."""
+
+
+_GIVE_UP_S = 10.0
+
+_GPU_SHARE = 0.001
+"""Of a GPU, for each version: Ray shows a process only a GPU of which it has reserved something."""
 
 
 def to_config(values: Mapping[str, Any], read: Read, folder: str) -> Conversion:
@@ -56,7 +65,8 @@ def to_config(values: Mapping[str, Any], read: Read, folder: str) -> Conversion:
     check_flags(values)
     notes: list[str] = []
     whole: dict[str, Any] = {"gateway": {"host": values["host"], "open_when_loaded": True}, "load": {}}
-    defaults: dict[str, Any] = {}
+    # There what a directory lacks is an error at once; here a moment later, and a load is tried again when it comes.
+    defaults: dict[str, Any] = {"give_up_s": _GIVE_UP_S}
     for name, argument in SHORT_ARGUMENTS.items():
         if name not in values or name in _COMBINED or name == "host":
             continue
@@ -106,11 +116,25 @@ def check_flags(values: Mapping[str, Any]) -> None:
         raise Unimplemented("--thread_pool_factory_config_file is not offered: there is no factory to configure")
 
 
-def reserve(config: ServingConfig, **settings: Any) -> ServingConfig:
-    """The configuration in which every model, also one that comes later, has these settings beside its own."""
-    models = tuple(revise(model, f"Model {model.name}", **settings) for model in config.models)
-    defaults = {**_plain(settings), **config.model_defaults}
+def share_machine(config: ServingConfig, *, has_gpus: bool) -> ServingConfig:
+    """The configuration in which models reserve nothing, for a machine that is the server's alone.
+
+    As in TensorFlow Serving all of them then see the first GPU, if there is one; each is a process here, so memory of
+    the GPU is taken as it is needed, unless the flags give each version a share of it.
+    """
+    models = tuple(revise(each, f"Model {each.name}", **_shared(each, has_gpus)) for each in config.models)
+    later = _shared(ModelConfig.model_validate({**config.model_defaults, "base_path": "/any"}), has_gpus)
+    defaults = {**config.model_defaults, **_plain(later)}
     return revise(config, "The configuration", models=models, model_defaults=defaults)
+
+
+def _shared(model: ModelConfig, has_gpus: bool) -> dict[str, Any]:
+    if not has_gpus:
+        return {"num_cpus": 0.0}
+    session = model.session
+    if session.gpu_memory_fraction is None:
+        session = revise(session, "session", gpu_memory_fraction=1.0, gpu_allow_growth=True)
+    return {"num_cpus": 0.0, "num_gpus": _GPU_SHARE, "session": session}
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------

@@ -139,7 +139,6 @@ SHORT_ARGUMENTS: Mapping[str, ShortArgument] = {
     "enable_batching": ShortArgument(("model.batching",), _turn_batching, "true sets the defaults of all its settings"),
     "enable_model_warmup": ShortArgument(("model.warmup.enabled",)),
     "num_request_iterations_for_warmup": ShortArgument(("model.warmup.iterations",), _turn_zero, "0 means the default"),
-    "prefer_tflite_model": ShortArgument(("model.prefer_tflite",)),
     "tensorflow_intra_op_parallelism": ShortArgument(("model.session.intra_op_parallelism",)),
     "tensorflow_inter_op_parallelism": ShortArgument(("model.session.inter_op_parallelism",)),
     "tensorflow_session_parallelism": ShortArgument(
@@ -148,5 +147,8 @@ SHORT_ARGUMENTS: Mapping[str, ShortArgument] = {
     "per_process_gpu_memory_fraction": ShortArgument(
         ("model.session.gpu_memory_fraction",), _turn_zero, "0 means the default"
     ),
+    "mixed_precision": ShortArgument(("model.session.mixed_precision",), _turn_text),
+    "prefer_tflite_model": ShortArgument(("model.prefer_tflite",)),
+    "num_tflite_pools": ShortArgument(("model.tflite.interpreters",)),
 }
 """The names of the short form that are not settings of a model or of the whole."""

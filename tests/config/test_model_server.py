@@ -8,7 +8,7 @@ import pytest
 
 from serving_app.config import ConfigError, ModelConfig, ServingConfig
 from serving_app.config.conversion import Conversion
-from serving_app.config.model_server import reserve, to_config
+from serving_app.config.model_server import share_machine, to_config
 from serving_app.config.model_server_flags import parse_flags
 from serving_app.config.proto_text import ProtoTextError
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, ServingError, Unimplemented
@@ -263,9 +263,20 @@ def test_files_that_cannot_be_read(flag: str, needs: str, message: str) -> None:
     assert caught.value.parser_line.startswith(f"Error parsing text-format {message}: 1:1: ")
 
 
-def test_reservations() -> None:
-    """What every replica reserves is added to all models, those that come later among them, and wins over nothing."""
-    whole = reserve(config(*MODEL, "--enable_batching"), num_cpus=0.0)
+@pytest.mark.parametrize(
+    ("flags", "has_gpus", "gpus", "memory"),
+    [
+        ("--enable_batching", False, 0.0, (None, None)),
+        ("--enable_batching", True, 0.001, (1.0, True)),
+        ("--enable_batching --per_process_gpu_memory_fraction=0.5", True, 0.001, (0.5, None)),
+    ],
+)
+def test_a_machine_of_its_own(
+    flags: str, has_gpus: bool, gpus: float, memory: tuple[float | None, bool | None]
+) -> None:
+    """On a machine of its own models reserve nothing, so that any number fits, and all of them see its GPU."""
+    whole = share_machine(config(*MODEL, *flags.split()), has_gpus=has_gpus)
     (one,) = whole.models
-    assert (one.num_cpus, one.batching is None) == (0.0, False)
+    assert (one.num_cpus, one.num_gpus, one.batching is None) == (0.0, gpus, False)
+    assert (one.session.gpu_memory_fraction, one.session.gpu_allow_growth) == memory
     assert ModelConfig.model_validate({"base_path": "/m", **whole.model_defaults}) == one
