@@ -1,8 +1,8 @@
 """JSON values as error messages quote them.
 
 Objects have one member per line, indented by four blanks per level, and lists are on one line. Nothing more is written
-once there are 256 characters, so the excerpt of a large value is not complete JSON (json_tensor.cc does the same with
-RapidJSON's PrettyWriter).
+once there are 256 bytes, so the excerpt of a large value is not complete JSON; it ends with a whole token, which is a
+value with the separator before it, a name, or a bracket (json_tensor.cc does the same with RapidJSON's PrettyWriter).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from serving_app.protocol.json_document import JsonValue
+from serving_app.protocol.json_document import JsonValue, encode
 
 _ENOUGH = 256
-_LIMIT = 1024  # of the last piece, a string may still be long; TensorFlow Serving would quote all of an image
+_LIMIT = 1024  # a single string may still be long; TensorFlow Serving would quote all of an image
 _INDENT = "    "
 _ESCAPES = {code: f"\\u{code:04X}" for code in range(0x20)} | {
     ord(char): escape
@@ -24,13 +24,13 @@ _ESCAPES = {code: f"\\u{code:04X}" for code in range(0x20)} | {
 
 def excerpt(value: JsonValue) -> str:
     """The beginning of a value's text, or all of it if it is small."""
-    pieces, length = [], 0
-    for piece in _pieces(value):
-        pieces.append(piece)
-        length += len(piece)
-        if length >= _ENOUGH:
+    tokens, size = [], 0
+    for token in _tokens(value):
+        tokens.append(token[:_LIMIT])
+        size += len(encode(tokens[-1]))
+        if size >= _ENOUGH:
             break
-    return "".join(pieces)[:_LIMIT]
+    return "".join(tokens)[:_LIMIT]
 
 
 def kind(value: JsonValue) -> str:
@@ -41,21 +41,23 @@ def kind(value: JsonValue) -> str:
     return names.get(type(value), "Number")
 
 
-def _pieces(value: JsonValue) -> Iterator[str]:
-    """The text bit by bit, made on demand and without recursion: values can be huge, and deep."""
-    open_containers: list[tuple[list[Any] | dict[str, Any], Iterator[tuple[str, Any]]]] = []
+def _tokens(value: JsonValue) -> Iterator[str]:
+    """The text token by token, made on demand and without recursion: values can be huge, and deep."""
+    open_containers: list[tuple[list[Any] | dict[str, Any], Iterator[tuple[str, str, Any]]]] = []
+    separator = ""
     while True:
         if isinstance(value, list | dict):
-            yield "[" if isinstance(value, list) else "{"
+            yield separator + ("[" if isinstance(value, list) else "{")
             open_containers.append((value, _entries(value, len(open_containers) + 1)))
         else:
-            yield _scalar_text(value)
+            yield separator + _scalar_text(value)
         while open_containers:
             container, entries = open_containers[-1]
             entry = next(entries, None)
             if entry is not None:
-                before, value = entry
-                yield before
+                name, separator, value = entry
+                if name:
+                    yield name
                 break
             open_containers.pop()
             yield _closing(container, len(open_containers))
@@ -63,14 +65,14 @@ def _pieces(value: JsonValue) -> Iterator[str]:
             return
 
 
-def _entries(container: list[Any] | dict[str, Any], level: int) -> Iterator[tuple[str, Any]]:
-    """Each value of a container, with the text that comes before it."""
+def _entries(container: list[Any] | dict[str, Any], level: int) -> Iterator[tuple[str, str, Any]]:
+    """Each value of a container, with its name as text (none in a list) and what separates it from what is before."""
     if isinstance(container, list):
         for index, item in enumerate(container):
-            yield (", " if index else ""), item
+            yield "", (", " if index else ""), item
     else:
         for index, (name, item) in enumerate(container.items()):
-            yield ("," if index else "") + "\n" + _INDENT * level + _scalar_text(name) + ": ", item
+            yield ("," if index else "") + "\n" + _INDENT * level + _scalar_text(name), ": ", item
 
 
 def _closing(container: list[Any] | dict[str, Any], level: int) -> str:

@@ -22,15 +22,27 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from serving_app.core.errors import InvalidArgument, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serving_app.protocol import json_document, json_tensor
 from serving_app.protocol.json_document import JsonValue
 from serving_app.protocol.json_excerpt import excerpt
+from serving_app.protocol.json_grid import find_grid
 from serving_app.protocol.json_tensor import Array, Elements, is_base64
 
 _INSTANCES = "instances"
 _INPUTS = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedGrid:
+    """A tensor that was read already, where it belongs, and the whole text for the case that it will not do."""
+
+    values: Array
+    name: str | None  # of the input, where the request has it
+    text: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class PredictBody:
 
     signature_name: str  # as the client wrote it; empty if it did not
     members: dict[str, Any] = field(repr=False)  # those of the top level
+    grid: _PlacedGrid | None = field(default=None, repr=False)  # then its place among the members is empty
 
     @property
     def is_row(self) -> bool:
@@ -46,9 +59,42 @@ class PredictBody:
         return _INSTANCES in self.members
 
 
-def parse_predict(text: bytes) -> PredictBody:
+_LARGE = 1 << 14
+"""Larger texts are tried to be read as one tensor of numbers; below, that would gain nothing."""
+
+
+def parse_predict(text: bytes, *, large: int = _LARGE) -> PredictBody:
     """The first step: JSON syntax, an object, a signature name. InvalidArgument if one of them is missing."""
-    document = json_document.parse(text)
+    body = _parse_grid(text) if len(text) > large else None
+    return body or _parse_document(json_document.parse(text))
+
+
+def _parse_grid(text: bytes) -> PredictBody | None:
+    """The same for a text that is one large tensor of numbers and little else; None if it is not, or not right."""
+    grid = find_grid(text)
+    # A null holds its place, and must be the only one.
+    if grid is None or b"null" in grid.before or b"null" in grid.after:
+        return None
+    try:
+        body = _parse_document(json_document.parse(grid.before + b"null" + grid.after))
+    except InvalidArgument:
+        return None
+    values, members = grid.values, body.members
+    name: str | None = None
+    match members.get(_INSTANCES, members.get(_INPUTS, False)):
+        case None:
+            pass
+        case dict(named) if _INPUTS in members and list(named.values()) == [None]:
+            name = next(iter(named))
+        case [dict(named)] if _INSTANCES in members and list(named.values()) == [None]:
+            name = next(iter(named))
+            values = values[np.newaxis]
+        case _:
+            return None
+    return PredictBody(body.signature_name, members, _PlacedGrid(values, name, text))
+
+
+def _parse_document(document: JsonValue) -> PredictBody:
     if not isinstance(document, dict):
         raise InvalidArgument(f"JSON Value: {excerpt(document)} Is not object")
     signature_name = document.get("signature_name", "")
@@ -75,6 +121,11 @@ def decode_inputs(body: PredictBody, signature: Signature) -> dict[str, Array]:
     Shapes are not compared with the signature, as in TensorFlow Serving: the model knows better what it can take.
     """
     inputs = signature.inputs
+    if body.grid is not None:
+        array = _decode_grid(body, body.grid, inputs)
+        if array is not None:
+            return dict.fromkeys(inputs, array)
+        body = _parse_document(json_document.parse(body.grid.text))
     if not inputs:
         raise InvalidArgument(f"Failed to get input map for signature: {body.signature_name or 'DEFAULT'}")
     if _INSTANCES in body.members and _INPUTS in body.members:
@@ -87,6 +138,16 @@ def decode_inputs(body: PredictBody, signature: Signature) -> dict[str, Array]:
     if _INPUTS in body.members:
         return _decode_columns(body.members[_INPUTS], inputs)
     raise InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+def _decode_grid(body: PredictBody, grid: _PlacedGrid, inputs: Mapping[str, TensorSpec]) -> Array | None:
+    """The tensor of the only input; None if there is more to say about the request."""
+    if len(inputs) != 1 or (_INSTANCES in body.members and _INPUTS in body.members):
+        return None
+    ((name, spec),) = inputs.items()
+    if grid.name not in (None, name):
+        return None
+    return json_tensor.convert(grid.values, spec.dtype)
 
 
 # --- columnar --------------------------------------------------------------------------------------------------------

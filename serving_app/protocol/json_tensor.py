@@ -74,13 +74,14 @@ def read_quickly(value: JsonValue, dtype: int) -> Array | None:
     """The tensor that a value says, or None if that needs a closer look."""
     shape: list[int] = []
     elements: list[Any] = [value]
-    while elements and type(elements[0]) is list:
-        sizes = {len(element) if type(element) is list else -1 for element in elements}
+    types = {type(value)}
+    while types == {list}:
+        sizes = set(map(len, elements))
         if len(sizes) > 1 or len(shape) == _MAX_RANK:
             return None
         shape += sizes
         elements = list(chain.from_iterable(elements))
-    types = set(map(type, elements))
+        types = set(map(type, elements))
     if dtype in _FLOATS:
         fits = types <= _NUMBER_TYPES
     elif dtype in _INTEGERS:
@@ -95,6 +96,19 @@ def read_quickly(value: JsonValue, dtype: int) -> Array | None:
         return to_array(elements, tuple(shape), dtype)
     except OverflowError:  # an integer out of range
         return None
+
+
+def convert(numbers: Array, dtype: int) -> Array | None:
+    """The tensor that int64 or double numbers of a text say, or None if that needs a closer look."""
+    if dtype in _FLOATS:
+        with np.errstate(over="ignore"):
+            return numbers.astype(np.float64, copy=False).astype(dtypes.to_numpy(dtype), copy=False)
+    if dtype not in _INTEGERS or numbers.dtype != np.int64:
+        return None
+    allowed, carrier = _INTEGERS[dtype]
+    if numbers.min() < allowed[0] or numbers.max() > allowed[-1]:
+        return None
+    return numbers.astype(carrier, copy=False).astype(dtypes.to_numpy(dtype), copy=False)
 
 
 def to_array(values: list[Any], shape: tuple[int, ...], dtype: int) -> Array:

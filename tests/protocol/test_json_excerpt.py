@@ -57,11 +57,27 @@ def test_floats_are_quoted_with_their_shortest_digits(value: float, text: str):
     assert excerpt(value) == text
 
 
-def test_a_large_value_is_cut_after_256_characters():
-    """The excerpt ends with the piece that reaches 256 characters."""
-    text = excerpt(list(range(1000, 2000)))
-    assert text.startswith("[1000, 1001, 1002")
-    assert 256 <= len(text) < 262
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        # The token that reaches 256 bytes is the last; a value is one with the comma before it.
+        ([1] * 200, "[" + ", ".join(["1"] * 86)),
+        ([100] * 200, "[" + ", ".join(["100"] * 52)),
+        (["é" * 42] * 5, '["' + '", "'.join(["é" * 42] * 3) + '"'),
+        (["a" * 253, 1], '["' + "a" * 253 + '"'),
+        (["a" * 252, 1, 2], '["' + "a" * 252 + '", 1'),
+        ([["a" * 253]], '[["' + "a" * 253 + '"'),
+        (["a" * 252], '["' + "a" * 252 + '"]'),
+        # So is a name with the line before it, and a value with its colon.
+        ({"a" * 247: 1}, '{\n    "' + "a" * 247 + '": 1'),
+        ({"a" * 248: 1}, '{\n    "' + "a" * 248 + '"'),
+        ({"a": "b" * 241, "c": 1}, '{\n    "a": "' + "b" * 241 + '",\n    "c"'),
+        ({"a": "b" * 240}, '{\n    "a": "' + "b" * 240 + '"\n}'),
+    ],
+)
+def test_a_large_value_is_cut_after_256_bytes(value: Any, text: str):
+    """The excerpt ends with the token that reaches 256 bytes, whole."""
+    assert excerpt(value) == text
 
 
 @pytest.mark.parametrize("value", ["x" * 100_000, {"x" * 100_000: 1}, [["x" * 5000] * 1000]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.protocol import dtypes
+from serving_app.protocol.json_document import parse_exactly
+from serving_app.protocol.json_grid import find_grid
 from serving_app.protocol.json_predict import (
     decode_inputs,
     decode_rows_exactly,
@@ -273,3 +277,199 @@ def test_the_quick_way_through_rows_agrees_with_the_exact_one(instances: list[An
 def test_ordinary_rows_go_the_quick_way(signature: Signature, text: bytes):
     """The quick way takes every ordinary list of examples."""
     assert decode_rows_quickly(json.loads(text)["instances"], signature.inputs) is not None
+
+
+# --- compared with an obvious implementation -------------------------------------------------------------------------
+
+_INT32 = range(-(2**31), 2**31)
+OBVIOUS_INTEGERS = {
+    DType.INT32: _INT32,
+    DType.UINT8: _INT32,
+    DType.INT64: range(-(2**63), 2**63),
+    DType.UINT32: range(2**32),
+    DType.UINT64: range(2**64),
+}
+
+
+def obvious_element(value: Any, dtype: DType) -> Any:
+    """What one JSON value is as an element; ValueError if it is none."""
+    if dtype in (DType.FLOAT, DType.DOUBLE) and type(value) in (int, float):
+        with np.errstate(over="ignore"):
+            return dtypes.to_numpy(dtype).type(np.float64(value))
+    if type(value) is int and value in OBVIOUS_INTEGERS.get(dtype, ()):
+        return np.array(value).astype(dtypes.to_numpy(dtype))[()]
+    if dtype == DType.BOOL and type(value) is bool:
+        return value
+    if dtype == DType.STRING and type(value) is str:
+        return value.encode("utf-8", "surrogateescape")
+    if dtype == DType.STRING and is_obvious_base64(value):
+        return base64.b64decode(value["b64"] + "=" * (-len(value["b64"]) % 4), validate=True)
+    raise ValueError(value)
+
+
+def is_obvious_base64(value: Any) -> bool:
+    return isinstance(value, dict) and list(value) == ["b64"] and isinstance(value["b64"], str)
+
+
+def obvious_tensor(value: Any, dtype: DType) -> np.ndarray[Any, Any]:
+    """The stack of the tensors of what a list holds; ValueError if they differ in shape."""
+    form = dtypes.to_numpy(dtype)
+    if isinstance(value, list):
+        parts = [obvious_tensor(item, dtype) for item in value]
+        return np.stack(parts) if parts else np.empty(0, form)
+    element = np.empty((), form)
+    element[()] = obvious_element(value, dtype)
+    return element
+
+
+def obvious_inputs(text: bytes, inputs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a request, read by the slow parser; ValueError if it is not right."""
+    document: Any = parse_exactly(text)
+    if not isinstance(document, dict) or not isinstance(document.get("signature_name", ""), str):
+        raise ValueError(text)
+    if ("instances" in document) == ("inputs" in document):
+        raise ValueError(text)
+    dtype_of = {name: DType(spec.dtype) for name, spec in inputs.items()}
+    if "inputs" in document:
+        value = document["inputs"]
+        if not isinstance(value, dict) or is_obvious_base64(value):
+            (name,) = inputs
+            return {name: obvious_tensor(value, dtype_of[name])}
+        if not inputs.keys() <= value.keys():
+            raise ValueError(text)
+        return {name: obvious_tensor(value[name], dtype) for name, dtype in dtype_of.items()}
+    rows = document["instances"]
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(text)
+    are_named = {isinstance(row, dict) and not is_obvious_base64(row) for row in rows}
+    if are_named == {True} and all(row.keys() == inputs.keys() for row in rows):
+        return {name: obvious_tensor([row[name] for row in rows], dtype) for name, dtype in dtype_of.items()}
+    if are_named != {False} or (len(inputs) > 1 and not isinstance(rows[0], dict)):
+        raise ValueError(text)
+    first = next(iter(inputs))  # of several, TensorFlow Serving fills one as well, if the first row is a base64 object
+    return {first: obvious_tensor(rows, dtype_of[first])}
+
+
+def outcome(read: Any) -> Any:
+    """What can be compared of tensors, or None if there are none."""
+    try:
+        inputs = read()
+    except (ValueError, ServingError):
+        return None
+    return {name: (array.dtype, array.shape, repr(array.tolist())) for name, array in inputs.items()}
+
+
+def quickly(text: bytes, signature: Signature, large: int) -> Any:
+    return outcome(lambda: decode_inputs(parse_predict(text, large=large), signature))
+
+
+NEVER = 1 << 60
+number_texts = st.sampled_from(
+    b"0 -0 1 -1 300 2147483648 -2147483649 9223372036854775807 9223372036854775808 18446744073709551615 1e20 "
+    b"9999999999999999999999 1.0 -0.0 0.1 1e39 1e-320 1E+2 16777217 9007199791611905 1.0000000596046448 "
+    b"1. .5 01 1e400 NaN".split()
+)
+ordinary = st.sampled_from(b"0 1 -7 2.5 1e3 123456789 0.1".split())
+other_texts = st.sampled_from([b'"a"', b'{"b64":"YWI="}', b"true", b"null", b'"\xff"', b"[]", b"{}"])
+
+
+@st.composite
+def tensor_texts(draw: st.DrawFn) -> bytes:
+    """Nested lists of numbers as text, mostly rectangular, with blanks and sometimes a slip of the pen."""
+    elements = draw(st.sampled_from([ordinary, ordinary, number_texts, other_texts]))
+    shape = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    blank = draw(st.sampled_from([b"", b"", b" ", b"\n\t"]))
+
+    def write(level: int) -> bytes:
+        if level == len(shape):
+            return draw(elements)
+        return b"[" + (blank + b"," + blank).join(write(level + 1) for _ in range(shape[level])) + blank + b"]"
+
+    text = write(0)
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(text)))
+        text = text[:at] + draw(st.sampled_from([b"", b"[", b"]", b",", b"1", b" ", b"-", b'"'])) + text[at + 1 :]
+    return text
+
+
+frames = st.sampled_from(
+    [
+        b'{"instances":%s}',
+        b'{"signature_name":"s","instances": %s} ]',
+        b'{"inputs":%s,"signature_name":""}',
+        b'{"inputs":{"x":%s}}',
+        b'{"inputs":{"x":%s,"y":1}}',
+        b'{"instances":[{"x":%s}]}',
+        b'{"instances":[{"x":%s},{"x":%s}]}',
+        b'{"instances":[{"x":%s,"y":%s}]}',
+        b'{"instances":[%s,%s]}',
+        b'{"instances":%s,"instances":[1]}',
+        b'{"instances":%s,"inputs":[1]}',
+        b'{"other":%s,"instances":[1]}',
+        b'{"other":%s,"instances":null}',
+        b'{"instances":null,"other":%s}',
+        b'{"inputs":{"x":null},"other":%s}',
+        b'{"instances":[{"x":null,"y":%s}]}',
+        b'{"signature_name":null,"inputs":%s}',
+        b'{"signature_name":%s,"instances":[1]}',
+        b'\xef\xbb\xbf{"inputs":%s}',
+        b"%s",
+    ]
+)
+many_types = st.sampled_from([DType.FLOAT, DType.FLOAT, DType.DOUBLE, DType.STRING, DType.BOOL, *OBVIOUS_INTEGERS])
+many_signatures = st.dictionaries(st.sampled_from(["x", "y"]), many_types, min_size=1, max_size=2).map(
+    lambda inputs: signature(**inputs)
+)
+
+
+@settings(max_examples=500)
+@given(frames, st.lists(tensor_texts(), min_size=2, max_size=2), many_signatures)
+def test_every_way_agrees_with_an_obvious_implementation(frame: bytes, parts: list[bytes], signature: Signature):
+    """Read as a grid of numbers, as a document or step by step: the tensors are the same, or there are none."""
+    text = frame % tuple(parts[: frame.count(b"%s")])
+    right = outcome(lambda: obvious_inputs(text, signature.inputs))
+    assert quickly(text, signature, NEVER) == right
+    assert quickly(text, signature, 0) == right
+
+
+@settings(max_examples=300)
+@given(frames, st.lists(tensor_texts(), min_size=2, max_size=2), many_signatures)
+def test_a_grid_has_the_errors_of_a_document(frame: bytes, parts: list[bytes], signature: Signature):
+    """A text with a mistake is refused with the same message, whichever way was tried first."""
+    text = frame % tuple(parts[: frame.count(b"%s")])
+    messages = []
+    for large in (0, NEVER):
+        try:
+            decode_inputs(parse_predict(text, large=large), signature)
+        except ServingError as error:
+            messages.append((type(error), error.message))
+        else:
+            messages.append(None)
+    assert messages[0] == messages[1]
+
+
+@settings(max_examples=300)
+@given(tensor_texts(), st.integers(1, 20))
+def test_what_is_found_as_a_grid_is_in_the_text(part: bytes, piece: int):
+    """In whatever pieces it was read, a grid has the numbers and the shape of the text that it was found in."""
+    text = b'{"x":' + part + b"}"
+    grid = find_grid(text, piece)
+    if grid is not None:
+        found = text[len(grid.before) : len(text) - len(grid.after)]
+        assert grid.before + found + grid.after == text
+        (value,) = parse_exactly(b"[" + found + b"]")  # type: ignore[misc, union-attr]  # it is a list of one
+        assert repr(np.array(value, grid.values.dtype).tolist()) == repr(grid.values.tolist())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"instances":[[1,2],[3,4]]}',
+        b'{"signature_name": "s", "instances": [[[1.5]], [[-2e-3]]]}\n',
+        b'{"inputs": {"x": [1, 2.5]}}',
+        b'{"instances": [{"x": [ 1 , 2 ]}]}',
+    ],
+)
+def test_large_tensors_are_found_as_grids(text: bytes):
+    """Every usual form of a request with one large tensor of numbers goes that way."""
+    assert parse_predict(text, large=0).grid is not None
