@@ -11,9 +11,11 @@ import pytest
 
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
-from serving_app.core.families import FAMILIES, REQUEST_COUNT
+from serving_app.core.families import FAMILIES, OTHER_REQUESTS, REQUEST_COUNT, REQUEST_EXAMPLE_COUNT_TOTAL
 from serving_app.core.metrics import Registry, Snapshot
+from serving_app.core.servable import ServableId
 from serving_app.protocol import grpc_methods, messages
+from serving_app.protocol.calls import Call, Reply
 from serving_app.protocol.prometheus import encode_page
 from serving_app.serve.grpc_app import GrpcApp
 from serving_app.serve.grpc_listener import GrpcListener, server_options
@@ -32,13 +34,13 @@ class Gateway:
     """Both front ends of one gateway that counts, on the data plane of `front`."""
 
     def __init__(self, front: Front) -> None:
-        self._front = front
+        self.front = front
         self.registry = Registry()
         self.refusal: Unavailable | None = None
         front.run(self._start())
 
     async def _start(self) -> None:
-        plane, settings = self._front.plane, GatewayConfig(max_request_bytes=LARGEST_REQUEST)
+        plane, settings = self.front.plane, GatewayConfig(max_request_bytes=LARGEST_REQUEST)
         meter = RequestMeter(self.registry, lambda model: model in plane.table.models, "g1")
         rest = RestApp(
             plane, identity=IDENTITY, models=(), settings=settings, meter=meter, metrics=MetricsPage(PATH, self.scrape)
@@ -75,8 +77,8 @@ class Gateway:
         return {f"{name} {re.sub(r'[a-zA-Z_]+=', '', labels)}": int(value) for name, labels, value in found}
 
     def close(self) -> None:
-        self._front.run(self._rest.drain(0.0))
-        self._front.run(self._grpc.drain(0.0))
+        self.front.run(self._rest.drain(0.0))
+        self.front.run(self._grpc.drain(0.0))
 
 
 @pytest.fixture
@@ -144,6 +146,46 @@ def test_grpc_counts_what_asks_a_model(gateway: Gateway) -> None:
         'count "nope","NOT_FOUND","",""': 1,
         'latency_count "half_plus_two","Predict","GRPC","2","serving_default"': 2,
     }
+
+
+def test_examples_count_by_what_is_done_with_them(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classify and Regress count in both protocols, also as runs; of MultiInference only the examples do."""
+    calls: list[Call] = []
+    run = gateway.front.host.run
+
+    def spy(servable: ServableId, call: Call) -> Reply:
+        calls.append(call)
+        return run(servable, call)
+
+    monkeypatch.setattr(gateway.front.host, "run", spy)
+    classify, regress, both = (
+        messages.ClassificationRequest(), messages.RegressionRequest(), messages.MultiInferenceRequest()
+    )  # fmt: skip
+    classify.model_spec.name = regress.model_spec.name = "heads"
+    regress.model_spec.signature_name = "total"
+    for request in (classify, regress, both):
+        for _ in range(3):
+            example = request.input.example_list.examples.add()
+            example.features.feature["x"].float_list.value.extend([1.0, 2.0])
+    for request, method in ((classify, "classify"), (regress, "regress")):
+        task = both.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.CopyFrom(request.model_spec)
+    assert gateway.call(grpc_methods.CLASSIFY, classify)
+    assert gateway.call(grpc_methods.REGRESS, regress)
+    assert gateway.call(grpc_methods.MULTI_INFERENCE, both)
+    body = b'{"examples": [{"x": [1.0, 2.0]}]}'
+    assert ask(gateway.rest, "POST", "/v1/models/heads:classify", body)[0] == 200
+    assert gateway.counts() == {
+        'count "heads","OK","2","serving_default"': 2,
+        'count "heads","OK","2","total"': 1,
+        'latency_count "heads","Classify","GRPC","2","serving_default"': 1,
+        'latency_count "heads","Regress","GRPC","2","total"': 1,
+        'latency_count "heads","classify","REST","2","serving_default"': 1,
+    }
+    assert [call.api for call in calls] == ["Classify", "Regress", "", "Classify"]
+    counts = gateway.registry.counts()
+    assert counts[REQUEST_EXAMPLE_COUNT_TOTAL.name] == {("heads", "2"): 3}
+    assert counts[OTHER_REQUESTS.name] == {("MultiInference", "OK"): 1}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"])
