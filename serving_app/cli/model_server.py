@@ -66,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error.parser_line, file=sys.stderr, flush=True)
         print(f"Failed to start server. Error: {error.code.name}: {error.message}", flush=True)
         return FAILED
-    stop.end_as_signalled()
-    return 0
+    except KeyboardInterrupt:  # before signals are listened to
+        stop.number = signal.SIGINT
+    return stop.end()
 
 
 def log(severity: str, text: str) -> None:
@@ -90,11 +91,16 @@ class _Stop(threading.Event):
         signal.signal(number, signal.SIG_DFL)
         self.set()
 
-    def end_as_signalled(self) -> None:
-        """End by the signal itself, as a process without a handler does: whoever started it sees that in its status."""
-        if self.number:
-            signal.signal(self.number, signal.SIG_DFL)
-            signal.raise_signal(self.number)
+    def end(self) -> int:
+        """End by the signal itself, as a process without a handler does: whoever started it sees that in its status.
+
+        Returns the status where there was none, or where it is the first process of a container, which it cannot end.
+        """
+        if not self.number:
+            return 0
+        signal.signal(self.number, signal.SIG_DFL)
+        signal.raise_signal(self.number)
+        return 128 + self.number
 
 
 def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
@@ -179,17 +185,17 @@ def _watch(config: ServingConfig, name: str, stop: _Stop) -> None:
             raise RuntimeFailure(Code.UNKNOWN, outcome)
         addresses: Mapping[str, str] = next(iter(view.gateways.values()), {})
         is_open = bool(addresses)
-        for text in _announcements(config, addresses):
+        for text in announcements(addresses):
             log("I", text)
 
 
-def _announcements(config: ServingConfig, addresses: Mapping[str, str]) -> list[str]:
-    """What people and scripts wait for (model_servers/server.cc)."""
+def announcements(addresses: Mapping[str, str]) -> list[str]:
+    """What people and scripts wait for, for a gateway's addresses by protocol (model_servers/server.cc)."""
     lines = []
     if "gRPC" in addresses:
         lines.append(f"Running gRPC ModelServer at {addresses['gRPC']} ...")
-    if addresses and config.gateway.grpc_socket_path:
-        lines.append(f"Running gRPC ModelServer at UNIX socket {config.gateway.grpc_socket_path} ...")
+    if path := addresses.get("gRPC (UNIX socket)", "").removeprefix("unix:"):
+        lines.append(f"Running gRPC ModelServer at UNIX socket {path} ...")
     if "REST" in addresses:
         # "localhost", whatever it listens on, as there.
         lines.append(f"Exporting HTTP/REST API at:localhost:{addresses['REST'].rpartition(':')[2]} ...")

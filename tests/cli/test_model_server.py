@@ -13,7 +13,7 @@ import pytest
 
 from serving_app import __version__
 from serving_app.cli import main
-from serving_app.cli.model_server import FAILED
+from serving_app.cli.model_server import FAILED, announcements
 from serving_app.cli.server_log import Line, ServerLog
 from serving_app.config import parse
 from serving_app.core.errors import Code
@@ -105,9 +105,20 @@ def test_it_ends_as_signalled(number: signal.Signals) -> None:
     program = (
         "import signal; from serving_app.cli.model_server import _Stop\n"
         f"stop = _Stop(); stop.listen(); signal.raise_signal({int(number)})\n"
-        "assert stop.wait(0); stop.end_as_signalled()"
+        "assert stop.wait(0); stop.end()"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -number
+
+
+def test_announcements() -> None:
+    """The lines that scripts wait for name each place where the server listens; REST's always says localhost."""
+    addresses = {"REST": "0.0.0.0:8501", "gRPC": "0.0.0.0:8500", "gRPC (UNIX socket)": "unix:/run/serving"}
+    assert announcements(addresses) == [
+        "Running gRPC ModelServer at 0.0.0.0:8500 ...",
+        "Running gRPC ModelServer at UNIX socket /run/serving ...",
+        "Exporting HTTP/REST API at:localhost:8501 ...",
+    ]
+    assert announcements({"gRPC": "[::]:8500"}) == ["Running gRPC ModelServer at [::]:8500 ..."]
 
 
 CONFIG = parse({"models": {"m": "/models/m"}})
