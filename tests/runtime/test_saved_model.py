@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 
 from serving_app.core.errors import Code, DeadlineExceeded, ServingError, Unavailable
 from serving_app.protocol import messages
 from serving_app.runtime import LoadOptions, loader_for
 from serving_app.runtime.saved_model import SavedModel, SavedModelLoader
+from serving_app.runtime.session_overrides import CONFIG_FILE, override_session
 from serving_app.runtime.tensorflow_c.session import Session, session_config
 from tests.runtime.ledger import keep_ledger
 from tests.zoo import Zoo
@@ -356,6 +358,56 @@ def test_options_go_on_top_of_the_session_configuration() -> None:
     assert (changed.intra_op_parallelism_threads, changed.inter_op_parallelism_threads) == (0, -1)
     assert (changed.gpu_options.per_process_gpu_memory_fraction, changed.gpu_options.allow_growth) == (0.25, True)
     assert changed.allow_soft_placement
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"xla": True}, "optimizer_options { global_jit_level: ON_1 }"),
+        ({"xla": False}, "optimizer_options { global_jit_level: OFF }"),
+        ({"mixed_precision": "bfloat16"}, "rewrite_options { auto_mixed_precision_onednn_bfloat16: ON }"),
+    ],
+)
+def test_options_for_the_graph_are_switches_of_tensorflows_optimizers(zoo: Zoo, options: Any, text: str) -> None:
+    """Each becomes the field that TensorFlow Serving's flag sets, beside what is there, and the model still answers."""
+    base = messages.ConfigProto()
+    base.graph_options.rewrite_options.disable_model_pruning = True
+    given = LoadOptions(session_config=base.SerializeToString(), allow_soft_placement=None, **options)
+    wanted = text_format.Parse(f"graph_options {{ {text} }}", messages.ConfigProto(), descriptor_pool=messages.POOL)
+    wanted.MergeFrom(base)
+    assert messages.ConfigProto.FromString(session_config(given)) == wanted
+    servable = SavedModelLoader().load(zoo.path("half_plus_two"), given)
+    assert servable.run("serving_default", {"x": np.array([1, 2], np.float32)})["y"].tolist() == [2.5, 3]
+    servable.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "disabled", "log"),
+    [
+        (messages.SavedModelConfig(session_overrides={"disable_meta_optimizer": True}).SerializeToString(), True, ""),
+        (
+            messages.SavedModelConfig(session_overrides={"batch_op_rewriter_config": {}}).SerializeToString(),
+            False,
+            "batch_op_rewriter_config has no effect",
+        ),
+        (b"\x0a\xff", False, "is left out, because it cannot be read"),
+        (None, False, ""),
+    ],
+    ids=["override", "rewriter", "broken", "none"],
+)
+def test_a_version_may_override_its_session(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None, disabled: bool, log: str
+) -> None:
+    """What a version's assets.extra/saved_model_config.pb says goes on top; a broken one is logged and left out."""
+    if content is not None:
+        (tmp_path / "assets.extra").mkdir()
+        (tmp_path / CONFIG_FILE).write_bytes(content)
+    base = messages.ConfigProto(intra_op_parallelism_threads=3)
+    config = messages.ConfigProto.FromString(override_session(base.SerializeToString(), str(tmp_path)))
+    assert config.graph_options.rewrite_options.disable_meta_optimizer is disabled
+    assert config.intra_op_parallelism_threads == 3
+    assert log in caplog.text
+    assert bool(log) == bool(caplog.text)
 
 
 def test_the_callers_thread_may_run_the_whole_graph(zoo: Zoo) -> None:

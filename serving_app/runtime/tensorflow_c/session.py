@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.protocol import messages
 from serving_app.runtime.loader import LoadOptions
+from serving_app.runtime.session_overrides import override_session
 from serving_app.runtime.tensorflow_c.library import (
     Library,
     Output,
@@ -130,7 +131,7 @@ def load_session(path: str, options: LoadOptions) -> Session:
         load_operations(custom)
     encoded_tags = [tag.encode() for tag in options.tags]
     tags = (c_char_p * len(encoded_tags))(*encoded_tags)
-    config = session_config(options)
+    config = override_session(session_config(options), path)
     session_options = lib.TF_NewSessionOptions()
     meta_graph = lib.TF_NewBuffer()
     graph = lib.TF_NewGraph()
