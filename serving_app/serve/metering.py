@@ -16,17 +16,16 @@ import logging
 import pickle
 import time
 import uuid
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from serving_app import ray_private
 from serving_app.core.errors import Unavailable
 from serving_app.core.families import SILENT, VERSIONS
 from serving_app.core.metrics import Labels, Registry, Snapshot, add_to, replace_in, total
 from serving_app.core.routing import RouteTable
+from serving_app.serve import kept_counts
+from serving_app.serve.kept_counts import KeptCounts
 from serving_app.serve.ray_metrics import RayExport
 from serving_app.serve.reporting import Report, Wish
 
@@ -50,14 +49,6 @@ _MOST_LOST = 256
 """Processes that are not there and did not say good-bye, whose counts are kept apart in case they come back."""
 
 _MOST_DEPARTED = 1000
-
-
-class Kept(NamedTuple):
-    """What the controller that comes next has to know."""
-
-    departed: Snapshot
-    reported: dict[str, Snapshot]
-    farewells: tuple[str, ...]
 
 
 @dataclass
@@ -92,7 +83,6 @@ class Metering:
     ) -> None:
         """`table` gives the route table in force, which tells the states of versions."""
         self._app = app
-        self._key = f"metrics:{app}"
         self._registry = Registry()
         self._registry.watch(VERSIONS, lambda: count_versions(table()))
         self._clock = clock
@@ -260,8 +250,8 @@ class Metering:
 
     async def restore(self) -> None:
         """Know what the controller before knew. Everybody waits for this."""
-        kept = _decode(await asyncio.to_thread(ray_private.get_state, self._key))
-        self._departed = kept.departed
+        kept = await asyncio.to_thread(kept_counts.read, self._app)
+        add_to(self._departed, kept.departed)
         self._farewells = dict.fromkeys(kept.farewells)
         now = self._clock()
         self._processes = {name: _Process(now, counts) for name, counts in kept.reported.items()}
@@ -282,7 +272,7 @@ class Metering:
     def forget(self) -> None:
         """The app is deleted: nothing is kept of it any more."""
         self._forgotten = True
-        ray_private.delete_state(self._key)
+        kept_counts.forget(self._app)
 
     async def _keep(self) -> None:
         """Returns when everything that is known now is kept; several who wait share one write."""
@@ -291,13 +281,11 @@ class Metering:
             if self._kept >= wanted or self._forgotten:
                 return
             reached = self._changes
-            encoded = self._encode(self._processes.items())
-            await asyncio.to_thread(_put, self._key, encoded)
+            reported = {name: process.counts for name, process in self._processes.items()}
+            # Here, as nothing changes meanwhile.
+            pickled = pickle.dumps(KeptCounts(self._departed, reported, tuple(self._farewells)))
+            await asyncio.to_thread(kept_counts.write, self._app, pickled)
             self._kept = reached
-
-    def _encode(self, processes: Iterable[tuple[str, _Process]]) -> bytes:
-        reported = {name: process.counts for name, process in processes}
-        return pickle.dumps(Kept(self._departed, reported, tuple(self._farewells)))
 
 
 def count_versions(table: RouteTable | None) -> dict[Labels, float]:
@@ -305,18 +293,3 @@ def count_versions(table: RouteTable | None) -> dict[Labels, float]:
     models = table.models if table is not None else {}
     states = Counter((name, status.state.name) for name, model in models.items() for status in model.statuses)
     return {(name, state): count for (name, state), count in states.items()}
-
-
-def _put(key: str, encoded: bytes) -> None:
-    ray_private.put_state(key, zlib.compress(encoded, 1))
-
-
-def _decode(encoded: bytes | None) -> Kept:
-    if encoded is None:
-        return Kept({}, {}, ())
-    try:
-        kept = pickle.loads(zlib.decompress(encoded))
-    except Exception as error:  # pickle raises whatever it stumbles over
-        logger.warning("what was counted before cannot be read (%r): counters begin at 0", error)
-        return Kept({}, {}, ())
-    return kept if isinstance(kept, Kept) else Kept({}, {}, ())

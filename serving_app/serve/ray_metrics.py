@@ -25,7 +25,8 @@ EVERY_S = 5.0
 
 
 def ray_name(family: Family) -> str:
-    """What a family is called there: `tensorflow_serving_request_count`. Ray puts `ray_` before it."""
+    """What a family is called there: `tensorflow_serving_request_count`. Ray puts `ray_` before it, and `_total` behind
+    the names of counters."""
     return re.sub(r"[^A-Za-z0-9_]", "_", family.name).strip("_")
 
 
