@@ -17,7 +17,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 MINUTES ?= 30
 
-.PHONY: help install serve test lint types docs protos bench soak constraints clean distclean
+.PHONY: help install serve test lint types docs protos bench soak fuzz constraints clean distclean
 
 help:
 	@echo 'make serve        make two small models and serve them'
@@ -26,6 +26,7 @@ help:
 	@echo 'make docs protos  remake the generated files: docs/configuration.md, the descriptor set'
 	@echo 'make bench        run the benchmarks'
 	@echo 'make soak         disturb a serving app for half an hour and check every promise (MINUTES=…)'
+	@echo 'make fuzz         give every reader and both front ends bad inputs for half an hour (MINUTES=…)'
 	@echo 'make constraints  take up the newest versions of what is depended on'
 	@echo 'make clean        remove what was made, but for the environment in .venv'
 	@echo 'make distclean    remove that too'
@@ -71,6 +72,9 @@ bench: install
 
 soak: install
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+fuzz: install
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 # The package is installed and removed again: what stays is what it depends on, as one line of name and version each.
 constraints:

@@ -350,6 +350,12 @@ _OURS: list[Row] = [
              _output("y", f"{_F} {_shape()} float_val: 134217728") + _echo("sum")),
         code="INVALID_ARGUMENT", matches="^tensor parsing error: a: .*may be left to repetition",
     ),
+    _identity("float32", f"{_F} {_shape(*[1] * 64)} float_val: 7", f"{_F} {_shape(*[1] * 64)} float_val: 7"),
+    differing_grpc(
+        "dimensions",
+        _identity("float32", f"{_F} {_shape(*[1] * 70)} float_val: 7", f"{_F} {_shape(*[1] * 70)} float_val: 7"),
+        code="INVALID_ARGUMENT", matches="^tensor parsing error: x: the shape has 70 dimensions",
+    ),
 ]
 
 ROWS: list[Row] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.rows import Grpc, Row
+from tests.conformance.rows import Grpc, Row, differing_grpc
 
 _CHECK = "Health/Check"
 _REFLECTION = "ServerReflection/ServerReflectionInfo"
@@ -12,7 +12,13 @@ ROWS: list[Row] = [
     Grpc(_CHECK, "", "status: SERVING"),
     Grpc(_CHECK, 'service: "PredictionService"', "status: SERVING"),
     Grpc(_CHECK, 'service: "ModelService"', "status: SERVING"),
-    Grpc(_CHECK, 'service: "tensorflow.serving.PredictionService"', code="NOT_FOUND"),
+    *[
+        differing_grpc(
+            "health-names", Grpc(_CHECK, f'service: "tensorflow.serving.{name}"', code="NOT_FOUND"),
+            response="status: SERVING",
+        )
+        for name in ("PredictionService", "ModelService")
+    ],
     Grpc(_CHECK, 'service: "nope"', code="NOT_FOUND"),
     Grpc("Health/Watch", "", "status: SERVING"),
     Grpc("Health/Watch", 'service: "PredictionService"', "status: SERVING"),

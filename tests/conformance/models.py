@@ -48,6 +48,6 @@ def lay_out(folder: Path, zoo: Zoo) -> None:
         (folder / name).symlink_to(zoo.base(name))
     broken = folder / "broken" / "1"
     broken.mkdir(parents=True)
-    (broken / "saved_model.pb").write_bytes(b"this is no protobuf")
+    (broken / "saved_model.pb").write_bytes(b"\x08\x01")  # a whole SavedModel, of no graphs
     (folder / MODELS_FILE).write_text(MODELS_TEXT.replace("%MODELS%", str(folder)))
     (folder / MONITORING_FILE).write_text("prometheus_config { enable: true }\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.rows import Answer, Rest, Row, bad, error, predict, text, value
+from tests.conformance.rows import Answer, Rest, Row, bad, differing, error, predict, text, value
 
 
 def _classify(body: str | bytes, answer: Answer, signature: str = "classify") -> Rest:
@@ -49,6 +49,11 @@ _ANSWERED: list[Row] = [
              Answer(400, matches=r"Key: n.*[Nn]umber of int64 values"), "number"),
     _regress('{"examples": [{"c": 18446744073709551616}]}', value('{"results": [1.84467441e+19]}')),
     _regress('{"examples": [{"n": []}]}', value('{"results": [0.0]}'), "number"),
+    differing(
+        "same-names",
+        _regress('{"examples": [{"c": 1.0, "c": 2.0}]}', Answer(400, matches="Key: c.*[Nn]umber of float values")),
+        value('{"results": [1.0]}'),
+    ),
     # The context's features are every example's, unless it has its own.
     _regress('{"context": {"c": 10.0}, "examples": [{"x": [1.0, 2.0]}, {"c": 1.0}, {}]}',
              value('{"results": [13.0, 1.0, 10.0]}')),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from tests.conformance.rows import Answer, Rest, Row, Setting, bad, under, value
+from tests.conformance.rows import Answer, Rest, Row, Setting, bad, differing, under, value
 
 _PREDICT = "/v1/models/half_plus_two:predict"
 _BODY = b'{"instances": [1.0, 2.0]}'
@@ -85,6 +85,12 @@ def _metric(pattern: str) -> Rest:
     return Rest("GET", _METRICS, Answer(200, matches=f"(?m){pattern}"))
 
 
+def _labelled(name: str, labels: str) -> Rest:
+    """A metric with these labels and no others has counted something; here more labels follow."""
+    page = f"^:tensorflow:serving:{name}{{{labels}"
+    return differing("metric-labels", _metric(page + "} [1-9]"), _metric(page + ",.*} [1-9]").answer)
+
+
 _PAGE: list[Row] = [
     *[
         Rest(method, _METRICS, Answer(200, matches="# TYPE :tensorflow:serving:request_count counter",
@@ -110,19 +116,21 @@ _PAGE: list[Row] = [
             ("batching_session:padding_size", "histogram"),
         ]
     ],
-    _metric(r'^:tensorflow:serving:request_count{model_name="half_plus_two",status="OK"} [1-9]'),
-    _metric(r'^:tensorflow:serving:request_count{model_name="nope",status="NOT_FOUND"} [1-9]'),
-    _metric(r'^:tensorflow:serving:request_count{model_name="",status="INVALID_ARGUMENT"} [1-9]'),
-    _metric(r'^:tensorflow:serving:request_latency_bucket{.*API="predict",entrypoint="REST",le="10"} '),
-    _metric(
-        r'^:tensorflow:serving:request_latency_count{model_name="half_plus_two",API="predict",entrypoint="REST"} [1-9]'
-    ),
+    _labelled("request_count", 'model_name="half_plus_two",status="OK"'),
+    _labelled("request_count", 'model_name="nope",status="NOT_FOUND"'),
+    _labelled("request_count", 'model_name="",status="INVALID_ARGUMENT"'),
+    _labelled("request_latency_count", 'model_name="half_plus_two",API="predict",entrypoint="REST"'),
+    _labelled("request_latency_count", 'model_name="half_plus_two",API="Predict",entrypoint="GRPC"'),
+    _labelled("request_latency_count", 'model_name="half_plus_two",API="",entrypoint="REST"'),
+    _labelled("request_latency_count", 'model_name="forms",API="classify",entrypoint="REST"'),
+    _labelled("request_latency_count", 'model_name="forms",API="Regress",entrypoint="GRPC"'),
+    _labelled("runtime_latency_count", 'model_name="half_plus_two",API="Predict",runtime="TF1"'),
+    _labelled("runtime_latency_count", 'model_name="forms",API="Classify",runtime="TF1"'),
+    _labelled("runtime_latency_count", 'model_name="forms",API="Regress",runtime="TF1"'),
+    _metric(r'^:tensorflow:serving:request_latency_bucket{.*API="predict",entrypoint="REST".*,le="10"} '),
     _metric(r'^:tensorflow:serving:request_latency_bucket{.*API="predict".*,le="\+Inf"} [1-9]'),
     _metric(r'^:tensorflow:serving:request_latency_bucket{.*le="18"} '),
     _metric(r'^:tensorflow:serving:request_latency_bucket{.*le="1.47476e\+09"} '),
-    _metric(
-        r'^:tensorflow:serving:runtime_latency_count{model_name="half_plus_two",API="Predict",runtime="TF1"} [1-9]'
-    ),
 ]
 
 ROWS: list[Row] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conformance.rows import Answer, Rest, Row, bad, predict, value
+from tests.conformance.rows import Answer, Rest, Row, bad, differing, predict, value
 
 _FINE = value('{"predictions": [2.5, 3.0]}')
 
@@ -197,6 +197,16 @@ _LIMITS: list[Row] = [
     predict(
         '{"signature_name": [' + ", ".join(["12345"] * 10_000) + '], "instances": [1]}',
         Answer(400, matches=r'^{\n    "error": "JSON Value: \[12345, 12345.{200,300} not formatted correctly\.'),
+    ),
+    differing(
+        "quotation",
+        predict('"' + "x" * 5000 + '"', bad('JSON Value: "' + "x" * 5000 + '" Is not object')),
+        Answer(400, matches='"JSON Value: .{200}x{400,1100}.{0,20} Is not object"'),
+    ),
+    differing(
+        "bad-utf-8",
+        predict(b'"a\xffb"', Answer(400, b'{\n    "error": "JSON Value: \\"a\xffb\\" Is not object"\n}')),
+        bad('JSON Value: "a\ufffdb" Is not object'),
     ),
     # A syntax error comes before everything that is known about the model.
     Rest("POST", "/v1/models/no_such_model:predict", Answer(400, matches="JSON Parse error"), b"{"),

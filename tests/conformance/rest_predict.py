@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.conformance.rows import Answer, Rest, Row, bad, error, predict, text, value
+from tests.conformance.rows import Answer, Rest, Row, bad, differing, error, predict, text, value
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
@@ -472,6 +472,17 @@ _LAYOUT: list[Row] = [
     ]
 ]
 
+_DEEP = "[" * 70 + "1" + "]" * 70
+_LEVELS: list[Row] = [
+    predict(f'{{"inputs": {"[" * 64}1{"]" * 64}}}', value(f'{{"outputs": {"[" * 64}1.0{"]" * 64}}}'),
+            signature="float32"),
+    differing(
+        "levels",
+        predict(f'{{"inputs": {_DEEP}}}', value(f'{{"outputs": {_DEEP.replace("1", "1.0")}}}'), signature="float32"),
+        Answer(400, matches="64"),
+    ),
+]
+
 # --- order of checks -------------------------------------------------------------------------------------------------
 
 _NO_MODEL = error(404, "Servable not found for request: Latest(nope)")
@@ -494,5 +505,5 @@ _ORDER: list[Row] = [
 
 ROWS: list[Row] = [
     *_value_rows(), *_refused_rows(), *_UNCONVERTED_ROWS, *_BASE64, *_SHAPES, *_ROWS_OF_ONE, *_NAMED, *_ASKED,
-    *_ANSWERS, *_LAYOUT, *_ORDER,
+    *_ANSWERS, *_LAYOUT, *_LEVELS, *_ORDER,
 ]
