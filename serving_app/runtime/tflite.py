@@ -38,14 +38,14 @@ class TfliteLoader:
     def load(self, path: str, options: LoadOptions) -> TfliteModel:
         """Load this file, ready to answer."""
         content = Path(path).read_bytes()
-        make = partial(_make_interpreter, content, options.tflite_threads)
+        make = partial(_make_worker, content, options.tflite_threads)
         try:
             first = make()
-            _check_operations(first)
+            _check_operations(first.interpreter)
         except (ValueError, RuntimeError) as error:
             raise RuntimeFailure(Code.INTERNAL, f"{error} (while loading {path})") from error
         pool = _Interpreters(make, options.tflite_interpreters or os.cpu_count() or 1, first)
-        return TfliteModel(find_entries(content, first), pool)
+        return TfliteModel(find_entries(content, first.interpreter), pool)
 
 
 class TfliteModel:
@@ -77,9 +77,10 @@ class TfliteModel:
             for alias, spec in signature.inputs.items()
             for port in [_find(entry.inputs, alias, spec.tensor)]
         }
-        with self._interpreters.lend(timeout) as interpreter:
-            run = _run_graph if entry.runner is None else partial(_run_signature, entry.runner)
-            return run(interpreter, feeds, fetches)
+        with self._interpreters.lend(timeout) as worker:
+            if entry.runner is None:
+                return _run_graph(worker.interpreter, feeds, fetches)
+            return _run_signature(worker.find_runner(entry.runner), feeds, fetches)
 
     def close(self) -> None:
         """Release everything; see Servable.close."""
@@ -89,8 +90,22 @@ class TfliteModel:
 Feeds = Mapping[str, tuple[Port, Array]]
 
 
-def _make_interpreter(content: bytes, threads: int) -> Interpreter:
-    return Interpreter(model_content=content, num_threads=threads)
+class _Worker:
+    """An interpreter with its runners for the file's own signatures, each of which takes a while to look up."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self.interpreter = interpreter
+        self._runners: dict[str, Any] = {}
+
+    def find_runner(self, name: str) -> Any:
+        runner = self._runners.get(name)
+        if runner is None:
+            runner = self._runners[name] = self.interpreter.get_signature_runner(name)
+        return runner
+
+
+def _make_worker(content: bytes, threads: int) -> _Worker:
+    return _Worker(Interpreter(model_content=content, num_threads=threads))
 
 
 def _check_operations(interpreter: Interpreter) -> None:
@@ -139,9 +154,8 @@ def _run_graph(interpreter: Interpreter, feeds: Feeds, fetches: Mapping[str, Por
     return {alias: _as_array(interpreter.get_tensor(port.index), port) for alias, port in fetches.items()}
 
 
-def _run_signature(name: str, interpreter: Interpreter, feeds: Feeds, fetches: Mapping[str, Port]) -> dict[str, Array]:
+def _run_signature(runner: Any, feeds: Feeds, fetches: Mapping[str, Port]) -> dict[str, Array]:
     """Run one of the file's own signatures, which may have a graph of its own."""
-    runner = interpreter.get_signature_runner(name)
     with _telling("Failed to invoke TfLite interpreter", "Failed to resize input tensor"):
         answer = runner(**{alias: array for alias, (_, array) in feeds.items()})
     return {alias: _as_array(answer[alias], port) for alias, port in fetches.items()}
@@ -172,24 +186,24 @@ def _as_array(value: Any, port: Port) -> Array:
 class _Interpreters:
     """The interpreters of one model, at most so many; each is lent to one thread at a time."""
 
-    def __init__(self, make: Callable[[], Interpreter], limit: int, first: Interpreter) -> None:
-        self._make: Callable[[], Interpreter] | None = make
+    def __init__(self, make: Callable[[], _Worker], limit: int, first: _Worker) -> None:
+        self._make: Callable[[], _Worker] | None = make
         self._limit = limit
         self._idle = [first]
         self._lent = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def lend(self, timeout: float | None) -> Iterator[Interpreter]:
+    def lend(self, timeout: float | None) -> Iterator[_Worker]:
         """An interpreter for the time of a `with` block; one in which the block fails is dropped.
 
         DeadlineExceeded if none is free within `timeout` seconds, Unavailable after `close`.
         """
-        interpreter = self._take(timeout)
-        kept: list[Interpreter] = []
+        worker = self._take(timeout)
+        kept: list[_Worker] = []
         try:
-            yield interpreter
-            kept = [interpreter]
+            yield worker
+            kept = [worker]
         finally:
             with self._changed:
                 self._idle += kept
@@ -205,7 +219,7 @@ class _Interpreters:
             self._idle.clear()
         trim_memory()
 
-    def _take(self, timeout: float | None) -> Interpreter:
+    def _take(self, timeout: float | None) -> _Worker:
         if timeout is not None and timeout <= 0:
             raise DeadlineExceeded("The time for this request was over before the model was run.")
         with self._changed:
@@ -222,7 +236,7 @@ class _Interpreters:
             make = self._make
         return self._made(make)
 
-    def _made(self, make: Callable[[], Interpreter]) -> Interpreter:
+    def _made(self, make: Callable[[], _Worker]) -> _Worker:
         """A new interpreter, made without the lock because it takes as long as reading the weights."""
         try:
             return make()
