@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from serving_app.cli.cluster import Say
@@ -12,6 +13,9 @@ from serving_app.config import ServingConfig
 from serving_app.core.errors import FailedPrecondition
 
 _GONE_S = 60.0
+
+_RAISED = re.compile(r"Error|\bserving_app\.[\w.]+\.[A-Z]\w+: ")
+"""A line in which an exception says what it has to say: Python's own, or one of ours."""
 
 
 def route_prefix(name: str) -> str:
@@ -72,10 +76,14 @@ def _last_words(name: str) -> str:
     from ray import serve
 
     app = serve.status().applications.get(name)
-    messages = [deployment.message for deployment in app.deployments.values()] if app else []
-    lines = [line for message in messages for line in message.splitlines() if line.strip()]
-    last = next((line for line in reversed(lines) if "PortTaken" in line or "Error" in line), "")
-    return re.sub(r"^[\w.]+: ", "", last.strip())  # the name of the exception's class tells users nothing
+    return last_raised([deployment.message for deployment in app.deployments.values()] if app else [])
+
+
+def last_raised(messages: Iterable[str]) -> str:
+    """What the last exception in these texts of stacks says; empty if there is none."""
+    lines = [line.strip() for message in messages for line in message.splitlines()]
+    last = next((line for line in reversed(lines) if _RAISED.search(line)), "")
+    return re.sub(r"^[\w.]+: ", "", last)  # the name of the exception's class tells users nothing
 
 
 def drain(name: str, say: Say) -> None:
