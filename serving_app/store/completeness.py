@@ -12,6 +12,13 @@ _INDEX = "variables/variables.index"
 _SHARD = re.compile(r"variables/variables\.data-(\d{5})-of-(\d{5})")
 
 
+_EMPTY = "saved_model.pb is empty"
+_TORN = "saved_model.pb is cut off or broken"
+
+BROKEN = frozenset({_EMPTY, _TORN})
+"""What may be wrong with a file that is there. No file that is still to come would mend it."""
+
+
 def find_lack(
     platform: str, names: Collection[str], read_graph: Callable[[], bytes | None], *, prefer_tflite: bool = False
 ) -> str | None:
@@ -54,11 +61,11 @@ def _find_lack_of_graph(graph: bytes) -> str | None:
     """
     try:
         if not graph:
-            return "saved_model.pb is empty"
+            return _EMPTY
         if _has_variables(memoryview(graph)):
             return f"{_INDEX} is missing"
     except _TornError:
-        return "saved_model.pb is cut off or broken"
+        return _TORN
     return None
 
 

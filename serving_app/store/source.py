@@ -24,6 +24,7 @@ others. So `latest` falls back to the version before, and does not notice that t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,13 +32,17 @@ from typing import Any
 
 from serving_app.core.errors import FailedPrecondition, NotFound, PermissionDenied
 from serving_app.core.policies import Latest, Specific, VersionPolicy, aspired_versions
-from serving_app.store.completeness import find_lack
+from serving_app.store.completeness import BROKEN, find_lack
 from serving_app.store.files import StoredFile, list_files, read_file
 from serving_app.store.listing import list_versions
 
 GIVE_UP_S = 900.0
 """How long a version that lacks files must rest until it is handed on as it is, if nobody says otherwise: longer than a
 shard of ten gigabytes takes at 100 Mbit/s."""
+
+BROKEN_S = 30.0
+"""The same, at most, of one whose files are there and one of them is broken: what replaces that is not on its way
+unseen for long, as what is missing may be."""
 
 TRUSTED_AGE_S = 60.0
 """How old the newest file of a version must be, by the store's clock, for a first look to be enough."""
@@ -206,10 +211,15 @@ class ModelSource:
             return version.lack is None
         if version.lack is None and self._settle_s == 0:
             return True
-        if version.lack is not None and self._give_up_s is None:
-            return False
-        patience = self._settle_s if version.lack is None else max(self._give_up_s or 0.0, self._settle_s)
+        patience = self._find_patience(version)
         return self._find_age(version) >= max(TRUSTED_AGE_S, patience) or began - version.same_since >= patience
+
+    def _find_patience(self, version: _Version) -> float:
+        """How long a version like this must rest."""
+        if version.lack is None:
+            return self._settle_s
+        give_up_s = math.inf if self._give_up_s is None else self._give_up_s
+        return max(self._settle_s, min(give_up_s, BROKEN_S) if version.lack in BROKEN else give_up_s)
 
     def _find_age(self, version: _Version) -> float:
         """Seconds since the newest file got its content; 0 if the store does not tell, or we know better."""

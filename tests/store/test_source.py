@@ -213,6 +213,16 @@ def test_a_large_file_has_time_to_come() -> None:
     assert store.poll(after_s=1) == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))})
 
 
+def test_a_broken_file_need_not_be_waited_for_that_long() -> None:
+    """A file that is there and broken is given up after half a minute without a change, or earlier if so configured."""
+    stores = {30.0: TimedStore(), 10.0: TimedStore(give_up_s=10)}
+    for patience_s, store in stores.items():
+        store.write("1/saved_model.pb", b"no protobuf")
+        assert store.poll().waiting == {1: "saved_model.pb is cut off or broken"}
+        assert store.poll(after_s=patience_s - 1).waiting
+        assert store.poll(after_s=1).versions == store.found(1)
+
+
 @pytest.mark.parametrize("age_s", [0.0, 1e6])
 def test_patience_without_an_end(age_s: float) -> None:
     """Where no time is set, a version that lacks files is never handed on, and one that is whole rests as usual."""
