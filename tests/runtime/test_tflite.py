@@ -24,6 +24,9 @@ from serving_app.core.errors import (
     Unavailable,
 )
 from serving_app.core.signatures import DType
+from serving_app.protocol import messages
+from serving_app.protocol.example_requests import decode_regression, make_call
+from serving_app.protocol.example_results import read_results
 from serving_app.runtime import LoadOptions, Servable, loader_for
 from tests.runtime.test_process import NO_TENSORFLOW, run_python
 from tests.runtime.test_saved_model import wait_until
@@ -262,6 +265,21 @@ def test_close_waits_for_runs_and_refuses_new_ones(load: Load) -> None:
     servable.close()
     with pytest.raises(Unavailable):
         ask(servable, x=floats(1))
+
+
+def test_examples_are_answered_by_structure(load: Load) -> None:
+    """Signatures of the format's own say predict; one with the form of a regression answers Regress all the same."""
+    servable = load(1)
+    request = messages.RegressionRequest()
+    request.model_spec.signature_name = "regress"
+    for _ in range(3):
+        request.input.example_list.examples.add()
+    query = decode_regression(request.SerializeToString())
+    call = make_call(query, servable.signatures)
+    outputs = servable.run(call.signature_name, call.inputs, call.outputs)
+    assert [result.values.tolist() for result in read_results(query, call, outputs)] == [[1.5, 1.5, 1.5]]
+    with pytest.raises(InvalidArgument, match="method"):
+        make_call(query, servable.signatures, check_method_names=True)
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
