@@ -14,7 +14,7 @@ from typing import Any
 from serving_app.core.errors import InvalidArgument
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
-from serving_app.protocol import json_text, messages
+from serving_app.protocol import json_document, json_text, messages
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.example_requests import ExampleQuery, Task, merge_context
 from serving_app.protocol.example_results import Classification, read_results
@@ -22,7 +22,7 @@ from serving_app.protocol.json_answer import Array, Style
 from serving_app.protocol.json_document import JsonValue, encode
 from serving_app.protocol.json_excerpt import excerpt, kind
 from serving_app.protocol.json_numbers import number_texts
-from serving_app.protocol.json_predict import parse_predict
+from serving_app.protocol.json_predict import read_document
 from serving_app.protocol.json_tensor import decode_base64, is_base64
 
 _CONTEXT = "context"
@@ -31,7 +31,7 @@ _EXAMPLES = "examples"
 
 def parse_examples(text: bytes, spec: ModelSpec, method: str) -> ExampleQuery:
     """The query in a body; InvalidArgument if it is none."""
-    body = parse_predict(text)
+    body = read_document(json_document.parse(text))
     members = body.members
     context = encode_example(members[_CONTEXT]) if _CONTEXT in members else b""
     if _EXAMPLES not in members:

@@ -66,7 +66,7 @@ _LARGE = 1 << 14
 def parse_predict(text: bytes, *, large: int = _LARGE) -> PredictBody:
     """The first step: JSON syntax, an object, a signature name. InvalidArgument if one of them is missing."""
     body = _parse_grid(text) if len(text) > large else None
-    return body or _parse_document(json_document.parse(text))
+    return body or read_document(json_document.parse(text))
 
 
 def _parse_grid(text: bytes) -> PredictBody | None:
@@ -76,7 +76,7 @@ def _parse_grid(text: bytes) -> PredictBody | None:
     if grid is None or b"null" in grid.before or b"null" in grid.after:
         return None
     try:
-        body = _parse_document(json_document.parse(grid.before + b"null" + grid.after))
+        body = read_document(json_document.parse(grid.before + b"null" + grid.after))
     except InvalidArgument:
         return None
     values, members = grid.values, body.members
@@ -94,7 +94,8 @@ def _parse_grid(text: bytes) -> PredictBody | None:
     return PredictBody(body.signature_name, members, _PlacedGrid(values, name, text))
 
 
-def _parse_document(document: JsonValue) -> PredictBody:
+def read_document(document: JsonValue) -> PredictBody:
+    """The first step for a text that is parsed already: an object, a signature name."""
     if not isinstance(document, dict):
         raise InvalidArgument(f"JSON Value: {excerpt(document)} Is not object")
     signature_name = document.get("signature_name", "")
@@ -125,7 +126,7 @@ def decode_inputs(body: PredictBody, signature: Signature) -> dict[str, Array]:
         array = _decode_grid(body, body.grid, inputs)
         if array is not None:
             return dict.fromkeys(inputs, array)
-        body = _parse_document(json_document.parse(body.grid.text))
+        body = read_document(json_document.parse(body.grid.text))
     if not inputs:
         raise InvalidArgument(f"Failed to get input map for signature: {body.signature_name or 'DEFAULT'}")
     if _INSTANCES in body.members and _INPUTS in body.members:

@@ -88,6 +88,13 @@ def test_bytes_that_are_not_utf8_are_kept() -> None:
     assert features(b'{"examples": [{"x": "\xff"}]}') == {"x": ("bytes_list", [b"\xff"])}
 
 
+def test_large_features_are_read_like_small_ones() -> None:
+    """Neither the size of a feature nor what :predict would make of other members changes what is read."""
+    values = [0.5] * 10_000
+    for more in ({}, {"instances": None}, {"inputs": None}):
+        assert features({**more, "examples": [{"x": values}]}) == {"x": ("float_list", values)}
+
+
 @pytest.mark.parametrize(
     ("context", "expected"),
     [
