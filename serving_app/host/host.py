@@ -114,8 +114,8 @@ def _load_and_warm_up(assignment: Assignment, path: str, tell: Tell, registry: R
     limits = assignment.batching
     run = partial(_run_alone, servable, limits, RunMeter(registry, assignment.servable))
     sizes = limits.allowed_batch_sizes if limits else ()
-    tell("warming up")
     meter = WarmupMeter(registry, assignment.path)
+    tell("warming up")
     try:
         warm_up(assignment.servable, path, servable.signatures, assignment.warmup, run, sizes, meter)
     except BaseException:
@@ -154,12 +154,12 @@ def _run_alone(servable: Servable, limits: Batching | None, meter: RunMeter, cal
 
 def _run_batch_of_one(servable: Servable, limits: Batching, meter: RunMeter, call: Call) -> Reply:
     try:
-        return _run_batch(servable, [call], limits)[0]
-    except ServingError as error:
-        return error
         rows = row_count(call)
         meter.came(call, rows)
         meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
+        return _run_batch(servable, [call], limits)[0]
+    except ServingError as error:
+        return error
 
 
 def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:
