@@ -263,9 +263,9 @@ class Controller:
         self._spawn(self._fleet.carry_out_orders())
         self._spawn(self._watch())
         self._spawn(self._chronicle.save_behind())
-        await self._loop.run(events.ConfigApplied(to_intents(wanted.config)))
         self._spawn(self._metering.keep_behind())
         self._spawn(self._metering.export())
+        await self._loop.run(events.ConfigApplied(to_intents(wanted.config)))
 
     async def _restore(self) -> Wanted | None:
         """What is wanted; None if the application was deleted while that could not be found out."""
