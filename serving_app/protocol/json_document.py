@@ -9,7 +9,7 @@ It is JSON with these differences, which are those of the parser in TensorFlow S
 - An integer is an int as long as int64 or uint64 can hold it; any other number is a float: `1.0`, `1e3`, 2**64. A
   number that no double can hold is an error.
 - Of several members with one name, the first counts.
-- Nesting has no limit.
+- Nesting goes as deep as a million levels, each of which takes about a hundred bytes.
 
 `parse_exactly` follows these rules letter by letter and knows the error for each place. It is slow, so two parsers come
 before it, on texts that they cannot read differently. orjson knows none of the above and refuses most of it; the only
@@ -126,6 +126,7 @@ _UNESCAPED = {
     b"r": b"\r",
     b"t": b"\t",
 }
+_DEEPEST = 1_000_000
 _LONGEST_INTEGER = len(str(-(2**63)))
 
 MISSING_COMMA_IN_OBJECT = "Missing a comma or '}' after an object member."
@@ -156,7 +157,7 @@ def _parse_value(text: bytes, at: int) -> JsonValue:
     """One turn of the loop reads one value's beginning, and then every end and separator that follows it.
 
     `open_containers` holds the containers that are not closed yet, with the name under which the next value goes in
-    (None in a list). It is a list and not the call stack because nesting has no limit.
+    (None in a list). It is a list and not the call stack because nesting is to be deep.
     """
     at = _skip_blanks(text, at)
     if at == len(text) or text[at] in b",:]}":
@@ -164,6 +165,8 @@ def _parse_value(text: bytes, at: int) -> JsonValue:
     open_containers: list[tuple[list[Any] | dict[str, Any], str | None]] = []
     while True:
         value: JsonValue
+        if len(open_containers) > _DEEPEST:
+            raise _error(f"More than {_DEEPEST:,} lists and objects are nested.", at)
         opening = text[at : at + 1]
         if opening == b"[":
             array: list[Any] = []

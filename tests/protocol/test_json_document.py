@@ -198,13 +198,22 @@ def test_an_empty_text_has_its_own_message():
 
 
 @pytest.mark.parametrize("text", [b"[" * 500_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000 + b"x"])
-def test_nesting_has_no_limit(text: bytes):
+def test_nesting_is_deep(text: bytes):
     """Hundreds of thousands of levels, closed or not, are read or refused like any other text."""
     if text.startswith(b"[") and text.endswith(b"x"):
         assert isinstance(parse(text), list)
     else:
         with pytest.raises(InvalidArgument, match=r"JSON Parse error: Invalid value\. at offset"):
             parse(text)
+
+
+def test_a_body_of_nothing_but_brackets_is_given_up():
+    """Beyond a million levels a text is refused where it gets too deep, before it fills the memory."""
+    with pytest.raises(InvalidArgument) as caught:
+        parse(b"[" * 1_100_000)
+    assert caught.value.message == (
+        "JSON Parse error: More than 1,000,000 lists and objects are nested. at offset: 1000001"
+    )
 
 
 def test_strings_keep_their_bytes():

@@ -14,7 +14,7 @@ from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.protocol.json_predict import decode_inputs, parse_predict
 
 X = Signature({"x": TensorSpec("x:0", DType.FLOAT, None)}, {})
-LEVELS = 50_000
+LEVELS = 20_000
 DEEP = b"[" * LEVELS + b"]" * LEVELS
 DEEP_OBJECT = b'{"a":' * LEVELS + b"1" + b"}" * LEVELS
 DEEPEST = b"[" * 500_000 + b"]" * 500_000
@@ -28,9 +28,9 @@ ANSWERED = [
     b'{"ignored": ' + DEEPEST + b', "instances": [1]}',
     b'{"instances": [1], "ignored": ' + DEEP_OBJECT + b"}",
     b'{"instances": [1]} ' + DEEP[:LEVELS],
-    b'{"instances": [1]' + b"".join(b',"k%d":%d' % (key, key) for key in range(50_000)) + b"}",
-    b'{"instances": [1]' + b',"instances": [2]' * 50_000 + b"}",
-    b'{"instances": [{"x": 1' + b',"x": 2' * 50_000 + b"}]}",
+    b'{"instances": [1]' + b"".join(b',"k%d":%d' % (key, key) for key in range(20_000)) + b"}",
+    b'{"instances": [1]' + b',"instances": [2]' * 20_000 + b"}",
+    b'{"instances": [{"x": 1' + b',"x": 2' * 20_000 + b"}]}",
     b'{"' + b"\xff" * 500_000 + b'": "' + b"\xc0\x80:" * 100_000 + b'", "instances": [1]}',
     b'{"ignored": "' + b':\\"' * 200_000 + b'", "instances": [1]}',
     b'{"instances": [1' + b" " * 1_000_000 + b"]}",
@@ -50,16 +50,16 @@ REFUSED = [
     (b'{"instances": ' + DEEP + b"}", "send a tensor of at most 64 dimensions"),
     (b'{"instances": [' + DEEP_OBJECT + b"]}", "does not have named input: a"),
     (b'{"inputs": {"x": ' + DEEP_OBJECT + b"}}", "is not of expected type: float"),
-    (b'{"inputs": ' + DEEP[:LEVELS], "JSON Parse error: Invalid value. at offset: 50011"),
-    (b'{"instances": ' + DEEP_OBJECT[:-LEVELS], "Missing a comma or '}' after an object member. at offset: 250015"),
+    (b'{"inputs": ' + DEEP[:LEVELS], "JSON Parse error: Invalid value. at offset: 20011"),
+    (b'{"instances": ' + DEEP_OBJECT[:-LEVELS], "Missing a comma or '}' after an object member. at offset: 100015"),
     (DEEP, "Is not object"),
     (
-        b'{"instances": [{' + b",".join(b'"k%d":%d' % (key, key) for key in range(50_000)) + b"}]}",
+        b'{"instances": [{' + b",".join(b'"k%d":%d' % (key, key) for key in range(20_000)) + b"}]}",
         "does not have named input: k0",
     ),
     (b'{"instances": ["' + b"\xff" * 1_000_000 + b'"]}', "is not of expected type: float"),
-    (b'{"instances": [' + b"1," * 300_000 + b'"a"]}', 'JSON Value: "a" Type: String is not of expected type: float'),
-    (b'{"instances": [' + b"[1],[1,2]," * 50_000 + b"[]]}", "Expecting tensor size: 1 but got: 2"),
+    (b'{"instances": [' + b"1," * 100_000 + b'"a"]}', 'JSON Value: "a" Type: String is not of expected type: float'),
+    (b'{"instances": [' + b"[1],[1,2]," * 20_000 + b"[]]}", "Expecting tensor size: 1 but got: 2"),
     (b'{"instances": [' + b"9" * 100_000 + b"]}", "Number too big to be stored in double. at offset: 15"),
     (b"\xff" * 1_000_000, "JSON Parse error: Invalid value. at offset: 0"),
     (bytes(1_000_000), "JSON Parse error: The document is empty. at offset: 0"),
