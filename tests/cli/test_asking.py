@@ -372,7 +372,7 @@ def test_what_needs_no_cluster_needs_no_ray(tmp_path: Path) -> None:
 def test_a_configuration_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All files of TensorFlow Serving go in; what comes out is a configuration, and notes about the rest."""
     texts = {
-        "models": 'model_config_list { config { name: "m" base_path: "/m" model_platform: "tensorflow" } }',
+        "models": "model_config_list { config { name: 'm' base_path: '/m' model_type: 1 logging_config {} } }",
         "batching": "max_batch_size { value: 8 }",
         "monitoring": 'prometheus_config { enable: true path: "/metrics" }',
     }
@@ -383,8 +383,10 @@ def test_a_configuration_is_converted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["config", "convert", models, *flags, "-o", out]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("serving-app: monitoring: ")
-    (converted,) = load_yaml(out).models
+    assert captured.err.startswith("serving-app: model m: logging_config is left out: ")
+    whole = load_yaml(out)
+    assert whole.gateway.metrics_path == "/metrics"
+    (converted,) = whole.models
     assert converted.batching is not None
     assert (converted.name, converted.batching.max_batch_size) == ("m", 8)
     assert main(["config", "convert", models, "-o", str(tmp_path / "no" / "out.yaml")]) == 1
