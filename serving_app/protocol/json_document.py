@@ -29,12 +29,23 @@ from typing import Any, TypeAlias
 import orjson
 
 from serving_app.core.errors import InvalidArgument
+from serving_app.protocol import collector
 
 JsonValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 
 
 def parse(text: bytes) -> JsonValue:
     """The value that the text begins with; InvalidArgument if it is none."""
+    if len(text) < _LARGE:
+        return _parse(text)
+    with collector.paused():
+        return _parse(text)
+
+
+_LARGE = 1 << 18
+
+
+def _parse(text: bytes) -> JsonValue:
     value: JsonValue
     try:
         value = orjson.loads(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import Any
 
@@ -214,6 +215,22 @@ def test_a_body_of_nothing_but_brackets_is_given_up():
     assert caught.value.message == (
         "JSON Parse error: More than 1,000,000 lists and objects are nested. at offset: 1000001"
     )
+
+
+def test_the_collector_rests_while_large_texts_are_read():
+    """It does not start again and again while a large text is parsed, and is on afterwards, also after a mistake."""
+    text = b"[" + b"[]," * 200_000 + b"[]]"
+    started = []
+    gc.collect()
+    gc.callbacks.append(lambda phase, info: started.append(phase))
+    try:
+        assert isinstance(parse(text), list)
+        assert len(started) < 10  # when it is on again, it makes up for what it missed, once
+    finally:
+        gc.callbacks.pop()
+    with pytest.raises(InvalidArgument):
+        parse(text[:-1])
+    assert gc.isenabled()
 
 
 def test_strings_keep_their_bytes():
