@@ -95,7 +95,7 @@ class Controller:
         self._file_watch = FileWatch(self._spawn, lambda problem: self._tell_problem("file", problem))
         self._gateways: dict[str, dict[str, str]] = {}
         self._closing = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         # Here, and not at somebody's call: after a crash Ray constructs the actor anew, and nobody else notices.
         self._spawn(self._run())
 
@@ -345,7 +345,8 @@ class Controller:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         task.add_done_callback(_stop_process_on_failure)
-        self._tasks.append(task)
+        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(task)
         return task
 
     def _tell_problem(self, subject: str, problem: str | None) -> None:
