@@ -22,6 +22,7 @@ from serving_app.config.proto_text import parse_proto_text, write_proto_text
 from serving_app.config.serving import ServingConfig
 from serving_app.config.settings import Settings
 from serving_app.config.short_arguments import DEFAULT, SHORT_ARGUMENTS
+from serving_app.config.ssl_config import parse_ssl_config
 from serving_app.core.errors import InvalidArgument, Unimplemented
 from serving_app.protocol import messages
 
@@ -78,6 +79,8 @@ def to_config(values: Mapping[str, Any], read: Read, folder: str) -> Conversion:
         whole["gateway"]["rest_port"] = None
     whole["gateway"]["metrics_path"] = _find_metrics_path(values, read)
     whole["allow_version_labels_for_unavailable_models"] = values["allow_version_labels_for_unavailable_models"]
+    if values["ssl_config_file"] and not values["ray_address"]:  # else it is read on the gateway's node alone
+        parse_ssl_config(read(values["ssl_config_file"]), values["ssl_config_file"])
     models = _read_models(values, read)
     _combine(values, read, defaults, notes)
     if values["platform_config_file"]:

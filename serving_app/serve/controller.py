@@ -44,6 +44,7 @@ from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
 from serving_app.core.views import AppView, ModelView
 from serving_app.host import Assignment
+from serving_app.serve import opening
 from serving_app.serve.apps import Observation
 from serving_app.serve.assignments import assignment_for
 from serving_app.serve.changes import Changes
@@ -304,6 +305,7 @@ class Controller:
         self._chronicle.forget()
         self._fleet.forget()
         self._metering.forget()
+        opening.forget(self._app)
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _perform(self, action: Order | PublishRoutes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_defaults() -> None:
         ("--rest_api_timeout_in_ms=0", "gateway.request_timeout_s", None),
         ("--rest_api_timeout_in_ms=-1", "gateway.request_timeout_s", None),
         ("--rest_api_enable_cors_support", "gateway.rest_cors", True),
-        ("--ssl_config_file=ssl", "gateway.ssl_config_file", "/here/ssl"),
+        ("--ssl_config_file=ssl --ray_address=head:6379", "gateway.ssl_config_file", "/here/ssl"),
         ("--grpc_channel_arguments=a=1,b=x,c=2147483648", "gateway.grpc_channel_arguments",
          {"a": 1, "b": "x", "c": "2147483648"}),
         ("--enable_grpc_healthcheck_service", "gateway.grpc_health", True),
@@ -95,7 +96,7 @@ def test_defaults() -> None:
 )
 def test_flags_of_the_whole(flag: str, path: str, value: Any) -> None:
     """Each of these flags is one setting."""
-    assert setting(config(*MODEL, flag), path) == value
+    assert setting(config(*MODEL, *re.split(" (?=--)", flag)), path) == value
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,8 @@ BOTH_EMPTY = "Both server_options.model_base_path and server_options.model_confi
          "Either configure server_options.tensorflow_session_parallelism or "
          "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) "
          "separately. You cannot configure all."),
+        ("--model_base_path=/m --ssl_config_file=empty", ConfigError,
+         "/here/empty: server_key is missing; give it the PEM text itself, with \\n for its line breaks"),
         ("--model_base_path=m", InvalidArgument,
          "Expected model default to have an absolute path or URI; got base_path()=m"),
         ("--model_config_file=missing", NotFound, "/here/missing; No such file or directory"),
