@@ -59,18 +59,6 @@ def test_serve_run_without_a_cluster(folder: Path, zoo: Zoo) -> None:
     wait_for("all processes to end", lambda: not processes(folder))
 
 
-def test_up_without_a_cluster(folder: Path, zoo: Zoo) -> None:
-    """`serving-app up` starts all it needs, and Ctrl-C ends all of it."""
-    port = free_port()
-    command = [
-        str(BIN / "serving-app"), "up", "--model", f"half_plus_two={zoo.base('half_plus_two')}",
-        "--rest-port", str(port), "--grpc-port", str(free_port()), "--http-port", "0", "--address", "local",
-    ]
-    with running(folder, command):
-        assert wait_for_answer(port, "half_plus_two") == 2
-    wait_for("all processes to end", lambda: not processes(folder))
-
-
 def test_on_a_cluster_that_stays(folder: Path, zoo: Zoo) -> None:
     """On a cluster that runs already, Ctrl-C of `serve run` and of `serving-app up` leaves no actor behind."""
     cluster = subprocess.Popen(

@@ -110,7 +110,7 @@ def test_a_reload_tells_of_a_model_that_fails(app: Serving, folder: Path, tmp_pa
     """A new model that cannot be loaded fails the call in TensorFlow Serving's words; no wait outlasts the caller."""
     version = tmp_path / "torn" / "1"
     version.mkdir(parents=True)
-    (version / "saved_model.pb").write_bytes(b"\x08\x01")  # a whole SavedModel, of no graphs
+    (version / "saved_model.pb").write_bytes(b"\x12\x00")  # a whole SavedModel, of one graph, which is empty
     kept = {"name": MODEL, "base_path": str(folder), "model_version_policy": {"all": {}}}
     with pytest.raises(grpc.RpcError) as caught:
         reload(app, kept, {"name": "torn", "base_path": str(tmp_path / "torn")})

@@ -34,7 +34,8 @@ def set_label(model: str, label: str, version: int, folder: Path) -> None:
 
 
 def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
-    """A cluster that is killed as a whole comes back with the label that was set on the one before."""
+    """A cluster that is killed as a whole comes back with the label that was set on the one before. `serving-app up`
+    starts all that it needs, and Ctrl-C ends all of it."""
     port = free_port()
     (folder / "app.yaml").write_text(
         f"models: {{{MODEL}: {{base_path: {zoo.base(MODEL)}, version_policy: all}}}}\nstate_uri: {folder}/state\n"
@@ -54,24 +55,25 @@ def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
     wait_for("the whole cluster to be dead", lambda: not processes(folder))
     with running(folder, up):
         assert wait_for_answer(port, f"{MODEL}/labels/stable") == 1
+    wait_for("all processes to end", lambda: not processes(folder))
 
 
 def test_a_corrupt_state_is_kept_aside(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
-    """An app that is deleted and deployed again knows its labels; if its state is damaged it says so, keeps the file,
-    and starts from what was deployed."""
+    """An app whose state is damaged says so, keeps the file, and starts from what was deployed."""
     models = {MODEL: {"base_path": zoo.base(MODEL), "labels": {"deployed": 2}}}
-    for expected in ({"deployed": 2}, {"deployed": 2, "stable": 2}, {"deployed": 2}):
-        app.deploy(models, state_uri=str(tmp_path))
-        app.wait_for_version(MODEL, 2)
-        with connect(app.name) as connection:
-            assert connection.model(MODEL).labels() == expected
-            connection.model(MODEL).set_label("stable", 2)
-        assert ask_rest(app, f"{MODEL}/labels/stable")() == 2
-        problems = app.view().problems
-        app.remove()
-        if "stable" in expected:
-            [state] = tmp_path.glob("*.json")
-            state.write_bytes(state.read_bytes()[:100])
+    app.deploy(models, state_uri=str(tmp_path))
+    app.wait_for_version(MODEL, 2)
+    with connect(app.name) as connection:
+        connection.model(MODEL).set_label("stable", 2)
+    app.remove()
+    [state] = tmp_path.glob("*.json")
+    state.write_bytes(state.read_bytes()[:100])
+    app.deploy(models, state_uri=str(tmp_path))
+    app.wait_for_version(MODEL, 2)
+    with connect(app.name) as connection:
+        assert connection.model(MODEL).labels() == {"deployed": 2}
+        connection.model(MODEL).set_label("stable", 2)
+    assert ask_rest(app, f"{MODEL}/labels/stable")() == 2
     [aside] = tmp_path.glob("*.unreadable-*")
-    [problem] = problems
+    [problem] = app.view().problems
     assert aside.name in problem
