@@ -29,6 +29,9 @@ DIFFERENCES: dict[str, Difference] = {
     "levels": Difference("NumPy's limit", "| tensors nested deeper than 64 levels |"),
     "dimensions": Difference("NumPy's limit", "| shapes | at most 64 dimensions |"),
     "metric-labels": Difference("rollouts compare versions", "| labels | `version` and `signature`"),
+    "negative-labels": Difference(
+        "no version will ever have such a number", "| a label for a version below 0 |"
+    ),
     "filled": Difference("a request of a few bytes could claim any amount of memory", "| repeated values |"),
     "logging": Difference(
         "it names the model, and comes before anything has changed", "| `logging_config` of a model |"

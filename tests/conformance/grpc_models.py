@@ -147,9 +147,14 @@ _RELOADS: list[Row] = [
             (_models(_entry("forms", "model_type: OTHER ")), "INVALID_ARGUMENT",
              "ModelServerConfig::model_type choice 2 not supported."),
             (_lines('version_labels { key: "stable" value: 9 } '), "FAILED_PRECONDITION", _UNAVAILABLE.format(9)),
-            (_lines('version_labels { key: "canary" value: -1 } '), "FAILED_PRECONDITION", _UNAVAILABLE.format(-1)),
         ]
     ],
+    differing_grpc(
+        "negative-labels",
+        refused(_RELOAD, _lines('version_labels { key: "canary" value: -1 } '), "FAILED_PRECONDITION",
+                _UNAVAILABLE.format(-1)),
+        code="INVALID_ARGUMENT", matches="^Model half_plus_two has 1 problem:\n  labels.canary: ",
+    ),
     # Nothing of what was refused is in force; the same list again changes nothing, and its metrics have not grown.
     Grpc(_RELOAD, _STOCK, "status { }"),
     Grpc(_RELOAD, _STOCK + 'metric_names: "/nope" metric_names: "b" metric_names: "/nope"',
