@@ -79,6 +79,7 @@ from serving_app.core.news import (
     describe_move,
 )
 from serving_app.core.policies import Load, Unload, next_step
+from serving_app.core.readers import Readers
 from serving_app.core.records import HOLDING_NOTHING, LOADED, ModelRecord, VersionRecord
 from serving_app.core.resources import NodeResources, find_largest
 from serving_app.core.retries import find_delay
@@ -147,12 +148,7 @@ class Manager:
         self._published = False
         self._table = RouteTable(revision=revision)
         self._models: dict[str, ModelRecord] = {}
-        self._readers: dict[str, int] = {}  # the newest revision that each one acknowledged
-        # What is not in the newest table, but may be in one that a reader has: the first revision without it.
-        self._withdrawn: dict[ServableId, int] = {}
-        # Revisions up to this one are of an earlier manager: nobody here knows what those tables name.
-        self._inherited_revision = revision
-        self._are_inherited_tables_in_use = True
+        self._readers = Readers(revision)
         self._loading: set[ServableId] = set()
         # Ordered sets, so that equal events lead to equal actions.
         self._marked: dict[str, None] = {}  # models to settle
@@ -169,7 +165,7 @@ class Manager:
         states = ", ".join(f"{count} {name}" for name, count in counts.items()) or "no versions"
         return (
             f"<Manager revision {self._table.revision}, {len(self._models)} models: {states}; "
-            f"{len(self._readers)} readers, {len(self._queue)} models waiting to load>"
+            f"{len(self._readers.acknowledged)} readers, {len(self._queue)} models waiting to load>"
         )
 
     @property
@@ -188,7 +184,7 @@ class Manager:
     def snapshot(self) -> ManagerView:
         """All that is known, for people."""
         models = {name: self._models[name].view() for name in sorted(self._models)}
-        return ManagerView(self._table.revision, dict(self._readers), models)
+        return ManagerView(self._table.revision, dict(self._readers.acknowledged), models)
 
     def view(self, model: str) -> ModelView | None:
         """The same of one model; None if nothing is known of it."""
@@ -251,11 +247,11 @@ class Manager:
                 if version and version.state is State.ENDED:
                     version.route = None
             case ReaderJoined():
-                self._readers.setdefault(event.reader, -1)
+                self._readers.join(event.reader)
             case RoutesAcknowledged():
-                self._acknowledge(event.reader, event.revision)
+                self._readers.acknowledge(event.reader, event.revision, self._table.revision)
             case ReaderLeft():
-                self._readers.pop(event.reader, None)
+                self._readers.leave(event.reader)
             case Tick():
                 self._start()
             case _:
@@ -343,11 +339,6 @@ class Manager:
             )
         )
 
-    def _acknowledge(self, reader: str, revision: int) -> None:
-        known = self._readers.get(reader)
-        if known is not None and known < revision <= self._table.revision:
-            self._readers[reader] = revision
-
     def _take_report(
         self, servable: ServableId, cause: Cause, order: int | None, now: float, detail: str = ""
     ) -> VersionRecord | None:
@@ -426,19 +417,13 @@ class Manager:
         for name in [name for name, due in self._wakeups.items() if due <= now]:
             del self._wakeups[name]
             self._mark([name])
-        if self._withdrawn or self._are_inherited_tables_in_use:
-            oldest = min(self._readers.values(), default=self._table.revision)
-            if self._are_inherited_tables_in_use and oldest > self._inherited_revision:
-                self._are_inherited_tables_in_use = False
-                self._mark(self._models)
-            for servable in [each for each, revision in self._withdrawn.items() if revision <= oldest]:
-                del self._withdrawn[servable]
-                self._mark([servable.name])
+        released = self._readers.release(self._table.revision)
+        self._mark(self._models if released is None else [servable.name for servable in released])
         return bool(self._marked)
 
     def _is_named(self, servable: ServableId) -> bool:
         """Whether a reader may route to this version, by the newest table or an older one."""
-        if self._are_inherited_tables_in_use or servable in self._withdrawn:
+        if self._readers.may_name(servable):
             return True
         model = self._table.models.get(servable.name)
         return model is not None and servable.version in model.routes
@@ -610,15 +595,9 @@ class Manager:
             return []
         models = dict(self._table.models)
         for name, routes in changed.items():
-            self._note_withdrawn(name, revision, models.pop(name, None), routes)
+            self._readers.note_change(name, revision, models.pop(name, None), routes)
             if routes is not None:
                 models[name] = routes
         self._table = RouteTable(revision, models)
         self._published = True
         return [PublishRoutes(self._table)]
-
-    def _note_withdrawn(self, name: str, revision: int, old: ModelRoutes | None, new: ModelRoutes | None) -> None:
-        for number in old.routes if old else ():
-            self._withdrawn[ServableId(name, number)] = revision
-        for number in new.routes if new else ():
-            self._withdrawn.pop(ServableId(name, number), None)
