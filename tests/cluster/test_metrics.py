@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from serving_app.serve import kept_counts
 from tests.cluster.asking import QUESTION, Grpc, Rest
 from tests.cluster.serving import Serving, kill
 from tests.cluster.waiting import wait_for
@@ -64,7 +65,8 @@ def many_connections(app: Serving) -> Iterator[tuple[list[Rest], list[Grpc]]]:
 
 def test_every_gateway_tells_exactly_what_all_have_counted(app: Serving, zoo: Zoo) -> None:
     """Right after requests through two gateways to two replicas each gateway tells of all of them; so it does after
-    the controller was killed, and what it tells meanwhile is that or nothing."""
+    the controller was killed, and what it tells meanwhile is that or nothing; so it does when of both only one is left.
+    """
     app.deploy({MODEL: {"base_path": zoo.base(MODEL), "replicas": 2}}, gateways=2)
     app.wait_for_version(MODEL, 2)
     wait_for("both replicas", lambda: len(app.replicas(MODEL, 2)) == 2)
@@ -85,8 +87,13 @@ def test_every_gateway_tells_exactly_what_all_have_counted(app: Serving, zoo: Zo
     assert page.count("serving_app_in_flight_requests{") == 2
     assert total(page, "serving_app_versions", f'model_name="{MODEL}",state="AVAILABLE"') == 1
     assert total(page, "serving_app_loads", f'model_name="{MODEL}",status="OK"') == 2
+    wait_for("what is kept for the next controller", lambda: len(kept_counts.read(app.name).reported) == 4)
     kill(app.controller_pid())
     pages: list[tuple[int, str]] = []
     wait_for("a page after the restart", lambda: pages.append(scrape(app.rest_port)) or pages[-1][0] == 200)
     assert {counted(page) for status, page in pages if status == 200} == {tuple(expected)}
     assert {status for status, _ in pages} <= {200, 503}
+    app.deploy({MODEL: {"base_path": zoo.base(MODEL), "replicas": 1}}, gateways=1)
+    wait_for("one replica", lambda: len(app.replicas(MODEL, 2)) == 1 == len(app.replicas()))
+    page = wait_for("its page", lambda: next((page for status, page in [scrape(app.rest_port)] if status == 200), ""))
+    assert counted(page) == tuple(expected)
