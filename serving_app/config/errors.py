@@ -35,9 +35,10 @@ def unknown_setting(name: str, known: Sequence[str]) -> str:
 def _place(location: Sequence[int | str], written: object) -> str:
     text = ""
     for step in location:
-        if isinstance(step, int) and isinstance(written, Mapping):
-            step = str(list(written)[step])  # a list to us, and names to who wrote it
-        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+        is_named = isinstance(written, Mapping)
+        if isinstance(step, int) and isinstance(written, Mapping) and step not in written and step < len(written):
+            step = list(written)[step]  # a list to us, and names to who wrote it
+        text += f"[{step}]" if isinstance(step, int) and not is_named else f".{step}"
         written = _within(written, step)
     return text.removeprefix(".") or "(the whole)"
 

@@ -30,6 +30,8 @@ def model(**settings: Any) -> dict:
         ({"models": {"m": {"name": "n", "base_path": "/m"}}}, "models", "calls itself 'n'"),
         ({"models": "/m"}, "models", "got '/m'"),
         ({"models": [{"name": "m", "base_path": "/a"}] * 2}, "models", "Illegal to list model m multiple times"),
+        ({"model_defaults": {1: None}}, "model_defaults.1", "valid string; got 1"),
+        ({"model_defaults": {7: {}, "x": 1}}, "model_defaults.7", "valid string; got 7"),
         ({"modles": []}, "modles", "did you mean models? The settings here are: models, gateway,"),
         ({"gateway": {"rest_prt": 1}}, "gateway.rest_prt", "did you mean rest_port? The settings here are: replicas,"),
         ({"gateway": {"zzz": 1}}, "gateway.zzz", "there is no such setting. The settings here are: replicas,"),
