@@ -77,7 +77,9 @@ def check_json(text: bytes) -> None:
         refuse_our_faults(error)
         return
     assert repr(json_document.parse(text)) == repr(json_document.parse_exactly(text))
+    quick = json_predict.parse_predict(text, large=0)
     for signature in _SIGNATURES:
+        assert _decoded(quick, signature) == _decoded(body, signature)
         try:
             arrays = json_predict.decode_inputs(body, signature)
             answers = [encode_outputs(arrays, is_row=body.is_row, style=style) for style in ("exact", "compact")]
@@ -86,6 +88,15 @@ def check_json(text: bytes) -> None:
         else:
             for answer in answers:
                 _check_again(body, arrays, answer)
+
+
+def _decoded(body: PredictBody, signature: Signature) -> str:
+    """The tensors of a request, or its error, so that they can be compared."""
+    try:
+        arrays = json_predict.decode_inputs(body, signature)
+    except ServingError as error:
+        return f"{error.code.name}: {error.message}"
+    return repr({name: (array.dtype, array.shape, array.tolist()) for name, array in arrays.items()})
 
 
 def _check_examples(text: bytes) -> None:
@@ -124,7 +135,37 @@ def _tensors() -> list[bytes]:
     return tensors
 
 
-TENSORS = edited(_tensors())
+_SIZES = st.sampled_from((-1, 0, 1, 2, 3, 6, 64, 1 << 20, 1 << 31, 1 << 62, (1 << 63) - 1))
+_LISTS: dict[str, st.SearchStrategy[Any]] = {
+    "float_val": st.floats(width=32),
+    "double_val": st.floats(),
+    "int_val": st.integers(-(2**31), 2**31 - 1),
+    "string_val": st.binary(max_size=4),
+    "scomplex_val": st.floats(width=32),
+    "int64_val": st.integers(-(2**63), 2**63 - 1),
+    "bool_val": st.booleans(),
+    "dcomplex_val": st.floats(),
+    "half_val": st.integers(-(2**31), 2**31 - 1),
+    "uint32_val": st.integers(0, 2**32 - 1),
+    "uint64_val": st.integers(0, 2**64 - 1),
+}
+
+
+@st.composite
+def tensor_protos(draw: st.DrawFn) -> bytes:
+    """A TensorProto whose parts are all well-formed, and fit together or not."""
+    proto = messages.TensorProto(dtype=draw(st.integers(-1, 40) | st.just(101)))
+    for size in draw(st.lists(_SIZES, max_size=4)):
+        proto.tensor_shape.dim.add(size=size)
+    proto.tensor_shape.unknown_rank = draw(st.sampled_from((False, False, False, True)))
+    for name in draw(st.lists(st.sampled_from(sorted(_LISTS)), max_size=2)):
+        getattr(proto, name).extend(draw(st.lists(_LISTS[name], max_size=7)))
+    proto.tensor_content = draw(st.just(b"") | st.binary(max_size=24))
+    encoded: bytes = proto.SerializeToString()
+    return encoded
+
+
+TENSORS = st.one_of(edited(_tensors()), tensor_protos())
 
 
 def check_tensor(encoded: bytes) -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
 from hypothesis import strategies as st
 
-from serving_app.config import ServingConfig, convert, from_args, parse_yaml, read_any, read_edit, to_yaml
+from serving_app.config import (
+    GatewayConfig,
+    LoadConfig,
+    ModelConfig,
+    ServingConfig,
+    convert,
+    from_args,
+    parse_yaml,
+    read_any,
+    read_edit,
+    to_yaml,
+)
 from serving_app.config.model_server import to_config
 from serving_app.config.model_server_flags import FLAGS, parse_flags
+from serving_app.config.settings import Settings
 from serving_app.core.errors import NotFound, ServingError
 from tests.conformance.models import FLAGS as SUITE_FLAGS
 from tests.conformance.models import MODELS_TEXT
@@ -31,7 +46,31 @@ load: {retry_base_s: 0.5}
 _SHORT = b"models:\n  m: /models/m\n  n: {base_path: /models/n, replicas: 2}\ngateway:\n  rest_port: 8601\n"
 _ANCHORS = b"a: &a {x: 1}\nmodels: {m: {<<: *a, base_path: /m}, n: *a}\n"
 
-YAML = edited([_EVERYTHING.encode(), _SHORT, _ANCHORS, MODELS_TEXT.encode()])
+_VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6),
+        st.sampled_from(("1 GiB", "/m", "s3://b/m", "all", "1", "1e3", "{stable: 1}", "[1, 2]", "float('x')", "a:b")),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _given(settings: type[Settings], *, more: dict[str, st.SearchStrategy[Any]] | None = None) -> Any:
+    """Some of the settings of a group, with values that may be anything."""
+    names = dict.fromkeys(settings.model_fields, _VALUES)
+    return st.fixed_dictionaries({}, optional={**names, **(more or {})})
+
+
+_MODELS = st.dictionaries(
+    st.sampled_from(("m", "n", "a/b", "")), st.just("/m") | _given(ModelConfig, more={"base_path": st.just("/m")}),
+    max_size=2,
+)
+_CONFIGURATIONS = _given(
+    ServingConfig, more={"models": _MODELS, "gateway": _given(GatewayConfig), "load": _given(LoadConfig)}
+).map(lambda data: yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "replace"))
+
+YAML = _CONFIGURATIONS | edited([_EVERYTHING.encode(), _SHORT, _ANCHORS, MODELS_TEXT.encode()])
 
 
 def check_yaml(encoded: bytes) -> None:

@@ -9,9 +9,13 @@ import grpc
 from google.protobuf import text_format
 from hypothesis import strategies as st
 
+from serving_app.protocol import messages
 from tests.conformance.rows import Rest
 from tests.conformance.server import Server, request_type
+from tests.fuzz.codecs import tensor_protos
 from tests.fuzz.inputs import bodies, calls, documents, edited, targets
+
+_PREDICT = "PredictionService/Predict"
 
 _HEADERS = st.sampled_from(
     ({}, {}, {}, {"Content-Encoding": "gzip"}, {"Origin": "http://a"}, {"Content-Type": "text/plain"})
@@ -41,6 +45,16 @@ def check_rest(server: Server, request: tuple[bytes, bytes, dict[str, str]]) -> 
     assert 200 <= status < 500 or status in (500, 501), (status, answer[:500])
 
 
+@st.composite
+def _predictions(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A request in which only the tensor is anything."""
+    signature = draw(st.sampled_from(("float32", "int32", "string", "bool", "complex64", "uint16", "matmul", "sum")))
+    request = messages.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "forms", signature
+    request.inputs["a" if signature == "sum" else "x"].MergeFromString(draw(tensor_protos()))
+    return f"/tensorflow.serving.{_PREDICT}", request.SerializeToString()
+
+
 def grpc_inputs() -> st.SearchStrategy[tuple[str, bytes]]:
     """A method's path and a request to it. Imports TensorFlow, and so is no constant."""
     encoded: dict[str, list[bytes]] = {}
@@ -50,7 +64,7 @@ def grpc_inputs() -> st.SearchStrategy[tuple[str, bytes]]:
             message = text_format.Parse(row.request, request_type(method)())
             encoded.setdefault(f"/tensorflow.serving.{row.method}", []).append(message.SerializeToString())
     by_method = [st.tuples(st.just(path), edited(seeds)) for path, seeds in encoded.items()]
-    return st.one_of(by_method)
+    return st.one_of(*by_method, _predictions())
 
 
 def check_grpc(server: Server, request: tuple[str, bytes]) -> None:
