@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -69,6 +70,37 @@ def find_cluster(address: str | None) -> str | None:
     except OSError:
         return None
     return found
+
+
+@contextmanager
+def bare_head() -> Iterator[None]:
+    """A cluster that is started meanwhile has no processes for its dashboard, its autoscaler and the logs of drivers.
+
+    Each is a Python process, for which a start on two cores waits. Relies on the names of what starts them.
+    """
+    from ray._private import node, services
+
+    def start_nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    with ExitStack() as replaced:
+        for owner, name, instead in (
+            (services, "start_api_server", lambda *_, **__: ("", None)),
+            (node.Node, "start_monitor", start_nothing),
+            (node.Node, "start_log_monitor", start_nothing),
+        ):
+            replaced.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, instead)
+        yield
+
+
+def raylet_pid() -> int:
+    """The process of the raylet that this process has started. Relies on how a node knows its processes."""
+    from ray._private import ray_constants
+
+    node: Any = ray._private.worker.global_worker.node
+    pid: int = node.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process.pid
+    return pid
 
 
 def clusters_here() -> list[str]:

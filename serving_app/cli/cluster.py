@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from serving_app.cli.asking import use_token
+from serving_app.cli.warden import children, end_with_this_process
 from serving_app.core.errors import FailedPrecondition, Unavailable
 
 Say = Callable[[str], None]
@@ -16,10 +18,7 @@ _QUIET: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": Fal
 
 
 def join_or_start_ray(address: str | None, say: Say) -> bool:
-    """Whether a Ray of our own was started: for the address `local`, or for none where no cluster is found.
-
-    Call it from the main thread: Ray's processes end with the thread that starts them.
-    """
+    """Whether a Ray of our own was started: for the address `local`, or for none where no cluster is found."""
     if address != "local":
         use_token(address)
     import ray
@@ -41,16 +40,32 @@ def join_or_start_ray(address: str | None, say: Say) -> bool:
         else:
             say(f"joined the Ray cluster at {ray.get_runtime_context().gcs_address}")
             return False
+    start_ray(say)
+    return True
+
+
+def start_ray(say: Say, *, bare: bool = False) -> None:
+    """Start a cluster on this machine; a bare one has no processes but those that an app needs.
+
+    Call it from the main thread: Ray's processes end with the thread that starts them. Of a bare cluster this holds
+    for all of them; of others some look for its head first, for a minute.
+    """
+    import ray
+
+    from serving_app import ray_private
+
     say("starting Ray on this machine ...")
     try:
-        ray.init(address="local", include_dashboard=False, **_QUIET)
+        with ray_private.bare_head() if bare else nullcontext():
+            ray.init(address="local", include_dashboard=False, **_QUIET)
     except Exception as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
         raise Unavailable(
             f"Ray did not start on this machine: {error}. If the machine is very busy, try again later; else look "
             "into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
         ) from error
+    if bare:
+        end_with_this_process(children(ray_private.raylet_pid()))
     say(f"started a Ray cluster at {ray.get_runtime_context().gcs_address}")
-    return True
 
 
 def has_gpus() -> bool:

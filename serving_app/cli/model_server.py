@@ -17,7 +17,14 @@ from importlib import metadata
 from typing import Any
 
 from serving_app import __version__
-from serving_app.cli.cluster import has_gpus, join_or_start_ray, leave_ray, shut_empty_serve_down, start_serve
+from serving_app.cli.cluster import (
+    has_gpus,
+    join_or_start_ray,
+    leave_ray,
+    shut_empty_serve_down,
+    start_ray,
+    start_serve,
+)
 from serving_app.cli.deployment import deploy, drain, refuse_to_replace, remove, wait_until_running
 from serving_app.cli.server_log import ServerLog
 from serving_app.client.control import Control, Unreachable
@@ -108,12 +115,16 @@ def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
     conversion = to_config(values, _read, os.getcwd())
     for note in conversion.notes:
         log("W", note)
-    name, address = values["app_name"], values["ray_address"] or "local"
-    config = conversion.config if values["ray_address"] else _without_taken_ports(conversion.config)
-    started_ray = join_or_start_ray(address, _say)
+    name, address = values["app_name"], values["ray_address"]
+    config = conversion.config
+    if address:
+        join_or_start_ray(address, _say)
+    else:
+        config = _without_taken_ports(config)
+        start_ray(_say, bare=True)
     stop.listen()
     try:
-        if started_ray:
+        if not address:
             config = share_machine(config, has_gpus=has_gpus())
         start_serve(0, _say)
         refuse_to_replace(name, "give this one an --app_name, a --port and a --rest_api_port of its own")
@@ -124,11 +135,11 @@ def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
                 _watch(config, name, stop)
         finally:
             # What runs on a cluster of our own ends with it; only requests under way have to be waited for.
-            (drain if started_ray else remove)(name, _say)
-            if not started_ray:
+            (remove if address else drain)(name, _say)
+            if address:
                 shut_empty_serve_down()
     finally:
-        leave_ray(started_ray, _say)
+        leave_ray(not address, _say)
 
 
 def _say(text: str) -> None:

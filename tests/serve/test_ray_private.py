@@ -15,6 +15,8 @@ import pytest
 import ray
 import ray._private.worker
 from ray import serve
+from ray._private import node as ray_node
+from ray._private import ray_constants, services
 from ray._private.function_manager import FunctionActorManager
 from ray._raylet import PythonFunctionDescriptor
 from ray.actor import _ActorClassMethodMetadata
@@ -61,6 +63,17 @@ def test_clusters_of_this_machine_are_found() -> None:
     with subprocess.Popen(command, executable=sys.executable, stdin=subprocess.PIPE) as raylet:
         assert "192.0.2.9:1" in ray_private.clusters_here()
         raylet.communicate(b"end\n")
+
+
+def test_a_cluster_can_start_without_what_nobody_uses() -> None:
+    """What starts the dashboard, the autoscaler and the log monitor of a head has the names that are replaced, and gets
+    them back."""
+    owners = ((services, "start_api_server"), (ray_node.Node, "start_monitor"), (ray_node.Node, "start_log_monitor"))
+    before = [getattr(owner, name) for owner, name in owners]
+    with ray_private.bare_head():
+        assert services.start_api_server(include_dashboard=False) == ("", None)
+        assert all(getattr(owner, name) is not old for (owner, name), old in zip(owners, before, strict=True))
+    assert [getattr(owner, name) for owner, name in owners] == before
 
 
 def test_a_handle_can_be_closed() -> None:
@@ -236,6 +249,16 @@ def test_a_cluster_has_a_session_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ray._private.worker.global_worker.node is None
         monkeypatch.setenv("RAY_SESSION_NAME", "session_7")
         assert ray_private.cluster_identity() == "session_7"
+
+
+def test_the_raylet_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node knows the processes that it has started by their kind, with the raylet's first."""
+    assert takes(ray_node.Node.start_raylet, "plasma_directory")
+    assert "self.all_processes[ray_constants.PROCESS_TYPE_RAYLET] = [process_info]" in inspect.getsource(ray_node.Node)
+    info = SimpleNamespace(process=SimpleNamespace(pid=7))
+    node = SimpleNamespace(all_processes={ray_constants.PROCESS_TYPE_RAYLET: [info]})
+    monkeypatch.setattr(ray._private.worker.global_worker, "node", node)
+    assert ray_private.raylet_pid() == 7
 
 
 def test_the_clusters_store_keeps_bytes() -> None:
