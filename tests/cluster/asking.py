@@ -20,6 +20,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -92,6 +93,15 @@ class Grpc:
         response = self._predictions.Predict(request, timeout=60)
         outputs = {key: tf.make_ndarray(tensor) for key, tensor in response.outputs.items()}
         return response.model_spec.version.value, outputs
+
+    def infer(self, name: str, example: bytes, *tasks: tuple[str, str]) -> Any:
+        """The results of several tasks (signature, method) about one serialized example."""
+        request = inference_pb2.MultiInferenceRequest()
+        for signature, method in tasks:
+            task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+            task.model_spec.name, task.model_spec.signature_name = name, signature
+        request.input.example_list.examples.add().ParseFromString(example)
+        return self._predictions.MultiInference(request, timeout=60).results
 
     def statuses(self, name: str) -> dict[int, tuple[int, int]]:
         """State and error code of each version."""

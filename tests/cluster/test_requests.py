@@ -254,6 +254,23 @@ def test_batches(connection: Connection, rest: Rest, zoo: Zoo) -> None:
     np.testing.assert_allclose(answers, [example.outputs["scores"][index % 3] for index in range(24)], rtol=1e-5)
 
 
+def test_examples(stub: Grpc, rest: Rest, zoo: Zoo) -> None:
+    """A batched model classifies and regresses examples, by REST and, both in one run, by MultiInference."""
+    classified, regressed, _ = zoo.examples("parser")
+    scores, value = classified.outputs["scores"][0], regressed.outputs["outputs"][0, 0]
+    classes, total = stub.infer(
+        "parser", classified.inputs["inputs"][0], ("serving_default", "classify"), ("regress", "regress")
+    )
+    (row,) = classes.classification_result.classifications
+    assert [each.label for each in row.classes] == ["red", "green", "blue"]
+    np.testing.assert_allclose([each.score for each in row.classes], scores, rtol=1e-5)
+    assert [each.value for each in total.regression_result.regressions] == [value]
+    status, answer = rest.request(
+        "POST", "/v1/models/parser:regress", {"signature_name": "regress", "examples": [{"x": [1.0, 2.0]}]}
+    )
+    assert (status, answer) == (200, {"results": [value]})
+
+
 def test_large_tensors(connection: Connection, stub: Grpc, rest: Rest) -> None:
     """Forty megabytes in and forty megabytes out pass through every door."""
     values = np.arange(10_000_000, dtype=np.float32)
