@@ -8,7 +8,7 @@ import pytest
 
 from serving_app.core.states import PublicState
 from tests.cluster.serving import serving
-from tests.conformance import rows
+from tests.conformance import FIRST, rows
 from tests.conformance.models import LABELS, MODELS, lay_out
 from tests.conformance.rows import Row
 from tests.conformance.server import Server
@@ -23,15 +23,18 @@ def server(door_port: int, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("conformance") / "models"
     lay_out(folder, zoo)
     with serving("conformance", door_port) as app:
-        models = {name: {"base_path": str(folder / name)} for name in MODELS}
+        models = {name: {"base_path": str(folder / name)} for name in MODELS[:-1]}
         models["half_plus_two"] |= {"version_policy": "all", "labels": LABELS}
         once = {"retry_base_s": 600.0, "retry_max_s": 600.0}  # what has failed stays so
         app.deploy(models, allow_version_labels_for_unavailable_models=True, load=once)
         for version in (1, 2):
             app.wait_for_version("half_plus_two", version)
         app.wait_for_version("forms", 1)
-        app.wait_for_version("broken", 1, PublicState.END)
         server = Server(f"http://127.0.0.1:{app.rest_port}", f"127.0.0.1:{app.grpc_port}", str(folder))
+        for row in FIRST:
+            complaint = server.complaint(row, original=False)
+            assert complaint is None, complaint
+        app.wait_for_version("broken", 1, PublicState.END)
         yield server
         server.close()
 

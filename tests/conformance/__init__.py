@@ -35,6 +35,10 @@ AREAS = {
 """The rows by area, in the order in which they are to be asked."""
 
 
+FIRST = grpc_models.FIRST
+"""Rows that are asked before any other, whichever are asked."""
+
+
 def rows(setting: str = "") -> list[Row]:
     """The rows for a server that was started so."""
     return [row for area in AREAS.values() for row in area if row.setting == setting]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conformance import AREAS
+from tests.conformance import AREAS, FIRST
 from tests.conformance.differences import DIFFERENCES
 from tests.conformance.models import FLAGS, ZOO, lay_out
 from tests.conformance.rows import Row, Setting
@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--area", choices=AREAS, help="only these rows")
     options = parser.parse_args(arguments)
     server = Server(options.rest, options.grpc, options.models)
-    areas = {options.area: AREAS[options.area]} if options.area else AREAS
+    areas = {"first": FIRST} if options.setting == Setting.STOCK else {}
+    areas |= {options.area: AREAS[options.area]} if options.area else AREAS
     passed = asked = 0
     for area, all_rows in areas.items():
         rows = [row for row in all_rows if row.setting == options.setting]

@@ -104,13 +104,22 @@ def _entry(name: str, more: str = PLATFORM, path: str = "") -> str:
     return f'name: "{name}" base_path: "{path or "%MODELS%/" + name}" {more} '
 
 
-def _lines(more: str) -> str:
+def _lines(more: str, *others: str) -> str:
     """The suite's models, with half_plus_two in another form."""
     all_versions = "model_version_policy { all { } } "
-    return _models(_entry("half_plus_two", PLATFORM + all_versions + more), _entry("forms"), _entry("broken"))
+    return _models(_entry("half_plus_two", PLATFORM + all_versions + more), *(others or (_entry("forms"), _BROKEN)))
 
 
+_BROKEN = _entry("broken")
 _STOCK = _lines(LABELS_TEXT)
+
+FIRST: list[Row] = [
+    Grpc(_RELOAD, _lines(LABELS_TEXT, _entry("forms")), "status { }"),
+    # What was loaded stays, and so does the new list, although the call fails.
+    Grpc(_RELOAD, _STOCK, code="UNKNOWN",
+         matches=r"^1 model\(s\) did not become available: {{{name: broken version: 1} due to error: [A-Z_]+: .*}, }"),
+]
+"""What is asked before all else, so that there is a model that cannot be loaded."""
 _NOT_A_LIST = (
     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
 )

@@ -66,7 +66,7 @@ class Local:
         return self._servers[-1]
 
     async def _listen(self, gateway: dict[str, Any]) -> tuple[str, str]:
-        settings = GatewayConfig(request_timeout_s=PATIENCE_S, **gateway)
+        settings = GatewayConfig(request_timeout_s=PATIENCE_S, grpc_timeout_s=PATIENCE_S, **gateway)
         assert settings.metrics_path is not None
         page = MetricsPage(settings.metrics_path, _count_nothing)
         app = RestApp(self._front.plane, identity=IDENTITY, models=(), settings=settings, metrics=page)
