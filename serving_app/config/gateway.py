@@ -87,9 +87,10 @@ class GatewayConfig(Settings):
         "failed, as TensorFlow Serving's do.",
     )
     request_timeout_s: float | None = Field(
-        default=30.0,
-        gt=0,
-        description="Seconds for a REST request, and for a gRPC one without a deadline; null sets no limit.",
+        default=30.0, gt=0, description="Seconds for a REST request; null sets no limit."
+    )
+    grpc_timeout_s: float | None = Field(
+        default=30.0, gt=0, description="Seconds for a gRPC request whose client sets no deadline; null sets no limit."
     )
     drain_timeout_s: float = Field(
         default=30.0,

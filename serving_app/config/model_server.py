@@ -65,7 +65,8 @@ def to_config(values: Mapping[str, Any], read: Read, folder: str) -> Conversion:
     values = {**values, **{name: _absolute(values[name], folder) for name in _PATHS}}
     check_flags(values)
     notes: list[str] = []
-    whole: dict[str, Any] = {"gateway": {"host": values["host"], "open_when_loaded": True}, "load": {}}
+    gateway = {"host": values["host"], "open_when_loaded": True, "grpc_timeout_s": None}
+    whole: dict[str, Any] = {"gateway": gateway, "load": {}}
     # There what a directory lacks is an error at once; here a moment later, and a load is tried again when it comes.
     defaults: dict[str, Any] = {"give_up_s": _GIVE_UP_S}
     for name, argument in SHORT_ARGUMENTS.items():

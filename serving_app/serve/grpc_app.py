@@ -61,7 +61,7 @@ class GrpcApp:
         self._meter = meter or RequestMeter()
         self._reload = reload
         self._scrape = scrape
-        self._timeout = settings.request_timeout_s
+        self._timeout = settings.grpc_timeout_s
         self._as_content = settings.tensor_content
         self._check_method_names = settings.check_method_names
         self._health = Health() if settings.grpc_health else None

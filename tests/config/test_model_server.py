@@ -62,7 +62,8 @@ def test_defaults() -> None:
     assert (gateway.grpc_socket_path, gateway.ssl_config_file, gateway.metrics_path) == (None, None, None)
     assert (gateway.open_when_loaded, gateway.grpc_health, gateway.rest_cors) == (True, False, False)
     assert (whole.load.quick_retries, whole.load.retry_base_s, whole.load.retry_max_s) == (5, 60.0, 60.0)
-    assert (whole.poll_interval_s, whole.model_config_file, gateway.request_timeout_s) == (1.0, None, 30.0)
+    assert (gateway.request_timeout_s, gateway.grpc_timeout_s) == (30.0, None)
+    assert (whole.poll_interval_s, whole.model_config_file) == (1.0, None)
 
 
 @pytest.mark.parametrize(

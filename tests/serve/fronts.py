@@ -199,7 +199,7 @@ class Front:
 
     async def start_grpc(self, timeout: float, port: int = 0, **options: Any) -> tuple[GrpcListener, str]:
         """Another listener on the same data plane, and its address. gRPC wants it made on the loop that it serves."""
-        settings = GatewayConfig(request_timeout_s=timeout, **options)
+        settings = GatewayConfig(grpc_timeout_s=timeout, **options)
         app = GrpcApp(self.plane, self._reload, settings=settings)
         arguments = server_options(LARGEST_REQUEST, settings.drain_timeout_s, settings.grpc_channel_arguments)
         listener = GrpcListener(app.handlers(), IDENTITY, arguments)
