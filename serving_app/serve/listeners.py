@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from serving_app.core.errors import FailedPrecondition
+from serving_app.serve.http_connection import HttpConnection
 from serving_app.serve.neighbours import url_host
 from serving_app.serve.rest_app import RestApp
 
@@ -41,7 +42,7 @@ class RestListener:
         self._app = app
         self._socket = bound
         config = uvicorn.Config(
-            app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+            app, http=HttpConnection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             backlog=_BACKLOG, timeout_keep_alive=75, proxy_headers=False,
         )
         self._server = _Server(config)
