@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace, UnionType
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import pytest
 
@@ -18,7 +19,7 @@ from serving_app.config import GatewayConfig, ModelConfig, ServingConfig
 from serving_app.config.settings import Settings
 from serving_app.core.errors import Code
 from serving_app.core.states import PublicState
-from serving_app.protocol import grpc_methods
+from serving_app.protocol import grpc_methods, messages
 from serving_app.protocol.rest_status import HTTP_STATUS
 from serving_app.protocol.rest_url import RestAction
 from serving_app.serve import rest_app
@@ -236,6 +237,34 @@ def test_every_rpc_is_in_the_table_as_it_is(path: str) -> None:
     call = SimpleNamespace(method=path, invocation_metadata=())
     is_served = any(handler.service(call) is not None for handler in handlers)
     assert table_rows("docs/compatibility.md")[path].startswith("absent") is not is_served
+
+
+_FILES = ("ModelServerConfig", "BatchingParameters", "SSLConfig", "MonitoringConfig", "PlatformConfigMap")
+_WITHIN_ANY = ("SavedModelBundleSourceAdapterConfig", "SavedModelConfig")
+_AS_A_WHOLE = {"LoggingConfig", "RemoteOpRemapConfig", "BatchOpRewriterConfig"}
+"""Messages of which the table says that they are left out, without a word on what is in them."""
+
+
+def _fields(message: Any, seen: set[str]) -> Iterator[str]:
+    """The fields of a message and of those in it, as far as they are TensorFlow Serving's own."""
+    if message.full_name in seen or message.name in _AS_A_WHOLE:
+        return
+    seen.add(message.full_name)
+    for field in message.fields:
+        if not message.GetOptions().map_entry:
+            yield f"{message.name}.{field.name}"
+        if field.message_type is not None and field.message_type.full_name.startswith("tensorflow.serving."):
+            yield from _fields(field.message_type, seen)
+
+
+def test_every_field_of_files_is_in_the_table() -> None:
+    """The table of fields names each one that a text file of TensorFlow Serving may set, and nothing else."""
+    roots = [messages.POOL.FindMessageTypeByName(f"tensorflow.serving.{name}") for name in (*_FILES, *_WITHIN_ANY)]
+    seen: set[str] = set()
+    fields = {field for root in roots for field in _fields(root, seen)}
+    section = read("docs/compatibility.md").partition("## Fields of files")[2]
+    named = set(re.findall(r"`([A-Z]\w+\.\w+)`", section))
+    assert named == fields
 
 
 @pytest.mark.parametrize("action", RestAction)
