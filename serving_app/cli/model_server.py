@@ -7,6 +7,7 @@ look at its exit status. Installed as `tensorflow_model_server`, too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
-from typing import Any
+from typing import Any, TextIO
 
 from serving_app import __version__
 from serving_app.cli.cluster import (
@@ -58,20 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for mistake in line.mistakes:
         log("E", mistake)
     if line.needs_usage:
-        print(usage(sys.argv[0], cpus), end="", flush=True)
+        _print(usage(sys.argv[0], cpus), sys.stdout)
         return FAILED
     if line.values["version"]:
-        print(f"TensorFlow ModelServer: {__version__}\nTensorFlow Library: {_library_version()}", flush=True)
+        _print(f"TensorFlow ModelServer: {__version__}\nTensorFlow Library: {_library_version()}\n", sys.stdout)
         return 0
     if line.unknown:
-        print(f"unknown argument: {line.unknown[0]}\n{usage(sys.argv[0], cpus)}", end="", flush=True)
+        _print(f"unknown argument: {line.unknown[0]}\n{usage(sys.argv[0], cpus)}", sys.stdout)
     stop = _Stop()
     try:
         _serve(line.values, stop)
     except ServingError as error:
         if isinstance(error, ProtoTextError):
-            print(error.parser_line, file=sys.stderr, flush=True)
-        print(f"Failed to start server. Error: {error.code.name}: {error.message}", flush=True)
+            _print(f"{error.parser_line}\n", sys.stderr)
+        _print(f"Failed to start server. Error: {error.code.name}: {error.message}\n", sys.stdout)
         return FAILED
     except KeyboardInterrupt:  # before signals are listened to
         stop.number = signal.SIGINT
@@ -80,7 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def log(severity: str, text: str) -> None:
     """A line on standard error, in the form of TensorFlow's."""
-    print(f"{datetime.now():%Y-%m-%d %H:%M:%S.%f}: {severity} model_server] {text}", file=sys.stderr, flush=True)
+    _print(f"{datetime.now():%Y-%m-%d %H:%M:%S.%f}: {severity} model_server] {text}\n", sys.stderr)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    """Write what is for people. That nobody reads it any more, or that the disk is full, ends no server.
+
+    An argument may have bytes that are no text; they are shown by their numbers.
+    """
+    if stream is not None:  # None where it was closed before the start
+        with contextlib.suppress(OSError):
+            stream.write(text.encode(errors="backslashreplace").decode())
+            stream.flush()
 
 
 class _Stop(threading.Event):

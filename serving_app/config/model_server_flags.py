@@ -213,10 +213,15 @@ def _read_float(text: str) -> float:
     return float(text)
 
 
+def _read_text(text: str) -> str:
+    text.encode()  # bytes of the command line that are no UTF-8 came as halves of surrogate pairs: a ValueError
+    return text
+
+
 _READERS: Mapping[Kind, Callable[[str], Any]] = {
     "bool": _read_bool,
     "int32": _read_integer(32),
     "int64": _read_integer(64),
     "float": _read_float,
-    "string": str,
+    "string": _read_text,
 }

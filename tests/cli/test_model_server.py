@@ -99,6 +99,23 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_arguments_that_are_no_text() -> None:
+    """Bytes that are no UTF-8 are shown by their numbers, and end the start as any value that cannot be read."""
+    command = [sys.executable, "-m", "serving_app.cli", "model-server", b"--model_name=m\xff", b"\xfe"]
+    ended = subprocess.run(command, check=False, capture_output=True)
+    assert ended.returncode == FAILED
+    assert rb"Couldn't interpret value --model_name=m\udcff for flag model_name." in ended.stderr
+    assert ended.stdout.startswith(b"usage: ")
+
+
+def test_logs_that_nobody_takes() -> None:
+    """A server goes on where its log cannot be written: the reader of a pipe has gone, or the disk is full."""
+    program = "from serving_app.cli.model_server import log\nlog('I', 'one'); log('I', 'two'); print('serves on')"
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run([sys.executable, "-c", program], check=False, stderr=full, stdout=subprocess.PIPE)
+    assert ended.stdout == b"serves on\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_as_signalled(number: signal.Signals) -> None:
     """Whoever started the server sees the signal that ended it, as of a process that does not listen to signals."""

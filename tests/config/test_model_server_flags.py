@@ -54,6 +54,7 @@ def test_values(argument: str, name: str, value: Any) -> None:
         "--per_process_gpu_memory_fraction=", "--per_process_gpu_memory_fraction=half",
         "--per_process_gpu_memory_fraction=0.5x", "--per_process_gpu_memory_fraction=nan",
         "--enable_batching=", "--enable_batching=1", "--enable_batching=yes", "--enable_batching=True",
+        "--model_base_path=/m\udcff",
     ],
 )
 def test_values_that_make_no_sense(argument: str) -> None:
