@@ -28,7 +28,7 @@ LAYERS: dict[str, set[str]] = {
     "ray_private": {"ray"},
     "serve": {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "ray_private"),
-        *("ray", "grpc", "uvicorn", *FORMATS),
+        *("ray", "grpc", "uvicorn", "httptools", *FORMATS),
     },
     "demo": {"numpy", "tensorflow", "sklearn"},
     "cli": {"core", "config", "protocol", "store", "runtime", "host", "client", "serve", "ray_private", "demo", "ray"},
