@@ -40,6 +40,9 @@ GRPC_STATUS: Mapping[Code, int] = MappingProxyType({code: int(code) for code in 
 MAX_MESSAGE_BYTES = 1024
 """Longer error messages are cut: they travel in a header, and proxies refuse large ones (as there)."""
 
+TRUNCATED = "...TRUNCATED"
+"""What tells that an error message was cut."""
+
 
 def method_types(path: str) -> tuple[Any, Any]:
     """The classes of a method's request and response; KeyError if there is no such method."""
@@ -61,4 +64,4 @@ def truncate(message: str) -> str:
     encoded = message.encode("utf-8", "replace")
     if len(encoded) <= MAX_MESSAGE_BYTES:
         return message
-    return encoded[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"
+    return encoded[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + TRUNCATED

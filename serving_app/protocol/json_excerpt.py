@@ -83,7 +83,7 @@ def _closing(container: list[Any] | dict[str, Any], level: int) -> str:
 
 def _scalar_text(value: bool | int | float | str | None) -> str:
     if isinstance(value, str):
-        return '"' + value.translate(_ESCAPES) + '"'
+        return '"' + value[:_LIMIT].translate(_ESCAPES) + '"'  # it ends there in any case
     if isinstance(value, float):
         return _float_text(value)
     if value is None:

@@ -38,9 +38,9 @@ WRITABLE = frozenset(
 """The types that TensorFlow Serving writes as JSON (json_tensor.cc); what is here is called with no others."""
 
 _SPECIAL = re.compile(rb'["\\\x00-\x1f]')
-_ESCAPES = {bytes([code]): b"\\u%04X" % code for code in range(0x20)} | {
+# The backslash goes first: those of the others are not to be escaped.
+_ESCAPES = {b"\\": b"\\\\"} | {bytes([code]): b"\\u%04X" % code for code in range(0x20)} | {
     b'"': b'\\"',
-    b"\\": b"\\\\",
     b"\b": b"\\b",
     b"\f": b"\\f",
     b"\n": b"\\n",
@@ -51,7 +51,12 @@ _ESCAPES = {bytes([code]): b"\\u%04X" % code for code in range(0x20)} | {
 
 def string_text(raw: bytes) -> bytes:
     """A JSON string of these bytes. Only what must be escaped is, so what is not UTF-8 goes out as it came in."""
-    return b'"' + _SPECIAL.sub(lambda match: _ESCAPES[match[0]], raw) + b'"'
+    if _SPECIAL.search(raw):
+        # Byte by byte of those that are there, and not place by place: there may be millions of places.
+        for special, escape in _ESCAPES.items():
+            if special in raw:
+                raw = raw.replace(special, escape)
+    return b'"' + raw + b'"'
 
 
 def is_binary(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from serving_app.core.errors import Code, ServingError
 from serving_app.protocol import json_text
+from serving_app.protocol.grpc_methods import TRUNCATED
 from serving_app.protocol.rest_url import UnreadablePart
 
 # http_rest_api_util.cc, ToHTTPStatusCode; 499 is nginx's "client closed request".
@@ -35,8 +36,14 @@ def http_status(code: int) -> int:
     return HTTP_STATUS.get(code, 500)  # type: ignore[call-overload, no-any-return]
 
 
+LONGEST_MESSAGE = 1 << 16
+"""Characters of an error message. More there are only where it quotes a name out of a request that was made to hurt."""
+
+
 def error_body(message: str) -> bytes:
     """The body of an error answer. Bytes of the request that were no UTF-8 appear as U+FFFD, so that it is JSON."""
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + TRUNCATED
     readable = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return b'{\n    "error": ' + json_text.string_text(readable.encode()) + b"\n}"
 

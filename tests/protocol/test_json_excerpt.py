@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -84,6 +85,17 @@ def test_a_large_value_is_cut_after_256_bytes(value: Any, text: str):
 def test_a_long_string_is_cut_as_well(value: Any):
     """No message grows with the request."""
     assert len(excerpt(value)) == 1024
+
+
+def test_a_long_string_is_not_read_to_its_end():
+    """What is not quoted costs nothing, not even memory."""
+    value = "\n" * 10_000_000
+    tracemalloc.start()
+    try:
+        assert excerpt([value]) == '["' + "\\n" * 511
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_deep_value_needs_no_stack():

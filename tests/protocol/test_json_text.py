@@ -83,6 +83,7 @@ def test_only_what_must_be_is_escaped():
     assert escaped.endswith(bytes(range(0x5D, 256)) + b'"')
     assert b'!\\"#' in escaped
     assert b"[\\\\]" in escaped
+    assert string_text(b'\\"\\n\n') == b'"\\\\\\"\\\\n\\n"'
 
 
 @settings(max_examples=150)

@@ -50,7 +50,10 @@ def test_a_number_that_is_no_code_is_an_internal_error():
         ("grün/ß", '{\n    "error": "grün/ß"\n}'.encode()),
         ("raw \udcff byte", '{\n    "error": "raw \ufffd byte"\n}'.encode()),
         ("", b'{\n    "error": ""\n}'),
+        ("x" * (1 << 16), b'{\n    "error": "' + b"x" * (1 << 16) + b'"\n}'),
+        ("\n" * ((1 << 16) + 1), b'{\n    "error": "' + b"\\n" * (1 << 16) + b'...TRUNCATED"\n}'),
     ],
+    ids=range(7),
 )
 def test_an_error_body_is_an_indented_object(message: str, body: bytes):
     """The body holds the message alone, as JSON that every parser accepts."""
