@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ def _short_arguments() -> Iterator[str]:
 
 def _sections() -> Iterator[str]:
     for title, group in _SECTIONS.items():
-        yield from (f"## {title}", "", str(group.__doc__), "")
+        yield from (f"## {title}", "", inspect.cleandoc(str(group.__doc__)), "")
         yield from ("| setting | type | default | meaning |", "|---|---|---|---|")
         for name, field in group.model_fields.items():
             yield f"| `{name}` | {_type_text(_annotation(field))} | {_default_text(field)} | {field.description} |"
