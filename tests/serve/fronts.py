@@ -53,11 +53,6 @@ class LoopThread:
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
 
-    async def _reload(self, config: bytes, wait_s: float | None) -> None:
-        self.reloads.append((config, wait_s))
-        if not config:
-            raise InvalidArgument("only lists")
-
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that runs there."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
