@@ -31,6 +31,9 @@ MAX_FILLED_BYTES = 1 << 28
 _FEW = 16
 """Up to this many values, reading them one by one is faster than asking for a block."""
 
+_AT_ONCE = 1 << 16
+"""Values that go into a message at once, during which no other thread has a turn."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -140,7 +143,7 @@ def encode_tensor_into(proto: Any, array: Array, *, as_content: bool = False) ->
         if as_content:
             proto.tensor_content = _join_strings(strings)
         else:
-            proto.string_val.extend(strings)
+            _extend(proto.string_val, strings)
         return
     carrier = _CARRIERS[dtype]
     flat = np.ascontiguousarray(array, dtype=carrier.form).reshape(-1)
@@ -157,7 +160,14 @@ def _encode_values(proto: Any, values: Array, carrier: _Carrier) -> None:
         packed = values.tobytes()
         proto.MergeFromString(_varint(carrier.number << 3 | 2) + _varint(len(packed)) + packed)
     else:
-        getattr(proto, carrier.field).extend(values.tolist())
+        _extend(getattr(proto, carrier.field), values)
+
+
+def _extend(listed: Any, values: Array | list[bytes]) -> None:
+    """Adds values to a list of a message, piece by piece, so that others have their turn in between."""
+    for start in range(0, len(values), _AT_ONCE):
+        piece = values[start : start + _AT_ONCE]
+        listed.extend(piece if isinstance(piece, list) else piece.tolist())
 
 
 def _refused(alias: str, reason: str) -> InvalidArgument:

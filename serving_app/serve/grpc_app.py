@@ -109,10 +109,13 @@ class GrpcApp:
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call)
-            return predict_proto.encode_predict(
+            encode = partial(
+                predict_proto.encode_predict,
                 *(route.servable.name, route.servable.version, call.signature_name, outputs),
                 as_content=self._as_content,
             )
+            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
+            return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _ask_about_examples(
         self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context

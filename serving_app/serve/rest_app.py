@@ -151,7 +151,7 @@ class RestApp:
             run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
             outputs = await self._plane.run(route, run)
             encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
-            is_large = sum(array.nbytes for array in outputs.values()) > LARGE_BYTES
+            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
             return await asyncio.to_thread(encode) if is_large else encode()
 
     async def _ask_about_examples(self, call: RestCall, payload: bytes) -> bytes:

@@ -293,3 +293,14 @@ def test_integers_of_every_length(dtype: DType) -> None:
     assert list(getattr(proto, field[dtype])) == values
     again = messages.TensorProto(dtype=int(dtype), tensor_shape=proto.tensor_shape, **{field[dtype]: values})
     assert again.SerializeToString() == proto.SerializeToString()
+
+
+@pytest.mark.parametrize("dtype", [DType.STRING, DType.INT64, DType.BOOL, DType.HALF, DType.COMPLEX64])
+@pytest.mark.parametrize("at_once", [20, 39, 40, 41])
+def test_values_are_moved_in_pieces(monkeypatch: pytest.MonkeyPatch, dtype: DType, at_once: int) -> None:
+    """Values in lists arrive complete and in order, however many go at once."""
+    monkeypatch.setattr(tensor_proto, "_AT_ONCE", at_once)
+    array = sample(dtype, (2, 20))
+    proto = encode_tensor(array)
+    assert same(tf.make_ndarray(theirs(proto)), array)
+    assert same(decode_tensor(proto, "x"), array)
