@@ -6,11 +6,15 @@ import re
 import threading
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from serving_app.cli.cluster import Say
 from serving_app.config import ServingConfig
 from serving_app.core.errors import FailedPrecondition
+
+if TYPE_CHECKING:  # importing Serve takes long
+    from ray.serve.schema import ApplicationStatusOverview
 
 _GONE_S = 60.0
 
@@ -69,6 +73,24 @@ def wait_until_running(name: str, stop: threading.Event, say: Say) -> bool:
             told = waits_for
             say(f"  {waits_for}")
     return False
+
+
+def refuse_failed(name: str) -> None:
+    """Raise FailedPrecondition if the gateway came up, but could not open its ports later."""
+    from ray import serve
+
+    if words := why_failed(serve.status().applications.get(name)):
+        raise FailedPrecondition(f"the gateway could not open its ports: {words}")
+
+
+def why_failed(app: ApplicationStatusOverview | None) -> str:
+    """What the replicas of an application raise that Serve brings up again and again; empty if they do not.
+
+    One that is only lost is replaced by Serve, which tells of nothing that it raised.
+    """
+    if app is None or app.status not in ("DEPLOY_FAILED", "UNHEALTHY"):
+        return ""
+    return last_raised([deployment.message for deployment in app.deployments.values()])
 
 
 def _last_words(name: str) -> str:

@@ -26,7 +26,7 @@ from serving_app.cli.cluster import (
     start_ray,
     start_serve,
 )
-from serving_app.cli.deployment import deploy, drain, refuse_to_replace, remove, wait_until_running
+from serving_app.cli.deployment import deploy, drain, refuse_failed, refuse_to_replace, remove, wait_until_running
 from serving_app.cli.server_log import ServerLog
 from serving_app.client.control import Control, Unreachable
 from serving_app.config import ServingConfig
@@ -208,6 +208,8 @@ def _watch(config: ServingConfig, name: str, stop: _Stop) -> None:
             raise RuntimeFailure(Code.UNKNOWN, outcome)
         addresses: Mapping[str, str] = next(iter(view.gateways.values()), {})
         is_open = bool(addresses)
+        if not is_open:
+            refuse_failed(name)  # as where somebody took a port while the models were loading
         for text in announcements(addresses):
             log("I", text)
 
