@@ -34,8 +34,9 @@ on a particular event being seen, and one rule covers the new, the repeated and 
    its successor vanishes, or it is aspired again, it goes back into the routes.
 3. A version that should go is unloaded when no reader can name it any more. That holds for loads that are called off
    as well: a reader may still have a table from an earlier life of that version.
-4. Loads start while there are slots, model by model in turn. Within a model new versions go before those that failed
-   before, so that a version that never loads cannot hold up one that would.
+4. Loads start while there are slots, model by model in turn; first tries of models that have nothing ready go before
+   all others, since their clients get no answer. Within a model new versions go before those that failed before, so
+   that a version that never loads cannot hold up one that would.
 
 What clients see of a version that fails: TensorFlow Serving says LOADING until its last retry is over, then END with
 the reason. Here there is no last retry while the version is aspired, so END with the reason holds between two attempts,
@@ -152,7 +153,7 @@ class Manager:
         self._loading: set[ServableId] = set()
         # Ordered sets, so that equal events lead to equal actions.
         self._marked: dict[str, None] = {}  # models to settle
-        self._queue: dict[str, None] = {}  # models that want to load something, next first
+        self._queue: dict[str, bool] = {}  # models that want to load something, in turn; whether they may go before
         self._retired: dict[str, None] = {}  # models of which only ended versions are left, oldest first
         self._wakeups: dict[str, float] = {}  # when the next retry of a model is due
         self._largest_nodes: tuple[NodeResources, ...] | None = None  # None: not told yet
@@ -527,8 +528,9 @@ class Manager:
 
     def _line_up(self, model: ModelRecord, now: float) -> None:
         """Put the model into the queue for load slots if it wants one, and note when it will want one again."""
-        if self._find_load(model, now):
-            self._queue.setdefault(model.name)
+        if version := self._find_load(model, now):
+            is_mute = not any(each.state is State.READY for each in model.versions.values())
+            self._queue[model.name] = is_mute and version.failures == 0
         else:
             self._queue.pop(model.name, None)
         retry = model.find_next_retry(now)
@@ -547,8 +549,9 @@ class Manager:
         """Fill the free slots, one version of a model at a time, and name the models that got one."""
         started = []
         while self._queue and len(self._loading) < self._options.max_concurrent_loads:
-            model = self._models[next(iter(self._queue))]
-            del self._queue[model.name]
+            first = next((name for name, goes_before in self._queue.items() if goes_before), next(iter(self._queue)))
+            model = self._models[first]
+            del self._queue[first]
             version = self._find_load(model, now)
             path = model.find_path(version.servable.version) if version else None
             if version is None or path is None:

@@ -195,13 +195,31 @@ def test_new_versions_go_before_retries():
 
 
 def test_slots_go_round():
-    """Loads are bounded over all models; within a model the highest version goes first, and models take turns."""
+    """Loads are bounded over all models; within a model the highest version goes first, and models take turns, but for
+    one that has nothing ready yet."""
     scene = Scene(*(ModelIntent(name, All()) for name in "abc"), options=ManagerOptions(max_concurrent_loads=2))
     listings = [VersionsListed(name, {1: "x", 2: "y"}) for name in "abc"]
     assert scene.tell(*listings) == ["routes", "load a@2", "load b@2"]
     assert scene.failed("b@2") == ["routes", "unload b@2", "load c@2"]
-    assert scene.loaded("a@2", "c@2") == ["routes a@2 c@2", "load a@1", "load b@1"]
+    assert scene.loaded("a@2", "c@2") == ["routes a@2 c@2", "load b@1", "load a@1"]
     assert scene.loaded("b@1") == ["routes a@2 b@1 c@2", "load c@1"]
+
+
+def test_models_without_an_answer_go_first():
+    """Where slots are few a model with nothing ready gets the next one, once: after a failure it takes its turn."""
+    scene = Scene(*(ModelIntent(name) for name in "abc"), options=ManagerOptions(max_concurrent_loads=1))
+    for name in "ab":
+        scene.list(name, 1)
+        scene.loaded(f"{name}@1")
+    assert scene.list("a", 2) == ["routes a@1 b@1", "load a@2"]
+    scene.list("b", 2)
+    scene.list("c", 1)
+    assert scene.failed("a@2") == ["routes a@1 b@1", "unload a@2", "load c@1"]
+    assert scene.failed("c@1") == ["routes a@1 b@1", "unload c@1", "load b@2"]
+    scene.gone("c@1")
+    assert scene.wait(1000.0) == []
+    scene.list("a", 2, 3)
+    assert [line for line in scene.loaded("b@2") if line.startswith("load")] == ["load c@1 again"]
 
 
 def test_load_called_off():
