@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:  # before signals are listened to
         stop.number = signal.SIGINT
+    except SystemExit:  # what Ray, while it starts, makes of SIGTERM
+        stop.number = signal.SIGTERM
     return stop.end()
 
 
@@ -188,7 +190,7 @@ def _without_taken_ports(config: ServingConfig) -> ServingConfig:
 
 def _watch(config: ServingConfig, name: str, stop: _Stop) -> None:
     """Log what happens until somebody wants to stop. Raises what keeps the first versions from being loaded."""
-    states = ServerLog(config)
+    states = ServerLog()
     control = Control(name)
     is_open = False
     seen = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serving_app.config import ServingConfig
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.views import AppView, ModelView, VersionView
@@ -24,8 +23,7 @@ _WORDS = {
 class ServerLog:
     """Says once what is new."""
 
-    def __init__(self, config: ServingConfig) -> None:
-        self._base_paths = {model.name: model.base_path for model in config.models}
+    def __init__(self) -> None:
         self._told: dict[ServableId, str] = {}
         self._complaints: set[Line] = set()
 
@@ -44,7 +42,7 @@ class ServerLog:
 
     def _complain(self, view: AppView) -> Iterator[Line]:
         for model in view.models.values():
-            yield from _obstacles(model, self._base_paths.get(model.name, "its base path"))
+            yield from _obstacles(model)
             yield from (("W", f"{model.name}: {line}") for line in model.warnings)
         yield from (("E", problem) for problem in view.problems)
 
@@ -57,14 +55,8 @@ def _state_line(version: VersionView) -> Line | None:
     return None if words is None else ("I", f"{words} {servable}")
 
 
-def _obstacles(model: ModelView, base_path: str) -> Iterator[Line]:
+def _obstacles(model: ModelView) -> Iterator[Line]:
     if model.listing_failure is not None:
         yield "E", f"FileSystemStoragePathSource encountered a filesystem access error: {model.listing_failure.message}"
-    elif model.configured and model.aspired is not None and not model.aspired and not model.waiting:
-        # sources/storage_path/file_system_storage_path_source.cc
-        yield "W", (
-            f"No versions of servable {model.name} found under base path {base_path}. Did you forget to name your leaf "
-            "directory as a number (eg. '/1/')?"
-        )
     for number, lacks in sorted(model.waiting.items()):
         yield "W", f"{{name: {model.name} version: {number}}} waits: {lacks}"

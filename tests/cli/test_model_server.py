@@ -15,7 +15,6 @@ from serving_app import __version__
 from serving_app.cli import main
 from serving_app.cli.model_server import FAILED, announcements
 from serving_app.cli.server_log import Line, ServerLog
-from serving_app.config import parse
 from serving_app.core.errors import Code
 from serving_app.core.states import State
 from serving_app.core.views import AppView, Failure
@@ -138,12 +137,9 @@ def test_announcements() -> None:
     assert announcements({"gRPC": "[::]:8500"}) == ["Running gRPC ModelServer at [::]:8500 ..."]
 
 
-CONFIG = parse({"models": {"m": "/models/m"}})
-
-
 def news(*views: AppView) -> list[Line]:
     """What is logged of these views, one after the other."""
-    log = ServerLog(CONFIG)
+    log = ServerLog()
     return [line for view in views for line in log.news(view)]
 
 
@@ -189,9 +185,8 @@ def test_loads_that_fail() -> None:
     ("more", "line"),
     [
         (
-            {},
-            ("W", "No versions of servable m found under base path /models/m. Did you forget to name your leaf "
-             "directory as a number (eg. '/1/')?"),
+            {"warnings": ("No versions of servable m found under base path /models/m",)},
+            ("W", "m: No versions of servable m found under base path /models/m"),
         ),
         (
             {"aspired": None, "listing_failure": Failure(Code.NOT_FOUND, "Could not find base path /models/m")},
