@@ -59,9 +59,11 @@ def start_ray(say: Say, *, bare: bool = False) -> None:
     try:
         with ray_private.bare_head() if bare else nullcontext():
             ray.init(address="local", include_dashboard=False, **_QUIET)
-    except Exception as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
+    except BaseException as error:  # Ray raises whatever it comes upon, and a bare Exception where it waited in vain
         # What it had started ends with this process; what that had started would look for its head for a minute.
         end_with_this_process(each for child in children(os.getpid()) for each in children(child))
+        if not isinstance(error, Exception):  # somebody stops us
+            raise
         raise Unavailable(
             f"Ray did not start on this machine: {error}. If the machine is very busy, try again later; else look "
             "into Ray's logs, in /tmp/ray/session_latest/logs unless RAY_TMPDIR says otherwise"
