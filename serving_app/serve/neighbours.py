@@ -43,8 +43,13 @@ def check_neighbours(name: str, host: str, port: int, identity: Mapping[str, str
     neighbour = ask(host, port)
     if neighbour == identity:
         return
-    setting = f"gateway.{name.lower()}_port (--{name.lower()}-port of serving-app up)"
-    raise PortTaken(f"{name} port {host}:{port} is in use by {describe(neighbour)}; stop it, or set {setting}")
+    raise PortTaken(f"{name} port {host}:{port} is in use by {describe(neighbour)}; stop it, or set {_SETTINGS[name]}")
+
+
+_SETTINGS = {
+    "REST": "gateway.rest_port (--rest-port of `serving-app up`, --rest_api_port of `model-server`)",
+    "gRPC": "gateway.grpc_port (--grpc-port of `serving-app up`, --port of `model-server`)",
+}
 
 
 def describe(neighbour: Mapping[str, str] | None) -> str:
