@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,10 @@ from tests.zoo import Zoo
 # A machine may be busy; a test that hangs is noticed otherwise.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# Whoever is started in the background of a script ignores Ctrl-C, and so would all commands that are tried here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _ZOO_SOURCES = Path(__file__).parent / "zoo"
 
