@@ -2,8 +2,9 @@
 
     python -m tests [OPTIONS]      options are handed to both runs; for tests by name run pytest itself
 
-One run has `tests/cluster`, the other everything else. The output of the latter is shown as it comes, that of the
-former below it. The exit status is that of the first run that failed. Ctrl-C ends both.
+One run has `tests/cluster`, whose tests share a Ray cluster, the other everything else, `tests/own_clusters` included.
+The output of the latter is shown as it comes, that of the former below it. The exit status is that of the first run
+that failed. Ctrl-C ends both.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,7 +14,6 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from tests.cluster.commands import processes
 from tests.cluster.serving import Serving, free_port, serving
 from tests.zoo import Zoo
 
@@ -65,11 +62,3 @@ def base(tmp_path: Path, zoo: Zoo) -> Path:
     path = tmp_path / "half_plus_two"
     shutil.copytree(zoo.path("half_plus_two", 1), path / "1")
     return path
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where a command runs that may start a cluster. What it leaves behind is killed."""
-    yield tmp_path
-    for pid in processes(tmp_path):
-        os.kill(pid, signal.SIGKILL)
