@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from hypothesis import settings
 
 from tests.zoo import Zoo
 
-# A machine may be busy; a test that hangs is noticed otherwise.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# A machine may be busy; a test that hangs is noticed otherwise. The inputs are the same each time, so that a change is
+# judged by what it changes; HYPOTHESIS_PROFILE=deep looks for others.
+settings.register_profile("patient", deadline=None, derandomize=True)
+settings.register_profile("deep", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
 
 # Whoever is started in the background of a script ignores Ctrl-C, and so would all commands that are tried here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
