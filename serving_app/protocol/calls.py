@@ -34,7 +34,7 @@ class Call(NamedTuple):
     @property
     def nbytes(self) -> int:
         """About how many bytes this call puts on the wire."""
-        return sum(payload_bytes(array) for array in self.inputs.values())
+        return total_bytes(self.inputs)
 
 
 def joint_output(signature_name: str, alias: str) -> str:
@@ -60,6 +60,11 @@ class Answer(NamedTuple):
 
     replies: list[Reply]
     seconds: float
+
+
+def total_bytes(tensors: Mapping[str, np.ndarray[Any, Any]]) -> int:
+    """Bytes of the payload of all of these."""
+    return sum(map(payload_bytes, tensors.values()))
 
 
 def payload_bytes(array: np.ndarray[Any, Any]) -> int:

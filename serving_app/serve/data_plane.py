@@ -11,8 +11,9 @@ The front ends are twins over this: they differ in the codec before and after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
@@ -23,8 +24,16 @@ from serving_app.protocol.calls import Call, Outputs
 from serving_app.serve.request_meter import current_request
 
 LARGE_BYTES = 1 << 18
-"""Requests above this are decoded in a thread: it may take seconds to find the mistake in megabytes of wrong JSON, and
-other requests are not to wait for that. Below it the thread would cost more than it gains."""
+"""Requests and answers above this are read and written in a thread: it may take seconds to find the mistake in
+megabytes of wrong JSON, and other requests are not to wait for that. Below it the thread would cost more than it
+gains."""
+
+_Result = TypeVar("_Result")
+
+
+async def work_on(size: int, work: Callable[[], _Result]) -> _Result:
+    """What `work` gives, which reads or writes so many bytes; it raises what that raises."""
+    return await asyncio.to_thread(work) if size > LARGE_BYTES else work()
 
 
 class DataPlane:

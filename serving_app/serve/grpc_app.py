@@ -6,7 +6,6 @@ generated code is needed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -29,8 +28,8 @@ from serving_app.protocol import (
     reload_proto,
     status_proto,
 )
-from serving_app.protocol.calls import Call, payload_bytes
-from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
+from serving_app.protocol.calls import Call, total_bytes
+from serving_app.serve.data_plane import DataPlane, work_on
 from serving_app.serve.grpc_health import Health
 from serving_app.serve.metrics_page import Scrape
 from serving_app.serve.request_meter import RequestMeter
@@ -97,15 +96,14 @@ class GrpcApp:
         return [_Methods(handlers)]
 
     async def _predict(self, request: bytes, context: Any) -> bytes:
-        is_large = len(request) > LARGE_BYTES
-        parse, decode = predict_proto.decode_predict, predict_proto.decode_inputs
-        query = await asyncio.to_thread(parse, request) if is_large else parse(request)
+        size = len(request)
+        query = await work_on(size, partial(predict_proto.decode_predict, request))
         with self._plane.route(query.spec) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
             if self._check_method_names:
                 predict_checks.check_method(signature)
             predict_checks.check_inputs(signature, query.inputs)
-            inputs = await asyncio.to_thread(decode, query) if is_large else decode(query)
+            inputs = await work_on(size, partial(predict_proto.decode_inputs, query))
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call)
@@ -114,22 +112,20 @@ class GrpcApp:
                 *(route.servable.name, route.servable.version, call.signature_name, outputs),
                 as_content=self._as_content,
             )
-            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
-            return await asyncio.to_thread(encode) if is_large else encode()
+            return await work_on(total_bytes(outputs), encode)
 
     async def _ask_about_examples(
         self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context
     ) -> bytes:
         """Classify, Regress and MultiInference, which differ in how their messages are read and written."""
-        query = await asyncio.to_thread(decode, request) if len(request) > LARGE_BYTES else decode(request)
+        query = await work_on(len(request), partial(decode, request))
         with self._plane.route(query.spec) as route:
             call = example_requests.make_call(
                 query, route.signatures, check_method_names=self._check_method_names, timeout=self._time_left(context)
             )
             outputs = await self._plane.run(route, call)
             encode = partial(example_results.encode_response, query, call, route.servable, outputs)
-            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
-            return await asyncio.to_thread(encode) if is_large else encode()
+            return await work_on(total_bytes(outputs), encode)
 
     async def _get_model_metadata(self, request: bytes, _context: Any) -> bytes:
         spec = status_proto.decode_metadata_request(request)

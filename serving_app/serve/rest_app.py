@@ -19,13 +19,13 @@ from serving_app.core.errors import Cancelled, Code, Internal, InvalidArgument, 
 from serving_app.core.routing import RouteTable
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.protocol import json_examples, json_predict, json_status, predict_checks, rest_url
-from serving_app.protocol.calls import Call, payload_bytes
+from serving_app.protocol.calls import Call, total_bytes
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, make_call
 from serving_app.protocol.gzip_body import GzipBody
 from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
-from serving_app.serve.data_plane import LARGE_BYTES, DataPlane
+from serving_app.serve.data_plane import DataPlane, work_on
 from serving_app.serve.metrics_page import MetricsPage
 from serving_app.serve.request_meter import Request, RequestMeter
 
@@ -86,7 +86,7 @@ class RestApp:
                 status, body = await self._metrics.answer(target)
                 headers = [_PLAIN]
             else:
-                status, body, headers = await self._respond(scope, receive)
+                status, body, headers = await self._respond(target, scope, receive)
             headers.append((b"content-length", str(len(body)).encode()))
             if self.draining:
                 headers.append(_CLOSE)
@@ -95,8 +95,8 @@ class RestApp:
         finally:
             self._in_flight -= 1
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Answer:
-        method, target = scope["method"], _raw_target(scope)
+    async def _respond(self, target: str, scope: Scope, receive: Receive) -> Answer:
+        method = scope["method"]
         if not rest_url.is_api_target(target):
             status, body = self._answer_own(method, target)
             return status, body, [_JSON]
@@ -140,24 +140,22 @@ class RestApp:
     async def _infer(self, call: RestCall, payload: bytes) -> bytes:
         if call.action is not RestAction.PREDICT:
             return await self._ask_about_examples(call, payload)
-        is_large = len(payload) > LARGE_BYTES
-        parse, decode = json_predict.parse_predict, json_predict.decode_inputs
-        body = await asyncio.to_thread(parse, payload) if is_large else parse(payload)
+        size = len(payload)
+        body = await work_on(size, partial(json_predict.parse_predict, payload))
         with self._plane.route(call.spec) as route:
             signature = json_predict.find_signature(body, route.signatures)
-            inputs = await asyncio.to_thread(decode, body, signature) if is_large else decode(body, signature)
+            inputs = await work_on(size, partial(json_predict.decode_inputs, body, signature))
             if self._settings.check_method_names:
                 predict_checks.check_method(signature)
             run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
             outputs = await self._plane.run(route, run)
             encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
-            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
-            return await asyncio.to_thread(encode) if is_large else encode()
+            return await work_on(total_bytes(outputs), encode)
 
     async def _ask_about_examples(self, call: RestCall, payload: bytes) -> bytes:
         """`:classify` and `:regress`."""
         parse = partial(json_examples.parse_examples, payload, call.spec, _METHODS[call.action])
-        query = await asyncio.to_thread(parse) if len(payload) > LARGE_BYTES else parse()
+        query = await work_on(len(payload), parse)
         settings = self._settings
         with self._plane.route(call.spec) as route:
             run = make_call(
@@ -166,8 +164,7 @@ class RestApp:
             )
             outputs = await self._plane.run(route, run)
             encode = partial(json_examples.encode_results, query, run, outputs, style=settings.json_text)
-            is_large = sum(map(payload_bytes, outputs.values())) > LARGE_BYTES
-            return await asyncio.to_thread(encode) if is_large else encode()
+            return await work_on(total_bytes(outputs), encode)
 
     async def _read_body(self, receive: Receive) -> bytes:
         parts = [part async for part in self._parts(receive)]
