@@ -6,7 +6,6 @@ look at its exit status. Installed as `tensorflow_model_server`, too.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -27,8 +26,9 @@ from serving_app.cli.cluster import (
     start_serve,
 )
 from serving_app.cli.deployment import deploy, drain, refuse_failed, refuse_to_replace, remove, wait_until_running
+from serving_app.cli.progress import follow
 from serving_app.cli.server_log import ServerLog
-from serving_app.client.control import Control, Unreachable
+from serving_app.client.control import Unreachable
 from serving_app.config import ServingConfig
 from serving_app.config.model_server import share_machine, to_config
 from serving_app.config.model_server_flags import parse_flags, usage
@@ -39,10 +39,6 @@ from serving_app.serve.reloads import find_first_outcome
 
 FAILED = 255
 """How it ends when it could not start: main's -1."""
-
-_PACE_S = 0.1
-_PATIENCE_S = 0.4
-"""How long to wait for news: a signal has to wait as long."""
 
 
 def add_to(commands: Any) -> None:
@@ -147,6 +143,8 @@ def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
             deploy(config, name)
             if wait_until_running(name, stop, _say):
                 _watch(config, name, stop)
+        except Unreachable:
+            raise Unavailable("the serving app was stopped from elsewhere") from None
         finally:
             # What runs on a cluster of our own ends with it; only requests under way have to be waited for.
             (remove if address else drain)(name, _say)
@@ -191,17 +189,8 @@ def _without_taken_ports(config: ServingConfig) -> ServingConfig:
 def _watch(config: ServingConfig, name: str, stop: _Stop) -> None:
     """Log what happens until somebody wants to stop. Raises what keeps the first versions from being loaded."""
     states = ServerLog()
-    control = Control(name)
     is_open = False
-    seen = -1
-    while not stop.wait(_PACE_S):
-        try:
-            seen = asyncio.run(control.wait_for_change(seen, _PATIENCE_S))
-            view = asyncio.run(control.view())
-        except Unreachable:
-            raise Unavailable("the serving app was stopped from elsewhere") from None
-        except ServingError:
-            continue  # the controller is slow, or about to go; the gateway serves on
+    for view in follow(name, stop):
         for severity, text in states.news(view):
             log(severity, text)
         if is_open:

@@ -1,16 +1,41 @@
-"""What `up` prints of a serving app: each thing that is new, once, and when everything has had its first chance."""
+"""How commands that serve follow their app while it runs, and what `up` prints of it: what is new, once."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterable, Iterator
 
+from serving_app.client.control import Control, Unreachable
 from serving_app.config import ServingConfig
+from serving_app.core.errors import ServingError
 from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState, State, public_state
 from serving_app.core.views import AppView, ModelView, VersionView
 
 _PROGRESS_S = 5.0
 """Before the first line about how far a load is, and between two of them."""
+
+
+_PACE_S = 0.1
+"""Between two looks at least, however much happens."""
+_PATIENCE_S = 0.4
+"""How long to wait for news: whoever wants to stop has to wait as long."""
+
+
+def follow(name: str, stop: threading.Event) -> Iterator[AppView]:
+    """The app as it is, again and again until `stop` is set. Raises Unreachable when it was stopped from elsewhere."""
+    control = Control(name)
+    seen = -1
+    while not stop.wait(_PACE_S):
+        try:
+            seen = asyncio.run(control.wait_for_change(seen, _PATIENCE_S))
+            view = asyncio.run(control.view())
+        except Unreachable:
+            raise
+        except ServingError:
+            continue  # the controller is slow, or about to go; the gateway serves on
+        yield view
 
 
 class Reporter:

@@ -6,7 +6,6 @@ Joins the Ray cluster that is there, or starts one on this machine for as long a
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import threading
@@ -16,19 +15,14 @@ from typing import Any
 
 from serving_app.cli.cluster import join_or_start_ray, leave_ray, shut_empty_serve_down, start_serve
 from serving_app.cli.deployment import deploy, refuse_to_replace, remove, wait_until_running
-from serving_app.cli.progress import Reporter, is_settled
-from serving_app.client.control import Control, Unreachable
+from serving_app.cli.progress import Reporter, follow, is_settled
+from serving_app.client.control import Unreachable
 from serving_app.config import ConfigError, ServingConfig, load_yaml, parse
-from serving_app.core.errors import ServingError
 
 _FIRST_STATUS_S = 60.0
 _UPLOADED_S = 10.0
 """How long versions that are being written may hold up the announcement: such as only have to rest come sooner."""
 
-_PACE_S = 0.1
-"""Between two looks at least, however much happens."""
-_PATIENCE_S = 0.4
-"""How long to wait for news: Ctrl-C has to wait as long."""
 Announce = Callable[[Mapping[str, str]], None]
 """Called once, with the gateway's addresses by protocol, when every model has answered or failed for the first time."""
 
@@ -104,6 +98,8 @@ def serve_until_stopped(config: ServingConfig, options: argparse.Namespace, anno
             deploy(config, options.name)
             if wait_until_running(options.name, stop, _say):
                 _watch(config, options.name, stop, announce)
+        except Unreachable:
+            _say("the serving app was stopped from elsewhere")
         finally:
             _say("stopping ...")
             remove(options.name, _say)
@@ -122,19 +118,9 @@ def _say(line: str) -> None:
 def _watch(config: ServingConfig, name: str, stop: threading.Event, announce: Announce) -> None:
     """Print everything that changes; announce once everything has had its first chance."""
     reporter = Reporter(config)
-    control = Control(name)
     started = time.monotonic()
     announced = False
-    seen = -1
-    while not stop.wait(_PACE_S):
-        try:
-            seen = asyncio.run(control.wait_for_change(seen, _PATIENCE_S))
-            view = asyncio.run(control.view())
-        except Unreachable:
-            _say("the serving app was stopped from elsewhere")
-            return
-        except ServingError:
-            continue  # the controller is slow, or about to go; the gateway serves on
+    for view in follow(name, stop):
         for line in reporter.news(view, time.monotonic()):
             _say(line)
         took_s = time.monotonic() - started
