@@ -99,10 +99,13 @@ def obstacles(model: ModelView, base_path: str | None = None) -> Iterator[str]:
 
 
 def is_settled(config: ServingConfig, view: AppView, is_late: bool = False) -> bool:
-    """Whether each model has a version that answers, or one that failed, or none that could be loaded now.
+    """Whether each model has a version that answers, or one that failed, or none that could be loaded now, and every
+    gateway knows of it.
 
     A model all of whose versions are still being written is waited for until it `is_late`.
     """
+    if any(view.readers.get(gateway, 0) < view.revision for gateway in view.gateways):
+        return False
     names = {model.name for model in config.models} | {model.name for model in view.models.values() if model.configured}
     return all(name in view.models and _has_had_its_chance(view.models[name], is_late) for name in names)
 

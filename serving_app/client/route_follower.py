@@ -38,6 +38,7 @@ class RouteFollower:
         self._told = 0
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        self._news: asyncio.Event | None = None
         self.table = RouteTable()
         self.addresses: Mapping[str, str] = {}
         """Where the follower itself listens, by protocol, if it does: a controller that starts again knows nothing."""
@@ -58,6 +59,12 @@ class RouteFollower:
             await self._controller.leave.remote(self.name)
         except Exception as error:  # the controller is away; the lease lapses by itself
             logger.debug("no good-bye to the controller: %r", error)
+
+    async def hold(self, revision: int) -> None:
+        """Returns when the table is at least as new as this revision."""
+        while self.table.revision < revision:
+            self._news = self._news or asyncio.Event()
+            await self._news.wait()
 
     @contextmanager
     def lease(self) -> Iterator[RouteTable]:
@@ -115,3 +122,6 @@ class RouteFollower:
         if table is not None and table.revision > self.table.revision:
             await self._prepare(table)
             self.table = table
+            if self._news is not None:
+                self._news.set()
+                self._news = None

@@ -145,7 +145,7 @@ class GatewayReplica:
     async def _open(self, config: GatewayConfig, identity: Mapping[str, str]) -> None:
         """Listen, now or when all that is to be served is loaded, and tell where."""
         if config.open_when_loaded:
-            await wait_until_loaded(self._app, self._applied.config)
+            await self._follower.hold(await wait_until_loaded(self._app, self._applied.config))
             await _check_places(config, identity)
         self._addresses = self._follower.addresses = await self._listen(config, identity)
         for protocol, address in self._addresses.items():

@@ -23,27 +23,29 @@ _PACE_S = 0.05
 """Between two looks at least, however much happens."""
 
 
-async def wait_until_loaded(app: str, deployed: ServingConfig) -> None:
-    """Returns when the ports may open; cancel it to wait no more."""
+async def wait_until_loaded(app: str, deployed: ServingConfig) -> int:
+    """Returns when the ports may open, with the revision of the routes that name what was loaded by then; cancel it to
+    wait no more."""
     key = _key(app)
     if await asyncio.to_thread(ray_private.get_state, key) is not None:
-        return
+        return 0
     control = Control(app)
     seen = -1
     while True:
         began = time.monotonic()
         try:
             seen = await control.wait_for_change(seen, _NEWS_S)
-            views = (await control.view()).models
+            view = await control.view()
         except ServingError as error:  # the controller starts again
             logger.debug("no news of the first loads: %s", error)
         else:
             # A controller that starts again knows of no models at first.
-            is_blank = bool(deployed.models) and not views
-            if not is_blank and find_first_outcome(views, deployed.load.quick_retries) is not None:
+            is_blank = bool(deployed.models) and not view.models
+            if not is_blank and find_first_outcome(view.models, deployed.load.quick_retries) is not None:
                 break
         await asyncio.sleep(max(0.0, _PACE_S - (time.monotonic() - began)))
     await asyncio.to_thread(ray_private.put_state, key, b"")
+    return view.revision
 
 
 def forget(app: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,14 @@ def test_what_no_state_tells_is_told_once(seen: AppView, said: list[str], is_set
     assert reporter.news(seen, 0.0) == said
     assert reporter.news(seen, 0.0) == []
     assert is_settled(CONFIG, seen) is is_settled_then
+
+
+def test_it_is_announced_when_every_gateway_knows() -> None:
+    """A version that is available counts only once each gateway routes by the table that names it."""
+    ready = model("m", version(1))
+    assert is_settled(CONFIG, app(ready))
+    assert not is_settled(CONFIG, replace(app(ready), readers={"g": 6, "client": 7}))
+    assert not is_settled(CONFIG, replace(app(ready), readers={}))
 
 
 def test_an_upload_holds_up_the_announcement_only_for_a_while() -> None:

@@ -132,6 +132,24 @@ def test_tables_come_as_they_are_published() -> None:
     asyncio.run(scenario())
 
 
+def test_whoever_needs_a_revision_waits_until_it_is_in_force() -> None:
+    """`hold` returns at once for a table that is there, and else with the first one that is as new, once prepared."""
+
+    async def scenario() -> None:
+        controller, following = await started(2)
+        await following.follower.hold(2)
+        following.prepared.clear()
+        waiting = [asyncio.create_task(following.follower.hold(revision)) for revision in (3, 4)]
+        controller.publish(4)
+        await until(lambda: following.tables == [2, 4])
+        assert not any(each.done() for each in waiting)
+        following.prepared.set()
+        await asyncio.gather(*waiting)
+        assert following.follower.table.revision == 4
+
+    asyncio.run(scenario())
+
+
 def test_no_request_follows_a_table_that_is_not_prepared() -> None:
     """While the way to a new table's versions is prepared requests follow the older one, and that one is in use."""
 
