@@ -131,7 +131,8 @@ class Caller:
         try:
             # When nobody waits any more, the hop makes room for others: a replica may hang for long.
             async with asyncio.timeout(_time_for_all(calls)):
-                replies, run_s = await self._send(calls)
+                answer = await self._send(calls)
+            replies, run_s = answer.replies, answer.seconds
             if len(replies) != len(calls):
                 raise Internal(f"{len(calls)} calls were answered by {len(replies)} replies")
         except asyncio.CancelledError:

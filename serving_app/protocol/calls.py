@@ -23,6 +23,10 @@ class Call(NamedTuple):
     and its outputs, all of which are named, are `joint_output`s.
 
     `api` is what its run counts as: Predict, Classify or Regress; empty where it does not count.
+
+    A *joined* call is several requests that differ in their rows alone. Its arrays hold the rows of all, one request
+    after the other; `members` tells how many rows each has, and `timeouts` the time that each has left: nothing where
+    none has a limit. Its own timeout is then the longest of these. Each member has an outcome of its own.
     """
 
     signature_name: str
@@ -30,6 +34,13 @@ class Call(NamedTuple):
     outputs: tuple[str, ...] | None = None
     timeout: float | None = None
     api: str = "Predict"
+    members: tuple[int, ...] = ()
+    timeouts: tuple[float | None, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """How many requests this call is: its members, or itself."""
+        return len(self.members) or 1
 
     @property
     def nbytes(self) -> int:
@@ -56,10 +67,20 @@ Reply = Outputs | ServingError
 
 
 class Answer(NamedTuple):
-    """What a replica sends back for a list of calls: a reply for each, and the time that running them took."""
+    """What a replica sends back for a list of calls: replies, and the time that running them took.
+
+    Without `counts` there is one reply for each request, members of joined calls being requests of their own. With it
+    the first reply is for the first `counts[0]` requests, and so on: an error is the error of each of them, and outputs
+    hold the rows of all, one request after the other. A reply is never for requests of two calls.
+
+    `most_rows` is how many rows one run may join there; 0 where each request runs by itself, and nothing is won by
+    sending joined calls. Either kind is answered in either case.
+    """
 
     replies: list[Reply]
     seconds: float
+    counts: tuple[int, ...] = ()
+    most_rows: int = 0
 
 
 def total_bytes(tensors: Mapping[str, np.ndarray[Any, Any]]) -> int:
