@@ -283,8 +283,8 @@ def test_calls_that_nobody_waits_for_are_not_run(stage: Stage, scripted: Assignm
 
     async def scenario(replica: ServableReplica) -> None:
         model().go.clear()
-        busy = [asyncio.create_task(replica.predict_many([x(0)])) for _ in range(replica._threads)]
-        await until(lambda: len(model().runs) == replica._threads)
+        busy = [asyncio.create_task(replica.predict_many([x(0)])) for _ in range(replica._runner._threads)]
+        await until(lambda: len(model().runs) == replica._runner._threads)
         started = time.monotonic()
         late = asyncio.create_task(replica.predict_many([x(1, timeout=0.002), x(2), x(3, timeout=PATIENCE_S)]))
         cancelled = asyncio.create_task(replica.predict_many([x(4)] * 10))
@@ -295,7 +295,7 @@ def test_calls_that_nobody_waits_for_are_not_run(stage: Stage, scripted: Assignm
         assert seen(await late) == [DeadlineExceeded, [4], [6]]
         await asyncio.gather(*busy)
         assert seen(await replica.predict_many([x(5)])) == [[10]]
-        assert len(model().runs) == replica._threads + 3
+        assert len(model().runs) == replica._runner._threads + 3
 
     stage.run(unbatched(scripted), scenario)
 
@@ -382,17 +382,17 @@ def test_a_batch_that_raises_answers_everyone(stage: Stage, scripted: Assignment
     """When a batch cannot be run at all, each call of each hop gets the reason, and later ones are tried anew."""
 
     async def scenario(replica: ServableReplica) -> None:
-        assert replica._batcher is not None
+        assert replica._runner._batcher is not None
 
         def broken(calls: list[Call]) -> list[Reply]:
             raise KeyError("no batch today")
 
-        works = replica._batcher._run
-        replica._batcher._run = broken
+        works = replica._runner._batcher._run
+        replica._runner._batcher._run = broken
         answers = await asyncio.gather(replica.predict_many([x(1), x(2)]), replica.predict_many([x(3)]))
         assert [seen(answer) for answer in answers] == [[Internal, Internal], [Internal]]
         assert str(answers[0].replies[0]) == "KeyError: 'no batch today'"
-        replica._batcher._run = works
+        replica._runner._batcher._run = works
         assert seen(await replica.predict_many([x(3)])) == [[6]]
 
     stage.run(scripted, scenario)

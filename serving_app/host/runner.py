@@ -1,0 +1,103 @@
+"""Calls of one held version, run on threads: one by one, or in batches where the version is batched.
+
+The same wherever a version is held, in a replica of its own or in a gateway. The event loop only waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from serving_app.core.errors import DeadlineExceeded
+from serving_app.core.metrics import Registry
+from serving_app.core.servable import ServableId
+from serving_app.host.batcher import Batcher
+from serving_app.host.host import Host
+from serving_app.host.meter import RunMeter
+from serving_app.protocol.calls import Answer, Call, Reply
+
+_SPREAD_ABOVE_S = 200e-6
+"""Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""
+
+_NO_WAIT_S = 1e-3
+"""A wait that is not worth counting."""
+
+_TOO_LATE = DeadlineExceeded("Run() timeout exceeded while waiting for others to run")
+
+
+class Runner:
+    """Runs the calls of one version that a Host holds. Used on one event loop."""
+
+    def __init__(self, host: Host, servable: ServableId, registry: Registry) -> None:
+        self._host = host
+        self._servable = servable
+        self._threads = max(2, os.cpu_count() or 2)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
+        self._seconds_per_call = 1.0  # until measured
+        limits = host.batching(servable)
+        self._batcher = (
+            None
+            if limits is None
+            else Batcher(limits, partial(host.run_batch, servable), RunMeter(registry, servable))
+        )
+        self.in_hand = 0
+        """Calls that came and are not answered yet; counted by whoever brings them."""
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether calls are joined."""
+        return self._batcher is not None
+
+    def submit(self, hops: Sequence[Sequence[Call]]) -> list[asyncio.Future[Answer]]:
+        """Let hops that arrived together wait together for their batches; an answer to come for each.
+
+        For versions that are batched; see Batcher.submit.
+        """
+        assert self._batcher is not None
+        return self._batcher.submit(hops)
+
+    async def run_apart(self, calls: Sequence[Call]) -> Answer:
+        """Each call by itself: in one thread when they are quick, in several when they are not."""
+        arrived = time.monotonic()
+        lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
+        if lanes == 1:
+            replies = await self._run_on_thread(calls, arrived)
+            return Answer(replies, self._seconds_per_call * len(calls))
+        # Gathered, so that a hop that is cancelled gives up all of its lanes.
+        parts = await asyncio.gather(*(self._run_on_thread(calls[lane::lanes], arrived) for lane in range(lanes)))
+        gathered: list[Any] = [None] * len(calls)
+        for lane, part in enumerate(parts):
+            gathered[lane::lanes] = part
+        return Answer(gathered, self._seconds_per_call * len(calls) / lanes)
+
+    def close(self) -> None:
+        """Refuse what waits for a batch; what runs is answered."""
+        if self._batcher is not None:
+            self._batcher.close()
+        self._pool.shutdown(wait=False)
+
+    def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[list[Reply]]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._run_in_turn, calls, arrived)
+
+    def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> list[Reply]:
+        started = time.perf_counter()
+        replies = [self._run_in_time(call, arrived) for call in calls]
+        run = len(replies) - replies.count(_TOO_LATE)
+        if run:
+            taken = (time.perf_counter() - started) / run
+            # Threads may overwrite one another's measure; any of them will do.
+            self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
+        return replies
+
+    def _run_in_time(self, call: Call, arrived: float) -> Reply:
+        """One call with what it has left of its time; nobody waits any more for one that has nothing left."""
+        if call.timeout is not None and (waited := time.monotonic() - arrived) > _NO_WAIT_S:
+            if waited >= call.timeout:
+                return _TOO_LATE
+            call = call._replace(timeout=call.timeout - waited)
+        return self._host.run(self._servable, call)
