@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving_app.core.errors import Code
+from serving_app.core.placement import Placement
 from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, Latest, VersionPolicy
 from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.servable import ServableId
@@ -85,6 +86,21 @@ class ServableLoaded:
     app: str
     signatures: Mapping[str, Signature]
     order: int | None = None
+    placement: Placement = Placement.DEDICATED
+
+
+@dataclass(frozen=True, slots=True)
+class ServableMoved:
+    """A loaded version has been loaded once more, somewhere else, and is to be asked there from now on.
+
+    Where it was it answers until no reader names it there: that is the teller's affair.
+    """
+
+    servable: ServableId
+    app: str
+    signatures: Mapping[str, Signature]
+    placement: Placement
+    order: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,7 @@ class ServableAdopted:
     app: str
     signatures: Mapping[str, Signature]
     path: str | None = None
+    placement: Placement = Placement.DEDICATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,7 @@ Event = (
     | NodesSeen
     | LoadProgressed
     | ServableLoaded
+    | ServableMoved
     | LoadFailed
     | ServableGone
     | LoadAdopted

@@ -68,6 +68,7 @@ from serving_app.core.events import (
     ServableAdopted,
     ServableGone,
     ServableLoaded,
+    ServableMoved,
     Tick,
     VersionsListed,
 )
@@ -235,6 +236,8 @@ class Manager:
                     version.progress = event.message
             case ServableLoaded():
                 self._take_loaded(event, Cause.LOADED, event.order, now)
+            case ServableMoved():
+                self._take_move(event, now)
             case ServableAdopted():
                 self._adopt(event.servable, event.path, now)
                 self._take_loaded(event, Cause.FOUND_SERVING, None, now)
@@ -312,9 +315,20 @@ class Manager:
     ) -> None:
         version = self._take_report(event.servable, cause, order, now, f", answered for by {event.app}")
         if version and version.state in LOADED:
-            version.route = Route(event.servable, event.app, event.signatures)
+            # A repetition must not undo a move.
+            version.route = version.route or Route(event.servable, event.app, event.signatures, event.placement)
             version.failures = 0
             version.error = None
+
+    def _take_move(self, event: ServableMoved, now: float) -> None:
+        version = self._find(event.servable, event.order)
+        route = Route(event.servable, event.app, event.signatures, event.placement)
+        if version is None or version.state not in LOADED or version.route == route:
+            return
+        version.route = route
+        what = f"moved, {event.placement.value} from now on, answered for by {event.app}"
+        self._tell(event.servable.name, event.servable.version, what, now)
+        self._mark([event.servable.name])
 
     def _take_failure(self, event: LoadFailed, now: float) -> None:
         version = self._find(event.servable, event.order)

@@ -253,6 +253,7 @@ class ModelRecord:
             aspired=None if self.aspired is None else aspired,
             path=version.path,
             app=version.route.app if version.route else None,
+            placement=version.route.placement if version.route else None,
             failures=version.failures,
             error=version.error,
             retry_at=version.retry_at if aspired and version.state is State.FAILED else None,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving_app.core.errors import Code, InvalidArgument, NotFound
+from serving_app.core.placement import Placement
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import Signature
 from serving_app.core.states import PublicState
@@ -18,11 +19,15 @@ from serving_app.core.states import PublicState
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A ready version and the Serve application that answers for it. Nobody derives that name: it is read here."""
+    """A ready version and the Serve application that answers for it. Nobody derives that name: it is read here.
+
+    A colocated version is answered for by the gateways' application: each gateway has it in its own process.
+    """
 
     servable: ServableId
     app: str
     signatures: Mapping[str, Signature]
+    placement: Placement = Placement.DEDICATED
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from serving_app.core.errors import Code
+from serving_app.core.placement import Placement
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 
@@ -30,7 +31,8 @@ class VersionView:
 
     `aspired` is None while no listing has told. `error` is the last failure until a load succeeds, also while the
     version is tried again. `retry_at` is None when no attempt is due by time alone. `progress` is told while the
-    version loads. `size` is in bytes of its files, None while nobody has looked into them.
+    version loads. `size` is in bytes of its files, None while nobody has looked into them. `placement` says where it
+    lives, None while nothing of it could answer.
     """
 
     servable: ServableId
@@ -44,6 +46,7 @@ class VersionView:
     retry_at: float | None
     progress: str | None = None
     size: int | None = None
+    placement: Placement | None = None
 
     def __str__(self) -> str:
         words = [f"{self.servable} {self.state.value} since {self.since:.3f}"]

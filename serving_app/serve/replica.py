@@ -67,7 +67,7 @@ class ServableReplica:
             await self._reporter.stop()
             await actor.replica_failed.remote(app, ticket, failure.code, failure.message)
             raise
-        self._runner = Runner(self._host, self._assignment.servable, self._registry)
+        self._runner: Runner = Runner(self._host, self._assignment.servable, self._registry)
         seconds = time.monotonic() - started
         logger.info("loaded %s from %s in %.2f s", self._assignment.servable, self._assignment.path, seconds)
         self._registry.count(LOADS, (model, "OK"))

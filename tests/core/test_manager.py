@@ -23,10 +23,12 @@ from serving_app.core.events import (
     ServableAdopted,
     ServableGone,
     ServableLoaded,
+    ServableMoved,
     Tick,
     VersionsListed,
 )
 from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.placement import Placement
 from serving_app.core.policies import All, Latest, ResourcePreserving, Specific
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
@@ -439,14 +441,28 @@ def test_late_reports_of_earlier_orders():
     assert scene.tell(ServableLoaded(which, "app", {}, order=3)) == ["routes m@1"]
 
 
-def test_newest_report_names_the_application():
-    """A version that is reported again under another application name is routed to by that name."""
+def test_a_version_that_moved_is_routed_to_where_it_lives_now():
+    """The table changes with the move, and with nothing that was told of the version before."""
     scene = serving(1)
-    assert scene.tell(ServableLoaded(ServableId("m", 1), "another", {})) == ["routes m@1"]
-    assert scene.manager.table.models["m"].routes[1].app == "another"
+    one = ServableId("m", 1)
+    assert scene.tell(ServableMoved(one, "gateways", {}, Placement.COLOCATED, 1)) == ["routes m@1"]
+    assert scene.tell(ServableMoved(one, "gateways", {}, Placement.COLOCATED, 1)) == []
+    assert scene.tell(ServableLoaded(one, "app m@1", {}, 1)) == []
+    assert scene.tell(ServableMoved(one, "of an earlier life", {}, Placement.DEDICATED, 0)) == []
+    route = scene.manager.table.models["m"].routes[1]
+    assert (route.app, route.placement) == ("gateways", Placement.COLOCATED)
+    assert scene.version("m@1").placement is Placement.COLOCATED
     scene.list("m")
     scene.gone("m@1")
-    assert scene.manager.snapshot().models["m"].versions[0].app is None
+    assert scene.version("m@1").app is scene.version("m@1").placement is None
+
+
+def test_a_move_of_what_is_not_loaded_says_nothing():
+    """Who has moved a version that fails or goes meanwhile brings it back by no report."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    assert scene.tell(ServableMoved(ServableId("m", 1), "gateways", {}, Placement.COLOCATED)) == []
+    assert scene.state("m@1") is State.LOADING
 
 
 def test_view_in_words():

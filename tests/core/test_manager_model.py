@@ -46,11 +46,13 @@ from serving_app.core.events import (
     ServableAdopted,
     ServableGone,
     ServableLoaded,
+    ServableMoved,
     Tick,
     VersionsListed,
 )
 from serving_app.core.history import Happening, History
 from serving_app.core.manager import Manager, ManagerOptions
+from serving_app.core.placement import Placement
 from serving_app.core.policies import (
     All,
     AvailabilityPreserving,
@@ -372,7 +374,9 @@ class World(RuleBasedStateMachine):
             for version in model.versions:
                 assert version.progress is None or version.state is State.LOADING
                 thing = self.things.get(version.servable)
-                if thing and version.state in (State.READY, State.LOADING) and not self.mail[version.servable]:
+                # A load that waits for the removal of what an earlier manager left is of another path, maybe.
+                is_settled = not self.mail[version.servable] and not self.waiting[version.servable]
+                if thing and version.state in (State.READY, State.LOADING) and is_settled:
                     assert version.path == thing.path
                 assert (version.state is State.UNFIT) <= (version.error is not None and version.retry_at is None)
             ready = {each.servable.version for each in model.versions if each.state is State.READY}
@@ -554,6 +558,16 @@ class World(RuleBasedStateMachine):
         self.mail[servable].append(ServableGone(servable, thing.order))
         if choice % 2:
             self.deliver_all(servable)
+
+    @step(lambda self: self.has(Life.SERVING))
+    def move(self, choice: int) -> None:
+        """What serves is to be asked somewhere else, once everything that was told of it before has arrived."""
+        servable = self.pick(Life.SERVING, choice)
+        if not self.mail[servable]:
+            thing = self.things[servable]
+            self.births += 1
+            thing.app = f"{servable}#{self.births}"
+            self.handle(ServableMoved(servable, thing.app, {}, Placement.COLOCATED, thing.order))
 
     @step(lambda self: self.has(Life.LOADING))
     def vanish_while_loading(self, choice: int) -> None:
