@@ -22,8 +22,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from serving_app.core.errors import DeadlineExceeded, Internal, ResourceExhausted, ServingError, Unavailable
+from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError, Unavailable
 from serving_app.protocol.calls import Answer, Call, Outputs
+from serving_app.protocol.joined_calls import join_requests, send_apart
 
 _RUN_S = 0.010
 """About how long a replica may run what one hop brings."""
@@ -51,6 +52,9 @@ class _Waiting(NamedTuple):
     deadline: float | None
     reply: asyncio.Future[Outputs]
 
+    def time_left(self, now: float) -> float | None:
+        return None if self.deadline is None else max(0.001, self.deadline - now)
+
 
 class Caller:
     """The queue before one servable version."""
@@ -64,6 +68,7 @@ class Caller:
         # Running averages: of a call's run, and of what a hop costs besides.
         self._run_s = 0.001
         self._hop_s = 0.002
+        self._most_rows = 0  # that replicas join into one run, as far as they have said
 
     @property
     def is_idle(self) -> bool:
@@ -77,6 +82,10 @@ class Caller:
 
     async def call(self, call: Call) -> Outputs:
         """The outputs of one call, or its error. The caller guards the deadline; a cancelled call is not sent."""
+        return await self.submit(call)
+
+    def submit(self, call: Call) -> asyncio.Future[Outputs]:
+        """The same, as an answer to come. It is to be cancelled by whoever does not want it any more."""
         if len(self._waiting) >= _MAX_WAITING:
             raise ResourceExhausted(f"{_MAX_WAITING} requests wait for this model already; try again later")
         loop = asyncio.get_running_loop()
@@ -86,7 +95,7 @@ class Caller:
         if self._turn is None:
             # At the end of this turn of the loop, so that requests that arrived together leave together.
             self._turn = loop.call_soon(self._end_turn)
-        return await reply
+        return reply
 
     def _end_turn(self) -> None:
         self._turn = None
@@ -127,14 +136,15 @@ class Caller:
 
     async def _hop(self, members: list[_Waiting]) -> None:
         started = time.monotonic()
-        calls = [_with_time_left(waiting, started) for waiting in members]
+        requests = [waiting.call for waiting in members]
+        timeouts = [waiting.time_left(started) for waiting in members]
+        most_rows = self._most_rows
+        joined = join_requests(requests, timeouts, most_rows) if most_rows else send_apart(requests, timeouts)
         try:
             # When nobody waits any more, the hop makes room for others: a replica may hang for long.
-            async with asyncio.timeout(_time_for_all(calls)):
-                answer = await self._send(calls)
-            replies, run_s = answer.replies, answer.seconds
-            if len(replies) != len(calls):
-                raise Internal(f"{len(calls)} calls were answered by {len(replies)} replies")
+            async with asyncio.timeout(_time_for_all(joined.calls)):
+                answer = await self._send(joined.calls)
+            replies = joined.separate(answer)
         except asyncio.CancelledError:
             # Nobody here cancels a hop: the transport does, when its channel to a replica is closed.
             _fail(members, Unavailable("the replica went away under the request; try again"))
@@ -145,7 +155,8 @@ class Caller:
         except Exception as error:
             _fail(members, error)
             return
-        self._measure(len(calls), run_s, time.monotonic() - started)
+        self._most_rows = answer.most_rows
+        self._measure(len(members), answer.seconds, time.monotonic() - started)
         for waiting, reply in zip(members, replies, strict=True):
             if waiting.reply.done():
                 continue
@@ -176,10 +187,3 @@ def _fail(members: Iterable[_Waiting], error: Exception) -> None:
     for waiting in members:
         if not waiting.reply.done():
             waiting.reply.set_exception(error)
-
-
-def _with_time_left(waiting: _Waiting, now: float) -> Call:
-    """The call, with what its wait has left of its time."""
-    if waiting.deadline is None:
-        return waiting.call
-    return waiting.call._replace(timeout=max(0.001, waiting.deadline - now))

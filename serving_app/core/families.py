@@ -87,6 +87,12 @@ PADDING_SIZE = _histogram(
     ("execution_batch_size",), _HELD,
 )  # fmt: skip
 
+BATCHES = _count(
+    "serving_app_batches",
+    "Batches that were run, by why each was released: full, no_fit (a request came that did not fit), timeout (of "
+    "batch_timeout_micros), thread_free (without a timeout), or closed (the settings of batching changed).",
+    (), ("model_name", "version", "reason"),
+)  # fmt: skip
 VERSIONS = _gauge(
     "serving_app_versions", "Versions by the state that GetModelStatus tells; ended ones are counted while they are "
     "listed there.", (), ("model_name", "state"),
@@ -114,7 +120,7 @@ SILENT = _gauge(
 FAMILIES = (
     REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, REQUEST_EXAMPLE_COUNTS, REQUEST_EXAMPLE_COUNT_TOTAL,
     MODEL_WARMUP_LATENCY, MODEL_WARMUP_RECORDS_READ, REQUEST_LOG_COUNT, MLMD_MAP, QUEUING_LATENCY, WRAPPED_RUN_COUNT,
-    INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, VERSIONS, IN_FLIGHT, WAITING, RUNNING, REPLICAS,
+    INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, BATCHES, VERSIONS, IN_FLIGHT, WAITING, RUNNING, REPLICAS,
     OTHER_REQUESTS, LOADS, LOAD_SECONDS, SILENT,
 )  # fmt: skip
 """All of them."""

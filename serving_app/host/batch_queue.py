@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from serving_app.core.batching import Batching
@@ -20,8 +21,23 @@ from serving_app.core.errors import InvalidArgument, Unavailable
 T = TypeVar("T")
 
 
+class Release(Enum):
+    """Why a batch was released; the values are what metrics say."""
+
+    FULL = "full"
+    """It had as many rows as a run may have."""
+    NO_FIT = "no_fit"
+    """A task came that did not fit into it."""
+    TIMEOUT = "timeout"
+    """Its first task had waited for `batch_timeout_micros`."""
+    THREAD_FREE = "thread_free"
+    """There is no timeout, and a thread was free."""
+    CLOSED = "closed"
+    """The limits changed, or the version is batched no more."""
+
+
 class Piece(NamedTuple, Generic[T]):
-    """Rows of one task that run together: all of them unless large tasks are split."""
+    """Rows of one task that run together: all of them unless there were too many."""
 
     task: T
     start: int
@@ -29,14 +45,41 @@ class Piece(NamedTuple, Generic[T]):
 
 
 @dataclass(slots=True)
-class _Batch(Generic[T]):
+class Batch(Generic[T]):
+    """Pieces that run together, under the limits that were in force when the first one came."""
+
     opened: float
+    limits: Batching
     rows: int = 0
     pieces: list[Piece[T]] = field(default_factory=list)
+    is_closed: bool = False
 
     def append(self, piece: Piece[T]) -> None:
-        self.pieces.append(piece)
+        """Add rows; those that follow rows of the same task make one piece with them."""
+        last = self.pieces[-1] if self.pieces else None
+        if last is not None and last.task is piece.task and last.start + last.rows == piece.start:
+            self.pieces[-1] = Piece(piece.task, last.start, last.rows + piece.rows)
+        else:
+            self.pieces.append(piece)
         self.rows += piece.rows
+
+    def find_release(self, is_last: bool) -> Release:
+        """Why it may run, if it may."""
+        if self.rows >= self.limits.run_rows:
+            return Release.FULL
+        if self.is_closed:
+            return Release.CLOSED
+        if not is_last:
+            return Release.NO_FIT
+        return Release.TIMEOUT if self.limits.batch_timeout_micros else Release.THREAD_FREE
+
+
+class Released(NamedTuple, Generic[T]):
+    """A batch that left its queue."""
+
+    kind: Hashable
+    batch: Batch[T]
+    why: Release
 
 
 class BatchQueue(Generic[T]):
@@ -44,12 +87,16 @@ class BatchQueue(Generic[T]):
 
     def __init__(self, limits: Batching) -> None:
         self._limits = limits
-        self._batches: deque[_Batch[T]] = deque()
+        self._batches: deque[Batch[T]] = deque()
 
-    def add(self, task: T, rows: int, now: float) -> None:
-        """Let a task wait, all of it.
+    def has_room(self, rows: int) -> bool:
+        """Whether so many rows would all go into one batch, whichever tasks they are of."""
+        return rows <= (self._room if self._batches else self._limits.run_rows)
 
-        Raises InvalidArgument if it is larger than any may be, Unavailable if there is no room for it now.
+    def add(self, task: T, rows: int, now: float, start: int = 0) -> None:
+        """Let so many rows of a task wait, all of them, from row `start` on.
+
+        Raises InvalidArgument if they are more than any task may have, Unavailable if there is no room for them now.
         """
         limits = self._limits
         if rows > limits.max_batch_size:
@@ -58,7 +105,7 @@ class BatchQueue(Generic[T]):
             )
         if limits.enable_large_batch_splitting:
             self._check_capacity(rows)
-            for piece in self._pieces(task, rows):
+            for piece in self._pieces(task, rows, start):
                 self._append(piece, now)
             return
         # There is always an open batch in TensorFlow Serving, which is why 0 means 1.
@@ -67,7 +114,13 @@ class BatchQueue(Generic[T]):
                 "The batch scheduling queue to which this task was submitted is full; currently "
                 f"{len(self._batches)} batches enqueued and max_enqueued_batches is {limits.max_enqueued_batches}"
             )
-        self._append(Piece(task, 0, rows), now)
+        self._append(Piece(task, start, rows), now)
+
+    def adjust(self, limits: Batching) -> None:
+        """Let what comes from now on wait under other limits. What waits runs soon, as it was gathered."""
+        self._limits = limits
+        for batch in self._batches:
+            batch.is_closed = True
 
     @property
     def due(self) -> float | None:
@@ -75,21 +128,24 @@ class BatchQueue(Generic[T]):
         if not self._batches:
             return None
         first = self._batches[0]
-        is_closed = len(self._batches) > 1 or first.rows >= self._limits.run_rows
-        return first.opened if is_closed else first.opened + self._limits.batch_timeout_micros / 1e6
+        is_waiting = len(self._batches) == 1 and not first.is_closed and first.rows < first.limits.run_rows
+        return first.opened + first.limits.batch_timeout_micros / 1e6 if is_waiting else first.opened
 
-    def take(self) -> list[Piece[T]]:
-        """The first batch, which leaves the queue."""
-        return self._batches.popleft().pieces
+    def take(self) -> tuple[Batch[T], Release]:
+        """The first batch, which leaves the queue, and why it may run."""
+        batch = self._batches.popleft()
+        return batch, batch.find_release(is_last=not self._batches)
 
     @property
     def _room(self) -> int:
         """Rows that still fit into the open batch; without one there are none."""
-        return self._limits.run_rows - self._batches[-1].rows if self._batches else -1
+        if not self._batches or self._batches[-1].is_closed:
+            return -1
+        return self._limits.run_rows - self._batches[-1].rows
 
     def _append(self, piece: Piece[T], now: float) -> None:
         if piece.rows > self._room:
-            self._batches.append(_Batch(now))
+            self._batches.append(Batch(now, self._limits))
         self._batches[-1].append(piece)
 
     def _check_capacity(self, rows: int) -> None:
@@ -104,9 +160,9 @@ class BatchQueue(Generic[T]):
                 f"max_execution_batch_size={limits.run_rows})"
             )
 
-    def _pieces(self, task: T, rows: int) -> Iterator[Piece[T]]:
+    def _pieces(self, task: T, rows: int, start: int) -> Iterator[Piece[T]]:
         """The first piece fills the open batch, the others are as large as runs may be."""
-        start, room = 0, self._room
+        room = self._room
         if room <= 0:
             room = self._limits.run_rows
         while rows > room:
@@ -122,21 +178,37 @@ class BatchQueues(Generic[T]):
         self._limits = limits
         self._queues: dict[Hashable, BatchQueue[T]] = {}  # who is next stands first
 
-    def add(self, kind: Hashable, task: T, rows: int, now: float) -> None:
-        """Let a task wait among its like; raises as `BatchQueue.add`."""
+    def add(self, kind: Hashable, task: T, rows: int, now: float, start: int = 0) -> None:
+        """Let rows of a task wait among its like; raises as `BatchQueue.add`."""
         queue = self._queues.get(kind) or BatchQueue(self._limits)
-        queue.add(task, rows, now)
+        queue.add(task, rows, now, start)
         self._queues[kind] = queue
 
-    def take(self, now: float) -> list[Piece[T]] | None:
+    def has_room(self, kind: Hashable, rows: int) -> bool:
+        """Whether so many rows of this kind would all go into one batch."""
+        queue = self._queues.get(kind)
+        return rows <= self._limits.run_rows if queue is None else queue.has_room(rows)
+
+    def adjust(self, limits: Batching) -> None:
+        """Let what comes from now on wait under other limits; what waits may run at once."""
+        self._limits = limits
+        for queue in self._queues.values():
+            queue.adjust(limits)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._queues
+
+    def take(self, now: float) -> Released[T] | None:
         """The next batch that may run, which leaves its queue; None if there is none yet."""
         for kind, queue in self._queues.items():
             if queue.due is not None and queue.due <= now:
                 del self._queues[kind]
-                pieces = queue.take()
+                batch, why = queue.take()
                 if queue.due is not None:
                     self._queues[kind] = queue
-                return pieces
+                return Released(kind, batch, why)
         return None
 
     def next_due(self) -> float | None:
@@ -148,6 +220,6 @@ class BatchQueues(Generic[T]):
         pieces = []
         for queue in self._queues.values():
             while queue.due is not None:
-                pieces += queue.take()
+                pieces += queue.take()[0].pieces
         self._queues.clear()
         return pieces

@@ -8,7 +8,6 @@ meet, so none is refused for the company it keeps. There, calls of different inn
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from serving_app.core.batching import Batching
 from serving_app.core.errors import FailedPrecondition, InvalidArgument
 from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.joined_calls import cut_outputs
 
 Array = np.ndarray[Any, Any]
 
@@ -53,9 +53,9 @@ def _inner(array: Array, pad: bool) -> tuple[int, ...] | int:
     return array.ndim if is_padded else inner
 
 
-def cut_rows(call: Call, start: int, rows: int) -> Call:
-    """The call with some of its rows alone; they are not copied."""
-    return call._replace(inputs={name: array[start : start + rows] for name, array in call.inputs.items()})
+def cut_rows(call: Call, start: int, rows: int) -> dict[str, Array]:
+    """Some of the rows of a call's inputs; they are not copied."""
+    return {name: array[start : start + rows] for name, array in call.inputs.items()}
 
 
 def count_filling(rows: int, allowed: Sequence[int]) -> int:
@@ -68,7 +68,7 @@ def join(calls: Sequence[Call], limits: Batching) -> Call:
     """One call with the rows of all, in order, and then with copies of a row up to an allowed size.
 
     All are of one kind. The call's time is the longest that any member has left. A single call that needs nothing
-    filled up is not copied.
+    filled up is not copied. What comes out is one run, and says nothing of members.
     """
     rows = [row_count(call) for call in calls]
     filling = count_filling(sum(rows), limits.allowed_batch_sizes)
@@ -80,7 +80,7 @@ def join(calls: Sequence[Call], limits: Batching) -> Call:
         if filling:
             parts.append(np.repeat(parts[last][:1], filling, axis=0))
         inputs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return calls[0]._replace(inputs=inputs, timeout=longest_timeout(calls))
+    return calls[0]._replace(inputs=inputs, timeout=longest_timeout(calls), members=(), timeouts=())
 
 
 def _widen(arrays: list[Array]) -> list[Array]:
@@ -101,10 +101,18 @@ def _fill_up(array: Array, inner: tuple[int, ...]) -> Array:
 
 
 def longest_timeout(calls: Iterable[Call]) -> float | None:
-    """The longest of the members' timeouts; None (no limit) is the longest of all."""
-    timeouts = [call.timeout for call in calls]
-    known = [timeout for timeout in timeouts if timeout is not None]
-    return max(known) if len(known) == len(timeouts) else None
+    """The longest of the calls' timeouts; None (no limit) is the longest of all."""
+    return latest(call.timeout for call in calls)
+
+
+def latest(times: Iterable[float | None]) -> float | None:
+    """The latest of some times; None (never) is the latest of all."""
+    known: list[float] = []
+    for time in times:
+        if time is None:
+            return None
+        known.append(time)
+    return max(known)
 
 
 def split(outputs: Outputs, row_counts: Sequence[int], filling: int = 0) -> list[Outputs]:
@@ -121,11 +129,7 @@ def split(outputs: Outputs, row_counts: Sequence[int], filling: int = 0) -> list
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors"
             )
-    ends = accumulate(row_counts)
-    return [
-        {name: array[end - rows : end] for name, array in outputs.items()}
-        for rows, end in zip(row_counts, ends, strict=True)
-    ]
+    return cut_outputs(outputs, row_counts)
 
 
 def put_together(parts: Sequence[Outputs]) -> Outputs:

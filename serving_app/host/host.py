@@ -24,7 +24,8 @@ from serving_app.host.batching import count_filling, join, row_count, split
 from serving_app.host.meter import RunMeter, WarmupMeter
 from serving_app.host.warmup import warm_up
 from serving_app.protocol.batching_proto import parse_batching
-from serving_app.protocol.calls import JOINT, Call, Reply
+from serving_app.protocol.calls import JOINT, Answer, Call, Outputs, Reply
+from serving_app.protocol.joined_calls import members_of
 from serving_app.runtime.joint import run_joint
 from serving_app.runtime.loader import Servable, loader_for
 from serving_app.store import Copy, fetch
@@ -92,14 +93,28 @@ class Host:
         """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
         return self._find(servable_id)[1].batching
 
-    def run_batch(self, servable_id: ServableId, calls: Sequence[Call]) -> list[Reply]:
-        """Calls of one kind (see `batching.kind_of`) as one run; one reply per call, in order.
+    def set_batching(self, servable_id: ServableId, batching: Batching | None, from_version: bool) -> None:
+        """Have a version batched by these limits from now on, which are meant as those of an Assignment are.
 
-        Together they have no more rows than the version's batching allows. Where the run fails because of some of
-        them the others are answered all the same.
+        Raises InvalidArgument if the version's own file cannot be obeyed; then nothing changes. Blocks for that file.
+        """
+        _, assignment, copy = self._find(servable_id)
+        if from_version:
+            batching = _read_batching(copy.path, batching)
+        with self._lock:
+            held = self._held.get(servable_id)
+            if held is not None and held[2] is copy:
+                changed = replace(assignment, batching=batching, batching_from_version=from_version)
+                self._held[servable_id] = (held[0], changed, copy)
+
+    def run_batch(self, servable_id: ServableId, calls: Sequence[Call], limits: Batching | None = None) -> Answer:
+        """Calls of one kind (see `batching.kind_of`), joined ones among them, as one run.
+
+        Together they have no more rows than `limits` allow, which are the version's own if there are none. Where the
+        run fails because of some requests the others are answered all the same.
         """
         servable, assignment, _ = self._find(servable_id)
-        return _run_batch(servable, calls, assignment.batching or Batching())
+        return _run_batch(servable, calls, limits or assignment.batching or Batching())
 
     def _find(self, servable_id: ServableId) -> tuple[Servable, Assignment, Copy]:
         held = self._held.get(servable_id)
@@ -155,29 +170,62 @@ def _run_alone(servable: Servable, limits: Batching | None, meter: RunMeter, cal
 def _run_batch_of_one(servable: Servable, limits: Batching, meter: RunMeter, call: Call) -> Reply:
     try:
         rows = row_count(call)
-        meter.came(call, rows)
+        meter.came(call, (rows,))
         meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
-        return _run_batch(servable, [call], limits)[0]
+        return _run_requests(servable, [call], limits)[0]
     except ServingError as error:
         return error
 
 
-def _run_batch(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:
+def _run_batch(servable: Servable, calls: Sequence[Call], limits: Batching) -> Answer:
+    started = time.monotonic()
+    rows = [row_count(call) for call in calls]
+    reply = _run_joined(servable, calls, rows, limits)
+    if not isinstance(reply, ServingError):
+        replies: list[Reply] = [*reply]
+    elif (len(calls) == 1 and calls[0].requests == 1) or reply.code in _NOT_THE_MEMBERS_FAULT:
+        replies = [reply] * len(calls)
+    else:
+        requests = [request for call in calls for request in members_of(call)]
+        return Answer(_run_halves(servable, requests, limits, reply, started), time.monotonic() - started)
+    counts = tuple([call.requests for call in calls]) if any(call.members for call in calls) else ()
+    return Answer(replies, time.monotonic() - started, counts)
+
+
+def _run_joined(
+    servable: Servable, calls: Sequence[Call], rows: Sequence[int], limits: Batching
+) -> list[Outputs] | ServingError:
+    """The outputs of each call, by one run, or what went wrong with that."""
+    reply = _run_one(servable, join(calls, limits))
+    if isinstance(reply, ServingError):
+        return reply
+    try:
+        return split(reply, rows, count_filling(sum(rows), limits.allowed_batch_sizes))
+    except ServingError as error:
+        return error
+
+
+def _run_requests(servable: Servable, batch: Sequence[Call], limits: Batching) -> list[Reply]:
     """All in one run. If that fails each half is tried by itself, so that in the end only bad members have failed.
 
     Every run, also of a half, obeys the limits.
     """
     started = time.monotonic()
-    rows = [row_count(call) for call in batch]
-    reply = _run_one(servable, join(batch, limits))
+    reply = _run_joined(servable, batch, [row_count(call) for call in batch], limits)
     if not isinstance(reply, ServingError):
-        try:
-            return list(split(reply, rows, count_filling(sum(rows), limits.allowed_batch_sizes)))
-        except ServingError as error:
-            reply = error
+        return [*reply]
     if len(batch) == 1 or reply.code in _NOT_THE_MEMBERS_FAULT:
         return [reply] * len(batch)
-    logger.debug("a joined run of %d calls failed (%s); running each half", len(batch), reply)
+    return _run_halves(servable, batch, limits, reply, started)
+
+
+def _run_halves(
+    servable: Servable, batch: Sequence[Call], limits: Batching, error: ServingError, started: float
+) -> list[Reply]:
+    """A batch that has failed as a whole, each half of it by itself; one request that is alone has failed by itself."""
+    if len(batch) == 1:
+        return [error]
+    logger.debug("a joined run of %d calls failed (%s); running each half", len(batch), error)
     middle = len(batch) // 2
     return [
         *_run_in_time(servable, batch[:middle], limits, started),
@@ -190,7 +238,7 @@ def _run_in_time(servable: Servable, batch: Sequence[Call], limits: Batching, st
     passed = time.monotonic() - started
     members = [call if call.timeout is None else call._replace(timeout=call.timeout - passed) for call in batch]
     in_time = [call for call in members if call.timeout is None or call.timeout > 0]
-    replies = iter(_run_batch(servable, in_time, limits) if in_time else [])
+    replies = iter(_run_requests(servable, in_time, limits) if in_time else [])
     too_late = DeadlineExceeded("Run() timeout exceeded while others of the same batch were run again")
     return [next(replies) if call.timeout is None or call.timeout > 0 else too_late for call in members]
 

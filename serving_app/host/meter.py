@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from serving_app.core.families import (
+    BATCHES,
     INPUT_BATCH_SIZE,
     MODEL_WARMUP_LATENCY,
     MODEL_WARMUP_RECORDS_READ,
@@ -28,21 +32,24 @@ class RunMeter:
         self._model = servable.name
         self._version = str(servable.version)
 
-    def ran(self, call: Call, reply: Reply, seconds: float) -> None:
-        """A call was answered; those that failed do not count, as there."""
+    def ran(self, call: Call, reply: Reply, seconds: float, requests: int = 1) -> None:
+        """So many requests of a call were answered; those that failed do not count, as there."""
         if call.api and isinstance(reply, dict):
             labels = (self._model, call.api, _RUNTIME, self._version, call.signature_name)
-            self._registry.observe(RUNTIME_LATENCY, labels, int(seconds * 1e6))
+            self._registry.observe(RUNTIME_LATENCY, labels, int(seconds * 1e6), requests)
 
-    def came(self, call: Call, rows: int) -> None:
-        """A call is to be batched."""
-        for _ in call.inputs:
-            self._registry.observe(INPUT_BATCH_SIZE, (self._model, self._version), rows)
+    def came(self, call: Call, rows: Sequence[int]) -> None:
+        """Requests with so many rows each, which came as one call, are to be batched."""
+        held = (self._model, self._version)
+        # Most requests of one call are of one size.
+        sizes = {rows[0]: 1} if len(rows) == 1 else Counter(rows)
+        for size, times in sizes.items():
+            self._registry.observe(INPUT_BATCH_SIZE, held, size, times * len(call.inputs))
 
-    def waited(self, seconds: float) -> None:
-        """A call, or a piece of one, waited so long for its batch."""
+    def waited(self, seconds: float, requests: int = 1) -> None:
+        """So many requests, or pieces of them, waited so long for their batch."""
         # TensorFlow Serving's stock server leaves the name of the thread pool empty.
-        self._registry.observe(QUEUING_LATENCY, ("", self._model, self._version), int(seconds * 1e6))
+        self._registry.observe(QUEUING_LATENCY, ("", self._model, self._version), int(seconds * 1e6), requests)
 
     def joined(self, rows: int, filling: int) -> None:
         """A batch of so many rows is run, filled up with so many more."""
@@ -50,6 +57,10 @@ class RunMeter:
         self._registry.count(WRAPPED_RUN_COUNT, held)
         self._registry.observe(PROCESSED_BATCH_SIZE, held, rows + filling)
         self._registry.observe(PADDING_SIZE, (str(rows + filling), *held), filling)
+
+    def released(self, why: str) -> None:
+        """A batch that is run was released for this reason."""
+        self._registry.count(BATCHES, (self._model, self._version, why))
 
 
 class WarmupMeter:

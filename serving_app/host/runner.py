@@ -1,14 +1,14 @@
-"""Calls of one held version, run on threads: one by one, or in batches where the version is batched.
+"""Calls of one held version: run one by one, or in batches where the version is batched.
 
-The same wherever a version is held, in a replica of its own or in a gateway. The event loop only waits.
+The same wherever a version is held, in a replica of its own or in a gateway. Runs happen on threads, but for those that
+are known to be quick: see `pace`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -17,9 +17,11 @@ from serving_app.core.errors import DeadlineExceeded
 from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host.batcher import Batcher
+from serving_app.host.cpus import usable_cpus
 from serving_app.host.host import Host
 from serving_app.host.meter import RunMeter
 from serving_app.protocol.calls import Answer, Call, Reply
+from serving_app.protocol.joined_calls import members_of
 
 _SPREAD_ABOVE_S = 200e-6
 """Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""
@@ -36,34 +38,34 @@ class Runner:
     def __init__(self, host: Host, servable: ServableId, registry: Registry) -> None:
         self._host = host
         self._servable = servable
-        self._threads = max(2, os.cpu_count() or 2)
+        self._threads = max(2, usable_cpus())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
-        limits = host.batching(servable)
-        self._batcher = (
-            None
-            if limits is None
-            else Batcher(limits, partial(host.run_batch, servable), RunMeter(registry, servable))
-        )
+        self._meter = RunMeter(registry, servable)
+        self._batcher: Batcher | None = None
+        self._is_closed = False
         self.in_hand = 0
-        """Calls that came and are not answered yet; counted by whoever brings them."""
+        """Requests that came and are not answered yet; counted by whoever brings them."""
+        self.follow_limits()
 
     @property
     def is_batched(self) -> bool:
         """Whether calls are joined."""
         return self._batcher is not None
 
-    def submit(self, hops: Sequence[Sequence[Call]]) -> list[asyncio.Future[Answer]]:
-        """Let hops that arrived together wait together for their batches; an answer to come for each.
+    def run(self, calls: Sequence[Call]) -> Awaitable[Answer]:
+        """The replies to these calls, joined ones or not; to cancel it is to give up what does not run yet."""
+        return self.run_apart(calls) if self._batcher is None else self._batcher.submit([calls])[0]
 
-        For versions that are batched; see Batcher.submit.
-        """
-        assert self._batcher is not None
-        return self._batcher.submit(hops)
+    def submit(self, hops: Sequence[Sequence[Call]]) -> list[asyncio.Future[Answer]]:
+        """As `run`, for hops that arrived together; an answer to come for each."""
+        return [asyncio.ensure_future(self.run(calls)) for calls in hops]
 
     async def run_apart(self, calls: Sequence[Call]) -> Answer:
-        """Each call by itself: in one thread when they are quick, in several when they are not."""
+        """Each request by itself: in one thread when they are quick, in several when they are not."""
         arrived = time.monotonic()
+        if any(call.members for call in calls):
+            calls = [request for call in calls for request in members_of(call)]
         lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
             replies = await self._run_on_thread(calls, arrived)
@@ -75,8 +77,26 @@ class Runner:
             gathered[lane::lanes] = part
         return Answer(gathered, self._seconds_per_call * len(calls) / lanes)
 
+    def follow_limits(self) -> None:
+        """Batch what comes from now on as the Host says now: by other limits, or anew, or no more.
+
+        What waits is run as it was gathered.
+        """
+        limits = self._host.batching(self._servable)
+        if self._is_closed or limits == (self._batcher and self._batcher.limits):
+            return
+        if limits is None:
+            if self._batcher is not None:
+                self._batcher.finish()
+            self._batcher = None
+        elif self._batcher is not None:
+            self._batcher.adjust(limits)
+        else:
+            self._batcher = Batcher(limits, partial(self._host.run_batch, self._servable), self._meter)
+
     def close(self) -> None:
         """Refuse what waits for a batch; what runs is answered."""
+        self._is_closed = True
         if self._batcher is not None:
             self._batcher.close()
         self._pool.shutdown(wait=False)

@@ -25,8 +25,9 @@ class Call(NamedTuple):
     `api` is what its run counts as: Predict, Classify or Regress; empty where it does not count.
 
     A *joined* call is several requests that differ in their rows alone. Its arrays hold the rows of all, one request
-    after the other; `members` tells how many rows each has, and `timeouts` the time that each has left: nothing where
-    none has a limit. Its own timeout is then the longest of these. Each member has an outcome of its own.
+    after the other; `members` tells how many rows each has, which is at least one, and `timeouts` the time that each
+    has left: nothing where none has a limit. Its own timeout is then the longest of these. Each member has an outcome
+    of its own.
     """
 
     signature_name: str

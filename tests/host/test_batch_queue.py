@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from serving_app.core.batching import Batching
 from serving_app.core.errors import InvalidArgument, Unavailable
-from serving_app.host.batch_queue import BatchQueue, BatchQueues
+from serving_app.host.batch_queue import BatchQueue, BatchQueues, Released
 
 LONG = 10**9
 """So many microseconds no test waits."""
@@ -29,8 +29,13 @@ def batches_of(queue: BatchQueue[int]) -> list[list[tuple[int, int, int]]]:
     """All that waits, batch by batch."""
     batches = []
     while queue.due is not None:
-        batches.append([tuple(piece) for piece in queue.take()])
+        batches.append([tuple(piece) for piece in queue.take()[0].pieces])
     return batches
+
+
+def tasks_of(released: Released[Any] | None) -> list[Any]:
+    """The tasks of a batch that left."""
+    return [] if released is None else [piece.task for piece in released.batch.pieces]
 
 
 SPLIT = {"enable_large_batch_splitting": True}
@@ -155,7 +160,7 @@ def test_queues_take_turns() -> None:
         queues.add(kind, task, 1, 0.0)
     taken = []
     while (batch := queues.take(0.0)) is not None:
-        taken.append(batch[0].task)
+        taken.append(batch.batch.pieces[0].task)
         if taken == ["a1", "b1"]:
             queues.add("d", "d1", 1, 0.0)
     assert taken == ["a1", "b1", "c1", "a2", "b2", "d1", "a3"]
@@ -168,10 +173,10 @@ def test_a_queue_that_waits_does_not_hold_up_others() -> None:
     queues.add("a", "a1", 1, 0.0)
     queues.add("b", "b1", 2, 0.5)
     assert queues.next_due() == 0.5
-    assert [piece.task for piece in queues.take(0.5) or []] == ["b1"]
+    assert tasks_of(queues.take(0.5)) == ["b1"]
     assert queues.take(0.5) is None
     assert queues.next_due() == 1.0
-    assert [piece.task for piece in queues.take(1.0) or []] == ["a1"]
+    assert tasks_of(queues.take(1.0)) == ["a1"]
 
 
 def test_a_task_that_is_refused_leaves_nothing_behind() -> None:
@@ -215,9 +220,10 @@ def test_every_row_that_is_accepted_runs_once_in_order(limits: Batching, steps: 
     left: list[tuple[tuple[str, int], int, int]] = []
 
     def take(now: float) -> bool:
-        batch = queues.take(now)
-        if batch is None:
+        released = queues.take(now)
+        if released is None:
             return False
+        batch = released.batch.pieces
         assert batch
         assert sum(piece.rows for piece in batch) <= limits.run_rows
         assert len({piece.task[0] for piece in batch}) == 1

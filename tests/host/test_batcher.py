@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from threading import Event, Lock, current_thread
 from typing import Any
@@ -42,17 +42,20 @@ class Model:
 
     def __init__(self) -> None:
         self.runs: list[list[Call]] = []
+        self.limits: list[Batching] = []
         self.threads: set[str] = set()
         self.go = Event()
         self.go.set()
         self._lock = Lock()
 
-    def run(self, calls: list[Call]) -> list[Reply]:
+    def run(self, calls: list[Call], limits: Batching) -> Answer:
         with self._lock:
             self.runs.append(calls)
+            self.limits.append(limits)
             self.threads.add(current_thread().name)
         assert self.go.wait(PATIENCE_S)
-        return [self._reply(call) for call in calls]
+        counts = tuple(call.requests for call in calls)
+        return Answer([self._reply(call) for call in calls], 0.0, counts if set(counts) != {1} else ())
 
     def _reply(self, call: Call) -> Reply:
         values = call.inputs["x"]
@@ -80,11 +83,13 @@ def play(limits: Batching, scenario: Callable[[Model, Batcher], Awaitable[None]]
     asyncio.run(run())
 
 
-@contextmanager
-def busy(model: Model, batcher: Batcher, threads: int = 1) -> Iterator[None]:
+@asynccontextmanager
+async def busy(model: Model, batcher: Batcher, threads: int = 1) -> AsyncIterator[None]:
     """While this lasts all threads are taken by runs of a kind of their own."""
     model.go.clear()
+    before = len(model.runs)
     batcher.submit([[Call("busy", {"x": np.zeros(1)}, (str(index),))] for index in range(threads)])
+    await until(lambda: len(model.runs) == before + threads)
     yield
     model.go.set()
 
@@ -103,7 +108,7 @@ def test_what_comes_while_threads_are_busy_runs_together() -> None:
 
     async def scenario(model: Model, batcher: Batcher) -> None:
         assert await replies(batcher.submit([[x(1)]])) == [[[2]]]
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = [batcher.submit([[x(value), x(value, value)]])[0] for value in range(3)]
         assert await replies(answers) == [[[0], [0, 0]], [[2], [2, 2]], [[4], [4, 4]]]
         assert model.rows == [1, 1, 7, 2]
@@ -155,7 +160,7 @@ def test_no_kind_waits_behind_another() -> None:
     """A signature with one call gets its turn after one batch of another one with many."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             many = batcher.submit([[x(value)] for value in range(8)])
             one = batcher.submit([[Call("other", {"x": np.array([7])})]])
         assert await replies([*one, *many]) == [[[14]], *([[2 * value]] for value in range(8))]
@@ -171,7 +176,7 @@ def test_kinds_never_share_a_run() -> None:
     kinds = [x(1), x(1, outputs=("y",)), x(1, dtype=np.int64), x(1)._replace(signature_name="t"), *shapes]
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = batcher.submit([kinds] * 3)
         right = [_seen({"y": call.inputs["x"] * 2}) for call in kinds]
         assert await replies(answers) == [right] * 3
@@ -184,7 +189,7 @@ def test_a_full_queue_refuses_calls_not_hops() -> None:
     """The call for which there is no room is refused at once; others of its hop, and other kinds, are not."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             waiting = batcher.submit([[x(1, 2), x(3)]])
             mixed, refused = batcher.submit([[x(1), x(9, 9), Call("other", {"x": np.zeros(2)})], [x(5)]])
             assert await replies([refused]) == [[Unavailable]]
@@ -212,7 +217,7 @@ def test_time_that_is_over_while_waiting() -> None:
     """A call whose time is over before its run is told so and not run; the others have what is left of theirs."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = batcher.submit([[x(1, timeout=1e-6), x(2, timeout=50.0), x(3)], [x(4, timeout=1e-6)]])
         assert await replies(answers) == [[DeadlineExceeded, [4], [6]], [DeadlineExceeded]]
         assert "while waiting in batching queue" in str((await answers[0]).replies[0])
@@ -229,7 +234,7 @@ def test_a_hop_that_is_cancelled_while_it_waits_is_not_run() -> None:
     """Cancelled answers leave their batch, a batch of them alone is no run, and nobody else notices."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = batcher.submit([[x(value)] for value in range(6)])
             for index in (0, 1, 4):
                 answers[index].cancel()
@@ -244,7 +249,7 @@ def test_a_hop_that_is_cancelled_while_it_runs_is_forgotten() -> None:
     """The end of a run whose hop is gone answers the others and frees its thread."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             gone, other = batcher.submit([[x(1)], [x(2)]])
         model.go.clear()
         await until(lambda: len(model.runs) == 2)
@@ -260,7 +265,7 @@ def test_a_wrong_number_of_replies_is_an_error_of_each(count: int, caplog: pytes
     """When a run brings more or fewer replies than it got calls, nobody gets another one's, and all are told."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        batcher._run = lambda calls: [{"y": np.zeros(1)}] * count
+        batcher._run = lambda calls, limits: Answer([{"y": np.zeros(1)}] * count, 0.0)
         answers = batcher.submit([[x(1), x(2)]])
         assert await replies(answers) == [[Internal, Internal]]
         assert str((await answers[0]).replies[0]) == f"2 calls were answered by {count} replies"
@@ -275,7 +280,7 @@ def test_a_run_that_raises_is_an_error_of_each(caplog: pytest.LogCaptureFixture)
     """Whatever a run raises is the reply to each of its calls; threads stay free for later ones."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        def broken(calls: list[Call]) -> list[Reply]:
+        def broken(calls: list[Call], limits: Batching) -> Answer:
             raise KeyError("no batch today")
 
         for _ in range(3):
@@ -326,7 +331,7 @@ def test_a_large_call_is_cut_and_put_together() -> None:
     """With splitting a call fills up the batch of others, runs in pieces, and gets all its rows, in order."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = batcher.submit([[x(0, 0, 0), x(*range(10)), x(7)]])
         assert await replies(answers) == [[[0, 0, 0], [2 * value for value in range(10)], [14]]]
         assert model.rows == [1, 4, 4, 4, 2]
@@ -341,7 +346,7 @@ def test_a_large_call_fails_as_a_whole() -> None:
     """When one piece fails the call has failed, its remaining pieces are not run, and its neighbours are answered."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        with busy(model, batcher):
+        async with busy(model, batcher):
             answers = batcher.submit([[x(5), x(1, 2, 3, -1, 4, 5, 6, 7, 8, 9), x(6)]])
         assert await replies(answers) == [[[10], FailedPrecondition, [12]]]
         assert model.rows == [1, 4, 4, 1]
@@ -358,6 +363,7 @@ def test_closing_refuses_what_waits_and_answers_what_runs() -> None:
     async def scenario(model: Model, batcher: Batcher) -> None:
         model.go.clear()
         (running,) = batcher.submit([[x(1)]])
+        await until(lambda: len(model.runs) == 1)
         (waiting,) = batcher.submit([[x(2), x(3)]])
         batcher.close()
         assert await replies([waiting, *batcher.submit([[x(4)]])]) == [[Unavailable] * 2, [Unavailable]]

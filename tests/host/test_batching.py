@@ -204,9 +204,9 @@ def test_a_call_that_was_cut_is_put_together() -> None:
     """The pieces of a call hold its rows once each, in order, and their outputs become one answer again."""
     call = Call("s", {"a": np.arange(5), "b": np.arange(10).reshape(5, 2)}, ("y",), 1.0)
     pieces = [cut_rows(call, start, count) for start, count in ((0, 2), (2, 2), (4, 1))]
-    assert [piece.inputs["a"].tolist() for piece in pieces] == [[0, 1], [2, 3], [4]]
-    assert all(piece.inputs["b"].base is not None for piece in pieces)
-    outputs = put_together([{"y": piece.inputs["a"], "z": piece.inputs["b"]} for piece in pieces])
+    assert [piece["a"].tolist() for piece in pieces] == [[0, 1], [2, 3], [4]]
+    assert all(piece["b"].base is not None for piece in pieces)
+    outputs = put_together([{"y": piece["a"], "z": piece["b"]} for piece in pieces])
     assert outputs["y"].tolist() == call.inputs["a"].tolist()
     assert outputs["z"].tolist() == call.inputs["b"].tolist()
 

@@ -155,7 +155,7 @@ def test_joined_calls_get_the_answers_they_would_get_alone(zoo: Zoo) -> None:
             right = _reply(host.run(servable, call))
             if any(array.ndim == 0 for array in (*call.inputs.values(), *right.values())):
                 continue
-            for reply in host.run_batch(servable, [call] * 3):
+            for reply in host.run_batch(servable, [call] * 3).replies:
                 assert not isinstance(reply, ServingError), reply
                 assert reply.keys() == right.keys()
                 for name, array in reply.items():
@@ -169,7 +169,7 @@ def test_joined_calls_get_the_answers_they_would_get_alone(zoo: Zoo) -> None:
 def test_a_batch_is_one_run(tmp_path: Path) -> None:
     """The calls of a batch are joined into one run, and replies come back in the order of the calls."""
     host, servable = scripted(tmp_path)
-    replies = host.run_batch(SCRIPTED, [x(1), x(2, 3), x(), x(4)])
+    replies = host.run_batch(SCRIPTED, [x(1), x(2, 3), x(), x(4)]).replies
     assert servable.runs == [4]
     assert [outputs(reply)["y"] for reply in replies] == [[2], [4, 6], [], [8]]
 
@@ -178,9 +178,9 @@ def test_a_batch_is_filled_up_to_an_allowed_size(tmp_path: Path) -> None:
     """A run has one of the allowed sizes, also that of a single call; nobody sees the rows that fill it up."""
     limits = Batching(max_batch_size=8, allowed_batch_sizes=(2, 4, 8))
     host, servable = scripted(tmp_path, limits)
-    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1), x(2, 3)])] == [[2], [4, 6]]
-    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1, 2, 3, 4, 5)])] == [[2, 4, 6, 8, 10]]
-    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x()])] == [[]]
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1), x(2, 3)]).replies] == [[2], [4, 6]]
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x(1, 2, 3, 4, 5)]).replies] == [[2, 4, 6, 8, 10]]
+    assert [outputs(reply)["y"] for reply in host.run_batch(SCRIPTED, [x()]).replies] == [[]]
     assert servable.runs == [4, 8, 0]
 
 
@@ -188,7 +188,7 @@ def test_a_batch_is_filled_up_to_an_allowed_size(tmp_path: Path) -> None:
 def test_a_bad_member_fails_alone(tmp_path: Path, value: float, kind: type[ServingError]) -> None:
     """When a run fails its halves are run, and theirs, so only the bad member gets an error, of whatever kind."""
     host, servable = scripted(tmp_path, Batching(max_batch_size=8, allowed_batch_sizes=(2, 4, 8)))
-    replies = host.run_batch(SCRIPTED, [x(1), x(value), x(3), x(4), x(5)])
+    replies = host.run_batch(SCRIPTED, [x(1), x(value), x(3), x(4), x(5)]).replies
     assert servable.runs == [8, 2, 2, 2, 4]
     assert type(replies[1]) is kind
     assert [outputs(replies[index])["y"] for index in (0, 2, 3, 4)] == [[2], [6], [8], [10]]
@@ -197,7 +197,7 @@ def test_a_bad_member_fails_alone(tmp_path: Path, value: float, kind: type[Servi
 def test_a_model_that_fails_for_all_says_so_to_each(tmp_path: Path) -> None:
     """A model that cannot run at all gives each member the error, after less than two runs for each."""
     host, servable = scripted(tmp_path)
-    replies = host.run_batch(SCRIPTED, [x(-1)] * 10)
+    replies = host.run_batch(SCRIPTED, [x(-1)] * 10).replies
     assert [type(reply) for reply in replies] == [FailedPrecondition] * 10
     assert len(servable.runs) == 19
 
@@ -205,7 +205,7 @@ def test_a_model_that_fails_for_all_says_so_to_each(tmp_path: Path) -> None:
 def test_what_time_has_ended_is_not_repeated(tmp_path: Path) -> None:
     """A joined run that ran out of time is not followed by a run per member, which would take longer still."""
     host, servable = scripted(tmp_path)
-    replies = host.run_batch(SCRIPTED, [x(1), x(-3)])
+    replies = host.run_batch(SCRIPTED, [x(1), x(-3)]).replies
     assert servable.runs == [2]
     assert [type(reply) for reply in replies] == [DeadlineExceeded, DeadlineExceeded]
 
@@ -213,7 +213,7 @@ def test_what_time_has_ended_is_not_repeated(tmp_path: Path) -> None:
 def test_members_without_time_are_not_run_again(tmp_path: Path) -> None:
     """After a run that failed only those members are tried again that have time left."""
     host, servable = scripted(tmp_path)
-    replies = host.run_batch(SCRIPTED, [x(-1), x(2, timeout=1e-9), x(3, timeout=30.0), x(4)])
+    replies = host.run_batch(SCRIPTED, [x(-1), x(2, timeout=1e-9), x(3, timeout=30.0), x(4)]).replies
     assert servable.runs == [4, 1, 2]
     assert [type(replies[index]) for index in (0, 1)] == [FailedPrecondition, DeadlineExceeded]
     assert [outputs(replies[index])["y"] for index in (2, 3)] == [[6], [8]]
@@ -222,7 +222,7 @@ def test_members_without_time_are_not_run_again(tmp_path: Path) -> None:
 def test_a_wrong_number_of_rows_is_found_out(tmp_path: Path) -> None:
     """When a model answers fewer rows than it was asked, nobody gets another one's rows."""
     host, _ = scripted(tmp_path)
-    replies = host.run_batch(SCRIPTED, [x(1), x(-4, 2), x(3)])
+    replies = host.run_batch(SCRIPTED, [x(1), x(-4, 2), x(3)]).replies
     assert [outputs(replies[index])["y"] for index in (0, 2)] == [[2], [6]]
     assert isinstance(replies[1], FailedPrecondition)
     assert "0th dimension does not equal the sum" in replies[1].message
@@ -234,12 +234,12 @@ def test_outputs_that_are_no_rows_are_refused(zoo: Zoo) -> None:
     inputs = {"a": np.ones((2, 2), np.float32), "b": np.array([1, 2], np.int32), "flag": np.array([True, False])}
     whole = Call("serving_default", inputs)
     for count in (1, 3):
-        for reply in host.run_batch(servable, [whole] * count):
+        for reply in host.run_batch(servable, [whole] * count).replies:
             assert isinstance(reply, FailedPrecondition)
             assert reply.message == "Batched output tensor has 0 dimensions"
     names = tuple(sorted(name for name, array in _reply(host.run(servable, whole)).items() if len(array.shape)))
     right = outputs(host.run(servable, whole._replace(outputs=names)))
-    for reply in host.run_batch(servable, [whole._replace(outputs=names)] * 3):
+    for reply in host.run_batch(servable, [whole._replace(outputs=names)] * 3).replies:
         assert outputs(reply) == right
 
 

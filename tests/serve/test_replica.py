@@ -384,7 +384,7 @@ def test_a_batch_that_raises_answers_everyone(stage: Stage, scripted: Assignment
     async def scenario(replica: ServableReplica) -> None:
         assert replica._runner._batcher is not None
 
-        def broken(calls: list[Call]) -> list[Reply]:
+        def broken(calls: list[Call], limits: Batching) -> Answer:
             raise KeyError("no batch today")
 
         works = replica._runner._batcher._run
