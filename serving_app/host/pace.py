@@ -13,6 +13,7 @@ clock says long and the processor's time says short, nothing was learnt.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,7 +27,9 @@ _SEEN_S = 0.0005
 """A run on a thread that takes less than this by the clock is seen to be quick."""
 
 _STALL_S = 0.001
-"""Runs on the loop that take longer than this by the clock have waited for something, or for other processes."""
+"""A run on the loop that takes longer than this by the clock, and has waited for something, is a stall."""
+
+_MOST_STALLS = 3
 
 _FIRST_TRUST, _MOST_TRUST = 3, 1 << 16
 """So many runs in a row have to be quick before the loop runs one: at first, and at most."""
@@ -41,7 +44,7 @@ class Pace:
         self._needed = _FIRST_TRUST
         self._seen = 0
         self._rows = 0
-        self._stalls = 0.0
+        self._stalls = 0
 
     def is_quick(self, rows: int) -> bool:
         """Whether a run with so many rows may happen on the event loop."""
@@ -49,14 +52,15 @@ class Pace:
 
     def run_here(self, rows: int, run: Callable[[], _Result]) -> _Result:
         """Run on the event loop, and see whether that was right."""
-        started, used = time.perf_counter(), time.thread_time()
+        waits, started, used = _waits(), time.perf_counter(), time.thread_time()
         result = run()
         taken, used = time.perf_counter() - started, time.thread_time() - used
-        # Other processes make any run wait now and then; one that waits again and again does so by itself.
-        self._stalls = self._stalls + 1 if taken > _STALL_S else max(0.0, self._stalls - 0.01)
-        if used > 2 * QUICK_S or self._stalls > 3:
+        # A busy machine makes any run take long now and then, but only the run itself can wait for something.
+        if taken > _STALL_S and (_waits() > waits or not _COUNTS_WAITS):
+            self._stalls += 1
+        if used > 2 * QUICK_S or self._stalls >= _MOST_STALLS:
             self._needed = min(self._needed * _GROWTH, _MOST_TRUST)
-            self._seen, self._rows, self._stalls = 0, 0, 0.0
+            self._seen, self._rows, self._stalls = 0, 0, 0
         elif used < QUICK_S:
             self._rows = max(self._rows, rows)
         return result
@@ -72,3 +76,11 @@ class Pace:
         elif used > QUICK_S and rows <= self._rows:
             self._seen = 0
         return result
+
+
+def _waits() -> int:
+    """How often this thread has given the processor away because it had to wait."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw if _COUNTS_WAITS else 0
+
+
+_COUNTS_WAITS = hasattr(resource, "RUSAGE_THREAD")  # on Linux

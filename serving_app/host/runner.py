@@ -20,6 +20,7 @@ from serving_app.host.batcher import Batcher
 from serving_app.host.cpus import usable_cpus
 from serving_app.host.host import Host
 from serving_app.host.meter import RunMeter
+from serving_app.host.pace import Pace
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.joined_calls import members_of
 
@@ -41,6 +42,7 @@ class Runner:
         self._threads = max(2, usable_cpus())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
+        self._pace = Pace()
         self._meter = RunMeter(registry, servable)
         self._batcher: Batcher | None = None
         self._is_closed = False
@@ -62,10 +64,14 @@ class Runner:
         return [asyncio.ensure_future(self.run(calls)) for calls in hops]
 
     async def run_apart(self, calls: Sequence[Call]) -> Answer:
-        """Each request by itself: in one thread when they are quick, in several when they are not."""
+        """Each request by itself: on the loop when all of them together are quick, in one thread when each of them is,
+        and in several threads when they are not."""
         arrived = time.monotonic()
         if any(call.members for call in calls):
             calls = [request for call in calls for request in members_of(call)]
+        if self._pace.is_quick(len(calls)):
+            replies = self._pace.run_here(len(calls), partial(self._run_in_turn, calls, arrived))
+            return Answer(replies, self._seconds_per_call * len(calls))
         lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
             replies = await self._run_on_thread(calls, arrived)
@@ -102,7 +108,8 @@ class Runner:
         self._pool.shutdown(wait=False)
 
     def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[list[Reply]]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._run_in_turn, calls, arrived)
+        run = partial(self._run_in_turn, calls, arrived)
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._pace.run_on_thread, len(calls), run)
 
     def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> list[Reply]:
         started = time.perf_counter()
