@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from serving_app.core.routing import RouteTable
@@ -66,22 +65,26 @@ class RouteFollower:
             self._news = self._news or asyncio.Event()
             await self._news.wait()
 
-    @contextmanager
-    def lease(self) -> Iterator[RouteTable]:
-        """The table to route one request by, for as long as that request takes."""
+    def lease(self) -> Lease:
+        """The table to route one request by, for as long as that request takes: to be used once, as a context."""
+        return Lease(self)
+
+    def borrow(self) -> RouteTable:
+        """The table to route one request by. It counts as in use until it is given back."""
         table = self.table
+        self._in_use[table.revision] = self._in_use.get(table.revision, 0) + 1
+        return table
+
+    def give_back(self, table: RouteTable) -> None:
+        """The request that borrowed this table is over."""
         revision = table.revision
-        self._in_use[revision] = self._in_use.get(revision, 0) + 1
-        try:
-            yield table
-        finally:
-            left = self._in_use[revision] - 1
-            if left:
-                self._in_use[revision] = left
-            else:
-                del self._in_use[revision]
-                if revision < self.table.revision:
-                    self._tell()
+        left = self._in_use[revision] - 1
+        if left:
+            self._in_use[revision] = left
+        else:
+            del self._in_use[revision]
+            if revision < self.table.revision:
+                self._tell()
 
     @property
     def _acknowledged(self) -> int:
@@ -125,3 +128,19 @@ class RouteFollower:
             if self._news is not None:
                 self._news.set()
                 self._news = None
+
+
+class Lease:
+    """A table that is borrowed for the length of a block. A generator would cost each request two microseconds."""
+
+    __slots__ = ("_follower", "_table")
+
+    def __init__(self, follower: RouteFollower) -> None:
+        self._follower = follower
+
+    def __enter__(self) -> RouteTable:
+        self._table = self._follower.borrow()
+        return self._table
+
+    def __exit__(self, *_error: object) -> None:
+        self._follower.give_back(self._table)

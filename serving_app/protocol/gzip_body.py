@@ -15,37 +15,22 @@ LARGEST = 100 << 20
 _GZIP_ONLY = 16 + zlib.MAX_WBITS
 
 
-class GzipBody:
-    """Unpacks a body that comes in parts. It never holds more than the unpacked bytes that it has, 100 MiB at most.
+def unpack(packed: bytes, largest: int = LARGEST) -> bytes:
+    """The body that was packed. Never holds more than one byte more than `largest` of it.
 
     Several gzip members may follow one another, as the format has it.
     """
-
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._largest = largest
-        self._member = zlib.decompressobj(_GZIP_ONLY)
-        self._unpacked = bytearray()
-        self._is_given_up = False
-
-    def feed(self, part: bytes) -> None:
-        """Take the next bytes of the packed body."""
-        try:
-            while part and not self._is_given_up:
-                if self._member.eof:
-                    self._member = zlib.decompressobj(_GZIP_ONLY)
-                # One byte more than fits, so that it shows if there is more.
-                self._unpacked += self._member.decompress(part, self._largest + 1 - len(self._unpacked))
-                if len(self._unpacked) > self._largest:
-                    self._give_up()
-                part = self._member.unused_data
-        except zlib.error:
-            self._give_up()
-
-    def finish(self) -> bytes:
-        """The whole body, once all its parts are fed."""
-        return bytes(self._unpacked) if self._member.eof else b""
-
-    def _give_up(self) -> None:
-        self._is_given_up = True
-        self._unpacked = bytearray()
-        self._member = zlib.decompressobj(_GZIP_ONLY)
+    member = zlib.decompressobj(_GZIP_ONLY)
+    unpacked = bytearray()
+    try:
+        while packed:
+            if member.eof:
+                member = zlib.decompressobj(_GZIP_ONLY)
+            # One byte more than fits, so that it shows if there is more.
+            unpacked += member.decompress(packed, largest + 1 - len(unpacked))
+            if len(unpacked) > largest:
+                return b""
+            packed = member.unused_data
+    except zlib.error:
+        return b""
+    return bytes(unpacked) if member.eof else b""

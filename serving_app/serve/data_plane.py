@@ -11,16 +11,15 @@ The front ends are twins over this: they differ in the codec before and after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
-from serving_app.core.errors import DeadlineExceeded
 from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.calls import Call, Outputs
+from serving_app.serve.deadlines import Deadlines
 from serving_app.serve.request_meter import current_request
 
 LARGE_BYTES = 1 << 18
@@ -42,23 +41,16 @@ class DataPlane:
     def __init__(self, follower: RouteFollower, callers: HandleCallers) -> None:
         self._follower = follower
         self._callers = callers
+        self._deadlines = Deadlines()
 
     @property
     def table(self) -> RouteTable:
         """The table in force."""
         return self._follower.table
 
-    @contextmanager
-    def route(self, spec: ModelSpec) -> Iterator[Route]:
-        """The route for one request; the version stays loaded while it is held."""
-        request = current_request()
-        if request is not None:
-            request.model = spec.name
-        with self._follower.lease() as table:
-            route = resolve(spec, table)
-            if request is not None:
-                request.version = str(route.servable.version)
-            yield route
+    def route(self, spec: ModelSpec) -> RouteLease:
+        """The route for one request, as a context; the version stays loaded while it is held."""
+        return RouteLease(self._follower, spec)
 
     def statuses(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
         """The status of one version, or of all versions of a model."""
@@ -69,11 +61,31 @@ class DataPlane:
         request = current_request()
         if request is not None:
             call = request.take(call)
-        reply = self._callers.find(route.app).call(call)
+        reply = self._callers.find(route.app).submit(call)
         if call.timeout is None:
             return await reply
-        try:
-            async with asyncio.timeout(call.timeout):
-                return await reply
-        except TimeoutError:
-            raise DeadlineExceeded(f"{route.servable} gave no answer within {call.timeout:.3f} s") from None
+        return await self._deadlines.wait(reply, call.timeout, route.servable)
+
+
+class RouteLease:
+    """The route for one request, for the length of a block. Raises what `resolve` raises."""
+
+    __slots__ = ("_follower", "_spec", "_table")
+
+    def __init__(self, follower: RouteFollower, spec: ModelSpec) -> None:
+        self._follower = follower
+        self._spec = spec
+
+    def __enter__(self) -> Route:
+        request = current_request()
+        if request is not None:
+            request.model = self._spec.name
+        table = self._follower.table
+        route = resolve(self._spec, table)
+        if request is not None:
+            request.version = str(route.servable.version)
+        self._table = self._follower.borrow()
+        return route
+
+    def __exit__(self, *_error: object) -> None:
+        self._follower.give_back(self._table)

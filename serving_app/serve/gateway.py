@@ -22,6 +22,7 @@ from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
 from serving_app.core.families import WAITING
 from serving_app.core.metrics import Labels, Registry, Snapshot
+from serving_app.serve.asgi import AsgiApp
 from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
@@ -89,9 +90,9 @@ class GatewayReplica:
         gc.collect()
         gc.freeze()
 
-    def __serve_build_asgi_app__(self) -> RestApp:
+    def __serve_build_asgi_app__(self) -> AsgiApp:
         """What stands behind Serve's HTTP door."""
-        return self._rest
+        return AsgiApp(self._rest)
 
     def check_health(self) -> None:
         """Asked by Serve: a listener that died, or could not be opened, takes the replica with it."""

@@ -1,95 +1,334 @@
-"""One HTTP connection: uvicorn's, with three things that it leaves to chance.
+"""One HTTP connection of the gateway's own listener, straight on the parser: no server framework stands in between.
 
-- A client may ask to go on in another protocol, as Java's does in each first request: `Upgrade: h2c`. Who knows only
-  HTTP/1.1 passes over that, as libevent does; the parser would pass over the request's body instead.
-- A client may send requests without waiting for answers. Each that is read takes thousands of bytes until its turn, so
-  no more are read while any waits.
-- A request line and headers may be of any length, and all of them stay in memory, so there is a limit.
+Requests are answered one at a time and in order. What a client may try is bounded:
+
+- It may ask to go on in another protocol, as Java's does in each first request: `Upgrade: h2c`. Who knows HTTP/1.1
+  alone passes over that, as libevent does; the parser would pass over the request's body instead.
+- It may send requests without waiting for answers. Each that is read takes thousands of bytes until its turn, so no
+  more are read while any waits, nor while the client does not take its answers.
+- A request line and headers may be of any length, and all of them stay in memory, so there is a limit. A body has one.
+- It may go away: what is being worked out for it is cancelled.
+- It may fall silent in the middle of a request, or take no more of an answer: `tick` closes such connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
-from typing import Any
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving_app.serve.http_messages import Answer, Headers, HttpRequest
+
+logger = logging.getLogger("ray.serve")
 
 MOST_WITHOUT_BODY = 1 << 20
 """Bytes that may come without any of a body among them: a request line with its headers, or what follows a body."""
 
-_REFUSAL = "Invalid HTTP request received."
+SILENT_TICKS = 15
+"""How often `tick` may find nothing new before it closes the connection."""
+
+_TUNNEL = b"CONNECT"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNREADABLE = "Invalid HTTP request received."
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_JOINED_BYTES = 1 << 16
+"""Bodies up to this go out in one piece with their head; copying larger ones costs more than another call."""
 
 
-class HttpConnection(HttpToolsProtocol):
-    """For uvicorn.Config's `http`."""
+class HttpApp(Protocol):
+    """What answers requests."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._since_progress = 0
+    most_body_bytes: int
+
+    async def answer(self, request: HttpRequest) -> Answer:
+        """The answer to one request. Raises nothing but CancelledError."""
+
+    def refuse_body(self) -> Answer:
+        """The answer to a request whose body is larger than `most_body_bytes`."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """For `loop.create_server`. While it lives it is a member of `connections`."""
+
+    def __init__(self, app: HttpApp, connections: set[HttpConnection]) -> None:
+        self._app = app
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = self._make_parser()
+        self.draining = False
+        """Say with the next answer that it is the last."""
+        # Of the request that is being read:
+        self._method = self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._wanted: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._is_reading = False
         self._is_upgrade = False
+        self._awaits_continue = False
+        self._since_progress = 0
+        # Of those that were read:
+        self._waiting: deque[tuple[HttpRequest, bool]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._is_full = False
+        self._is_last = False  # no request is read any more
+        self._silent_ticks = 0
+        self._unsent = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Called once, when the client is there."""
-        super().connection_made(transport)
-        self.flow = _UnlessWaiting(transport, self.pipeline)
+    def _make_parser(self) -> Any:
+        parser = httptools.HttpRequestParser(self)
+        # What follows a request with `Connection: close` is passed over, and not an error.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return not self._is_reading and self._owes_nothing
+
+    @property
+    def _owes_nothing(self) -> bool:
+        return self._task is None and not self._waiting
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The client is gone."""
+        self._connections.discard(self)
+        self._waiting.clear()
+        self._is_last = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has asked is answered."""
+        self._is_last = True
+        return not self._owes_nothing
+
+    def pause_writing(self) -> None:
+        """The client does not take its answers as fast as they come."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It does."""
+        self._is_full = False
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Called with whatever has come."""
-        self._unset_keepalive_if_required()
-        while data:
+        self._silent_ticks = 0
+        while data and not self._is_last:
             self._since_progress += len(data)
             try:
-                self.parser.feed_data(data)
+                self._parser.feed_data(data)
                 data = b""
             except httptools.HttpParserUpgrade as upgrade:
-                if not self._is_upgrade:  # a tunnel
-                    self._refuse(_REFUSAL)
+                if not self._is_upgrade:
+                    self._refuse(_UNREADABLE)
                     return
                 data = self._without_upgrade() + data[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self._parser = self._make_parser()
             except httptools.HttpParserError:
-                self._refuse(_REFUSAL)
+                self._refuse(_UNREADABLE)
                 return
         if self._since_progress > MOST_WITHOUT_BODY:
             self._refuse(f"The request line and headers are longer than {MOST_WITHOUT_BODY} bytes.")
 
-    def _refuse(self, reason: str) -> None:
-        self.logger.warning(reason)
-        self.send_400_response(reason)
-
     def _without_upgrade(self) -> bytes:
         """The head that the parser has stopped at, once more, without the wish for another protocol."""
-        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
-        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        lines = [b"%b %b HTTP/%b" % (self._method, self._url, self._parser.get_http_version().encode())]
+        lines += [b"%b: %b" % header for header in self._headers if header[0].lower() != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._is_reading = True
+        self._url = b""
+        self._headers = []
+        self._wanted = {}
+        self._body = []
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Part of its target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its headers."""
+        self._headers.append((name, value))
+        name = name.lower()
+        if name in _WANTED:
+            self._wanted[name] = value
+
     def on_headers_complete(self) -> None:
-        """Called by the parser; so are the others."""
-        self._is_upgrade = self.parser.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers)
-        if not self._is_upgrade:
-            super().on_headers_complete()
+        """The body comes next, if there is one."""
+        wanted = self._wanted
+        self._method = self._parser.get_method()
+        self._is_upgrade = b"upgrade" in wanted and self._parser.should_upgrade() and self._method != _TUNNEL
+        if b"expect" in wanted and wanted[b"expect"].lower() == b"100-continue" and not self._is_upgrade:
+            if self._owes_nothing:
+                self._transport.write(_CONTINUE)
+            else:
+                self._awaits_continue = True
 
     def on_body(self, body: bytes) -> None:
+        """Part of the body."""
         self._since_progress = 0
-        super().on_body(body)
+        self._body_bytes += len(body)
+        if self._body_bytes <= self._app.most_body_bytes:
+            self._body.append(body)
+        else:  # the rest is read all the same, as the client reads no answer before it has sent that
+            self._body.clear()
 
     def on_message_complete(self) -> None:
+        """The request is there."""
         self._since_progress = 0
-        if not self._is_upgrade:
-            super().on_message_complete()
+        if self._is_upgrade or self._method == _TUNNEL:
+            return  # the parser goes no further either
+        self._is_reading = self._awaits_continue = False
+        parser = self._parser
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        request = HttpRequest(
+            self._method.decode("ascii"),
+            self._url.decode("utf-8", "surrogateescape"),
+            body,
+            self._wanted.get(b"origin", b""),
+            self._wanted.get(b"content-encoding", b""),
+            self._body_bytes > self._app.most_body_bytes,
+        )
+        is_last = not parser.should_keep_alive()
+        if is_last:
+            self._is_last = True
+        if self._task is None and not self._is_full and not self._waiting:
+            self._start(request, is_last)
+        else:
+            self._waiting.append((request, is_last))
+            self._transport.pause_reading()
 
+    # Answering.
 
-class _UnlessWaiting(FlowControl):
-    """Reads on only if no request that was read waits for its turn."""
+    def _start(self, request: HttpRequest, is_last: bool) -> None:
+        self._task = self._loop.create_task(self._answer(request, is_last))
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
+    async def _answer(self, request: HttpRequest, is_last: bool) -> None:
+        app = self._app
+        answer = app.refuse_body() if request.is_too_large else await app.answer(request)
+        self._task = None
+        transport = self._transport
+        if transport.is_closing():
+            return
+        is_last = is_last or self.draining
+        head = _make_head(answer.status, answer.headers, is_last)
+        body = answer.body
+        head += b"content-length: %d\r\n\r\n" % len(body)
+        if request.method == "HEAD":
+            transport.write(head)
+        elif len(body) <= _JOINED_BYTES:
+            transport.write(head + body)
+        else:
+            transport.writelines([head, body])
+        if is_last:
+            self._end()
+        elif self._waiting or self._awaits_continue or self._is_last:
+            self._go_on()
 
-    def resume_reading(self) -> None:
+    def _go_on(self) -> None:
+        """After an answer: the next request that has come, or read on."""
+        if self._task is not None or self._is_full:
+            return
+        if self._waiting:
+            self._start(*self._waiting.popleft())
         if not self._waiting:
-            super().resume_reading()
+            self._transport.resume_reading()
+            if self._task is None and self._awaits_continue:
+                self._awaits_continue = False
+                self._transport.write(_CONTINUE)
+            if self._task is None and self._is_last:
+                self._end()
+
+    def _refuse(self, reason: str) -> None:
+        """What came is no HTTP, or too much of it: nobody can tell where a next request would begin."""
+        logger.warning("%s: %s", self._transport.get_extra_info("peername"), reason)
+        self._is_last = True
+        if self._owes_nothing:
+            if not self._transport.is_closing():
+                head = _make_head(400, _PLAIN, is_last=True)
+                self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(reason), reason.encode()))
+            self._end()
+
+    def _end(self) -> None:
+        self._is_last = True
+        self._waiting.clear()
+        if not self._transport.is_closing():
+            self._transport.close()
+
+    # Called by the listener.
+
+    def tick(self) -> None:
+        """To be called every few seconds: closes the connection when nothing has moved for too long."""
+        unsent = self._transport.get_write_buffer_size()
+        if self._task is not None or unsent < self._unsent:
+            self._silent_ticks = 0
+        self._unsent = unsent
+        self._silent_ticks += 1
+        if self._silent_ticks > SILENT_TICKS:
+            self._transport.abort() if unsent else self._end()
+
+    def drain(self) -> None:
+        """Say with the next answer that it is the last."""
+        self.draining = True
+
+    def end_if_idle(self) -> None:
+        """Close the connection unless a request is being read or answered."""
+        if self.is_idle:
+            self._end()
+
+    def abort(self) -> None:
+        """Close the connection whatever happens on it."""
+        self._transport.abort()
+
+
+_WANTED = frozenset({b"origin", b"content-encoding", b"expect", b"upgrade"})
+_PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"),)
+
+_heads: dict[tuple[int, Headers, bool], bytes] = {}
+_heads_of = 0
+_MOST_HEADS = 100
+
+
+def _make_head(status: int, headers: Headers, is_last: bool) -> bytes:
+    """Everything up to the length of the body. Few differ, each second."""
+    global _heads_of
+    now = int(time.time())
+    if now != _heads_of or len(_heads) > _MOST_HEADS:
+        _heads.clear()
+        _heads_of = now
+    key = status, headers, is_last
+    head = _heads.get(key)
+    if head is None:
+        lines: Iterable[bytes] = (
+            b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"Unknown")),
+            b"date: " + formatdate(now, usegmt=True).encode(),
+            *(b"%b: %b" % header for header in headers),
+            *([b"connection: close"] if is_last else []),
+            b"",
+        )
+        head = _heads[key] = b"\r\n".join(lines)
+    return head
