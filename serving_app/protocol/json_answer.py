@@ -19,6 +19,10 @@ Array = np.ndarray[Any, Any]
 Style = Literal["exact", "compact"]
 
 
+_WRITABLE = frozenset(map(dtypes.to_numpy, json_text.WRITABLE))
+"""The usual forms of what can be written; `_check_type` knows the others."""
+
+
 def encode_outputs(outputs: Mapping[str, Array], *, is_row: bool, style: Style) -> bytes:
     """The answer to a request. `outputs` are all outputs of the signature."""
     if not outputs:
@@ -26,7 +30,8 @@ def encode_outputs(outputs: Mapping[str, Array], *, is_row: bool, style: Style) 
     if is_row:
         _check_rows(outputs)
     for array in outputs.values():
-        _check_type(array)
+        if array.dtype not in _WRITABLE:
+            _check_type(array)
     if style == "exact":
         return (json_layout.rows_text if is_row else json_layout.columns_text)(outputs)
     return (json_text.rows_text if is_row else json_text.columns_text)(outputs)
@@ -36,13 +41,14 @@ def _check_rows(outputs: Mapping[str, Array]) -> None:
     """Every output must have as many rows as the first."""
     batch_size: int | None = None
     for name, array in outputs.items():
-        if array.ndim == 0:
+        shape = array.shape
+        if not shape:
             raise InvalidArgument(f"Tensor name: {name} has no shape information ")
         if batch_size is None:
-            batch_size = array.shape[0]
-        if array.shape[0] != batch_size:
+            batch_size = shape[0]
+        if shape[0] != batch_size:
             raise InvalidArgument(
-                f"Tensor name: {name} has inconsistent batch size: {array.shape[0]} expecting: {batch_size}"
+                f"Tensor name: {name} has inconsistent batch size: {shape[0]} expecting: {batch_size}"
             )
 
 

@@ -23,23 +23,27 @@ from typing import Any
 
 import numpy as np
 
-from serving_app.protocol.json_numbers import number_texts
+from serving_app.protocol.json_numbers import FEW, float_text, mark, marked_texts, number_texts
 from serving_app.protocol.json_text import is_binary, string_text
 
 Array = np.ndarray[Any, Any]
 Marks = Callable[[int], tuple[bytes, bytes, bytes]]
-"""What opens, separates and closes a list that so many containers are around."""
+"""What opens, separates and closes a list that so many lists are around."""
 
 _INDENT = b"    "
+_ROW_END = b"\xff"  # in no number, and no mark
 
 
 def rows_text(outputs: Mapping[str, Array]) -> bytes:
     """The answer to a request by rows; the tensors have equally many, and elements that JSON can say."""
-    columns = [_row_texts(name, array, 2 if len(outputs) == 1 else 3) for name, array in outputs.items()]
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        if not len(array):
+            return b'{\n    "predictions": []\n}'
+        return b'{\n    "predictions": [' + _rows_text(name, array) + b"\n    ]\n}"
+    columns = [_row_texts(name, array) for name, array in outputs.items()]
     if not columns[0]:
         return b'{\n    "predictions": []\n}'
-    if len(columns) == 1:
-        return b'{\n    "predictions": [' + b", ".join(columns[0]) + b"\n    ]\n}"
     names = [b"\n" + _INDENT * 3 + string_text(name.encode()) + b": " for name in outputs]
     rows = [
         b"\n        {" + b",".join([name + text for name, text in zip(names, texts, strict=True)]) + b"\n        }"
@@ -60,9 +64,23 @@ def columns_text(outputs: Mapping[str, Array]) -> bytes:
     return b'{\n    "outputs": {' + b",".join(members) + b"\n    }\n}"
 
 
-def _row_texts(name: str, array: Array, depth: int) -> list[bytes]:
-    texts = _element_texts(name, array, depth + array.ndim - 1)
-    return _nest(texts, array.shape[1:], array.shape[0], lambda level: (b"[", b", ", b"]"))
+def _rows_text(name: str, array: Array) -> bytes:
+    """All rows of the only output; there is at least one."""
+    if array.dtype.kind == "f" and array.size <= FEW:
+        return _few_text(array.tolist(), array.itemsize == 4)
+    if _is_long(array):
+        return _marked_text(array, lambda level: _on_one_line(level) if level else (b"", b", ", b""))
+    texts = _element_texts(name, array, array.ndim + 1)
+    return b", ".join(_nest(texts, array.shape[1:], array.shape[0], _on_one_line))
+
+
+def _row_texts(name: str, array: Array) -> list[bytes]:
+    """The rows of one output of several."""
+    if _is_long(array):
+        text = _marked_text(array, lambda level: _on_one_line(level) if level else (b"", _ROW_END, b""))
+        return text.split(_ROW_END)
+    texts = _element_texts(name, array, array.ndim + 2)
+    return _nest(texts, array.shape[1:], array.shape[0], _on_one_line)
 
 
 def _tensor_text(name: str, array: Array, depth: int) -> bytes:
@@ -71,7 +89,48 @@ def _tensor_text(name: str, array: Array, depth: int) -> bytes:
         inner = outer + _INDENT
         return b"[" + inner, b"," + inner, outer + b"]"
 
+    if _is_long(array):
+        return _marked_text(array, marks)
     return _nest(_element_texts(name, array, depth + array.ndim), array.shape, 1, marks)[0]
+
+
+def _on_one_line(level: int) -> tuple[bytes, bytes, bytes]:
+    return b"[", b", ", b"]"
+
+
+# --- many numbers ----------------------------------------------------------------------------------------------------
+
+
+def _is_long(array: Array) -> bool:
+    return array.size > FEW and array.dtype.kind not in "OSU"
+
+
+def _marked_text(array: Array, marks: Marks) -> bytes:
+    """A tensor of numbers, of whose elements and lists there are no single texts."""
+    opening = closing = b""
+    between: list[tuple[bytes, bytes]] = []
+    for level in reversed(range(array.ndim)):
+        before, separator, after = marks(level)
+        between.append((mark(len(between)), closing + separator + opening))
+        opening, closing = before + opening, closing + after
+    pieces = []
+    for piece in marked_texts(array):
+        for place, text in between:
+            piece = piece.replace(place, text)
+        pieces.append(piece)
+    return b"".join((opening, *pieces, closing))
+
+
+# --- few numbers, and strings ----------------------------------------------------------------------------------------
+
+
+def _few_text(values: list[Any], is_single: bool) -> bytes:
+    """The elements of nested lists of floats, on one line."""
+    texts = [
+        b"[" + _few_text(value, is_single) + b"]" if type(value) is list else float_text(value, is_single)
+        for value in values
+    ]
+    return b", ".join(texts)
 
 
 def _nest(texts: list[bytes], shape: tuple[int, ...], count: int, marks: Marks) -> list[bytes]:

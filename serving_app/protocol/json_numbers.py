@@ -5,84 +5,91 @@ width, else nine (or seventeen, for a double), and `.0` at its end if it would l
 `0.333333343`, `16777216.0` (json_tensor.cc, WriteDecimal). What is not finite is `NaN`, `Infinity` or `-Infinity`,
 which is not JSON, but is what Python's json module writes and reads as well.
 
-`float_text` says the rule for one value. `number_texts` formats thousands at once: arithmetic sorts out for which
-values more than six digits are certain to be needed, and those are most where there are many.
+`float_text` says the rule for one value; for thousands at once, see `json_digits`.
 """
 
 from __future__ import annotations
 
-from math import isfinite, isnan
+from collections.abc import Iterator
+from math import prod
 from struct import Struct
 from typing import Any
 
 import numpy as np
 import orjson
 
+from serving_app.protocol.json_digits import text_rows
+
 Array = np.ndarray[Any, Any]
 
 _SINGLE = Struct("f")
-_AT_ONCE = 4096
+_AT_ONCE = 8192
 """Values formatted in one go; in between, other threads have their turn."""
-_FEW = 16
-"""Up to so many values, preparing the arithmetic would take longer than the formatting."""
+FEW = 16
+"""Up to so many values, arithmetic on arrays would take longer than the formatting of each."""
 
 
 def number_texts(array: Array) -> list[bytes]:
     """The text of each element in C order, of a tensor of floats, doubles, integers or booleans."""
-    if array.dtype.kind == "f":
-        values = np.ravel(array)
-        is_single = array.dtype.itemsize == 4
-        if values.size <= _FEW:
-            return [float_text(value, is_single) for value in values.tolist()]
-        texts: list[bytes] = []
-        for start in range(0, values.size, _AT_ONCE):
-            texts += _float_texts(values[start : start + _AT_ONCE], is_single)
-        return texts
     if not array.size:
         return []
-    values = np.ascontiguousarray(array.reshape(-1), dtype=array.dtype.newbyteorder("="))
-    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    if array.dtype.kind == "f" and array.size <= FEW:
+        is_single = array.dtype.itemsize == 4
+        return [float_text(value, is_single) for value in array.ravel().tolist()]
+    return b"".join(marked_texts(array.reshape(-1))).split(b",")
+
+
+def mark(ending: int) -> bytes:
+    """What stands in `marked_texts` after an element with which so many lists end, of which others follow.
+
+    It is no part of any number.
+    """
+    return b"," if ending == 0 else bytes((0x80 + ending,))
+
+
+def marked_texts(array: Array) -> Iterator[bytes]:
+    """Pieces of the text of all elements in C order, of which there is at least one; a mark after each but the last."""
+    if array.dtype.kind == "f":
+        return _marked_floats(array)
+    return iter((_marked_integers(array),))
+
+
+def _marked_floats(array: Array) -> Iterator[bytes]:
+    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(-1)
+    marks = np.full(array.size, ord(","), np.uint8)
+    for ending in range(1, array.ndim):
+        size = prod(array.shape[-ending:])
+        marks[size - 1 :: size] = mark(ending)[0]
+    marks[-1] = 0
+    for start in range(0, values.size, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        rows = text_rows(values[part], float_text)
+        rows[:, -1] = marks[part]
+        yield rows.tobytes().translate(None, b"\0")
+
+
+def _marked_integers(array: Array) -> bytes:
+    text = orjson.dumps(
+        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")), option=orjson.OPT_SERIALIZE_NUMPY
+    )
+    for ending in reversed(range(1, array.ndim)):
+        text = text.replace(b"]" * ending + b"," + b"[" * ending, mark(ending))
+    return text[array.ndim : -array.ndim]
 
 
 def float_text(value: float, is_single: bool) -> bytes:
     """The text of one value, of float if `is_single`, else of double."""
-    if not isfinite(value):
-        return b"NaN" if isnan(value) else b"Infinity" if value > 0 else b"-Infinity"
     text = b"%.6g" % value
-    read: float = float(text)
-    if is_single:
-        (read,) = _SINGLE.unpack(_SINGLE.pack(read))
+    read = float(text)
     if read != value:
-        text = (b"%.9g" if is_single else b"%.17g") % value
-    return text if b"." in text or b"e" in text else text + b".0"
-
-
-def _float_texts(values: Array, is_single: bool) -> list[bytes]:
-    exact = values.astype(np.float64)
-    sizes = np.abs(exact)
-    is_whole = np.rint(exact) == exact
-    # Six digits are enough for these, and their exponent is not written.
-    is_short_and_whole = is_whole & (sizes < 1e6)
-    long_form = b"%.9g" if is_single else b"%.17g"
-    if is_short_and_whole.any():
-        forms = np.where(is_short_and_whole, b"%.1f", long_form).tolist()
-        form = b"\n".join(forms)
-    else:
-        form = b"\n".join([long_form] * len(values))
-    numbers = exact.tolist()
-    texts = (form % tuple(numbers)).split(b"\n")
-    is_other = ~is_short_and_whole & (is_whole | ~np.isfinite(exact) | _may_be_short(sizes, is_single))
-    for index in np.flatnonzero(is_other).tolist():
-        texts[index] = float_text(numbers[index], is_single)
-    return texts
-
-
-def _may_be_short(sizes: Array, is_single: bool) -> Array:
-    """False for values that six digits cannot tell from their neighbours. Where it is close, the answer is True."""
-    tolerance, smallest = (2.0**-23, 2.0**-126) if is_single else (2.0**-50, 1e-290)
-    is_usual = (sizes >= smallest) & np.isfinite(sizes)
-    usual = np.where(is_usual, sizes, 1.0)
-    scale = 10.0 ** (5.0 - np.floor(np.log10(usual)))
-    rounded = np.rint(usual * scale) / scale
-    near: Array = ~is_usual | (np.abs(rounded - usual) <= usual * tolerance)
-    return near
+        if value != value:
+            return b"NaN"
+        # Half the distance to the next float is at most this, but where there are few bits left.
+        is_far = abs(read - value) > abs(value) * 2.0**-24 and abs(value) > 2.0**-126
+        if not is_single or is_far or _SINGLE.unpack(_SINGLE.pack(read))[0] != value:
+            text = (b"%.9g" if is_single else b"%.17g") % value
+    if b"." in text or b"e" in text:
+        return text
+    if value - value:  # infinite
+        return b"Infinity" if value > 0 else b"-Infinity"
+    return text + b".0"

@@ -108,11 +108,13 @@ def row_texts(array: Array, *, base64: bool = False) -> list[bytes]:
 
 
 def _numbers(array: Array) -> bytes:
-    if array.ndim == 0:
-        return _numbers(array.reshape(1))[1:-1]
-    if not (array.flags.c_contiguous and array.dtype.isnative):
+    try:
+        text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:  # its layout in memory is not what orjson reads
+        if array.ndim == 0:
+            return _numbers(array.reshape(1))[1:-1]
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+        text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"null" not in text:
         return text
     # orjson writes null for each value that is not finite, in C order, and for no other value of a tensor.

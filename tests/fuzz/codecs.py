@@ -15,6 +15,7 @@ from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.protocol import json_document, json_examples, json_predict, messages, rest_url, tfrecord
 from serving_app.protocol.dtypes import from_numpy
 from serving_app.protocol.json_answer import encode_outputs
+from serving_app.protocol.json_numbers import float_text, number_texts
 from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.prediction_log import decode_log, logged_call
 from serving_app.protocol.rest_status import error_answer
@@ -119,6 +120,25 @@ def _check_again(body: PredictBody, arrays: dict[str, Any], answer: bytes) -> No
             assert array.tolist() == again[name].tolist()
         elif array.size:
             np.testing.assert_array_equal(array, again[name])
+
+
+# --- floats as text ---------------------------------------------------------------------------------------------------
+
+FLOATS = st.tuples(st.sampled_from((np.float32, np.float64)), st.integers(0, 2**32))
+
+
+def check_floats(case: tuple[type, int]) -> None:
+    """Thousands of floats at once have the texts that they have one by one, whatever their bits."""
+    form, seed = case
+    draw = np.random.default_rng(seed)
+    bits = draw.integers(0, 256, 2000 * np.dtype(form).itemsize, np.uint8).view(form)
+    with np.errstate(over="ignore"):
+        decimals = (draw.integers(0, 2 * 10**6, 2000) * 10.0 ** draw.integers(-50, 40, 2000)).astype(form)
+        fractions = (draw.integers(0, 2**56, 2000) / 2.0 ** draw.integers(0, 80, 2000)).astype(form)
+    below = np.nextafter(decimals, form(0))
+    for values in (bits, decimals, fractions, below, draw.normal(size=2000).astype(form)):
+        texts = number_texts(values)
+        assert texts == [float_text(value, form is np.float32) for value in values.tolist()]
 
 
 # --- tensors and warm-up files ---------------------------------------------------------------------------------------

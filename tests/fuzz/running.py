@@ -35,6 +35,7 @@ class Target(NamedTuple):
 ALONE: dict[str, Target] = {
     "url": Target(codecs.URLS, codecs.check_url),
     "json": Target(codecs.JSON, codecs.check_json),
+    "floats": Target(codecs.FLOATS, codecs.check_floats),
     "tensor": Target(codecs.TENSORS, codecs.check_tensor),
     "warmup": Target(codecs.WARMUPS, codecs.check_warmup),
     "yaml": Target(configs.YAML, configs.check_yaml),
