@@ -24,10 +24,15 @@ from serving_app.core.errors import (
     ServingError,
     Unavailable,
 )
+from serving_app.core.families import BATCHES
+from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment, Batcher, Host
+from serving_app.host.batch_queue import Release
 from serving_app.host.batching import row_count
+from serving_app.host.meter import RunMeter
 from serving_app.protocol.calls import Answer, Call, Reply
+from serving_app.protocol.joined_calls import join_requests, send_apart
 from tests.host.scripted import SCRIPTED_PLATFORM, ScriptedLoader
 from tests.stepping import PATIENCE_S, until
 
@@ -384,6 +389,243 @@ def test_the_time_of_runs_is_told() -> None:
     play(Batching(max_batch_size=8), scenario)
 
 
+# --- joined calls ----------------------------------------------------------------------------------------------------
+
+
+def together(*requests: Call, timeouts: Sequence[float | None] = ()) -> Call:
+    """One call with the rows of all of these."""
+    (call,) = join_requests(requests, timeouts or [None] * len(requests), 1000).calls
+    return call
+
+
+def test_a_joined_call_is_one_run_and_one_reply() -> None:
+    """Where all of its members run together it is never taken apart: the model sees its arrays, and one reply with
+    all rows comes back."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        call = together(x(1), x(2, 3), x(4))
+        answer = await batcher.submit([[call]])[0]
+        assert [_seen(reply) for reply in answer.replies] == [[2, 4, 6, 8]]
+        assert answer.counts == (3,)
+        assert answer.most_rows == 8
+        assert model.runs[0][0].inputs is call.inputs
+
+    play(Batching(max_batch_size=8), scenario)
+
+
+def test_joined_calls_meet_others_in_a_batch() -> None:
+    """Hops of joined calls and of single ones of the same kind share a run; each gets its own rows."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            answers = batcher.submit([[together(x(1), x(2))], [x(3)], [together(x(4), x(5)), x(6)]])
+        assert await replies(answers) == [[[2, 4]], [[6]], [[8, 10], [12]]]
+        assert [(await answer).counts for answer in answers] == [(2,), (), (2, 1)]
+        assert model.rows == [1, 6]
+
+    play(Batching(num_batch_threads=1), scenario)
+
+
+def test_members_fill_batches_as_if_they_came_alone() -> None:
+    """What of a joined call does not fit into the open batch goes into the next one, cut between members."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            first, second = batcher.submit([[x(0)], [together(x(1, 1), x(2, 2), x(3, 3), x(4))]])
+        assert await replies([first, second]) == [[[0]], [[2, 2], [4, 4, 6, 6], [8]]]
+        assert (await second).counts == (1, 2, 1)
+        assert model.rows == [1, 3, 4, 1]
+
+    play(Batching(max_batch_size=4, num_batch_threads=1), scenario)
+
+
+def test_members_are_refused_one_by_one() -> None:
+    """A member that is too large, or finds its queue full, is refused by itself and in its place."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            answers = batcher.submit([[together(x(1, 2), x(3), x(4, 5, 6), x(7), x(8), x(9))]])
+        assert await replies(answers) == [[[2, 4], [6], InvalidArgument, [14], Unavailable, Unavailable]]
+        assert (await answers[0]).counts == (1,) * 6
+        assert model.rows == [1, 2, 2]
+
+    play(Batching(max_batch_size=2, max_enqueued_batches=2, num_batch_threads=1), scenario)
+
+
+def test_members_have_times_of_their_own() -> None:
+    """Only the members whose time is over while they wait are left out of the run; the others have what is left."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            late = together(x(1), x(2), x(3), x(4), timeouts=[50.0, 1e-6, None, 1e-6])
+            fine = together(x(5), x(6), timeouts=[40.0, 50.0])
+            answers = batcher.submit([[late], [fine]])
+        assert await replies(answers) == [[[2], DeadlineExceeded, [6], DeadlineExceeded], [[10, 12]]]
+        (_, run) = model.runs
+        assert [call.inputs["x"].tolist() for call in run] == [[1], [3], [5, 6]]
+        assert [call.timeout is not None and 30 < call.timeout < 50 for call in run] == [True, False, True]
+        assert [len(call.timeouts) for call in run] == [0, 0, 2]
+
+    play(Batching(num_batch_threads=1), scenario)
+
+
+def test_a_joined_hop_that_is_cancelled_is_not_run() -> None:
+    """To cancel the answer gives up all members that do not run yet."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            gone, other = batcher.submit([[together(x(1), x(2))], [together(x(3), x(4))]])
+            gone.cancel()
+        assert await replies([other]) == [[[6, 8]]]
+        assert model.rows == [1, 2]
+
+    play(Batching(num_batch_threads=1), scenario)
+
+
+def test_a_large_member_is_cut_and_its_neighbours_are_not() -> None:
+    """With splitting the rows of one member may run in several batches; it gets one reply, in its place."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            answers = batcher.submit([[together(x(0), x(*range(1, 8)), x(8), x(9))]])
+        assert await replies(answers) == [[[0], [2 * value for value in range(1, 8)], [16], [18]]]
+        assert (await answers[0]).counts == (1, 1, 1, 1)
+        assert model.rows == [1, 4, 4, 2]
+
+    limits = Batching(
+        max_batch_size=16, max_execution_batch_size=4, enable_large_batch_splitting=True, num_batch_threads=1
+    )
+    play(limits, scenario)
+
+
+def test_a_large_member_that_is_late_is_told_once() -> None:
+    """When the time of a member that was cut is over, all of its pieces are given up, and it has one reply."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        async with busy(model, batcher):
+            call = together(x(0), x(*range(1, 8)), x(8), timeouts=[None, 1e-6, None])
+            answers = batcher.submit([[call]])
+        assert await replies(answers) == [[[0], DeadlineExceeded, [16]]]
+        assert model.rows == [1, 1, 1]
+
+    limits = Batching(
+        max_batch_size=16, max_execution_batch_size=4, enable_large_batch_splitting=True, num_batch_threads=1
+    )
+    play(limits, scenario)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        x(1, 2)._replace(members=(1, 2)),
+        x(1, 2)._replace(members=(2, 0)),
+        Call("s", {"x": np.zeros(2), "z": np.zeros(3)}, members=(1, 1)),
+    ],
+)
+def test_a_joined_call_that_makes_no_sense_is_refused(call: Call) -> None:
+    """Rows that do not add up, members without any and inputs that disagree are an error of each member."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        answer = await batcher.submit([[call]])[0]
+        assert [type(reply) for reply in answer.replies] == [InvalidArgument]
+        assert answer.counts == (2,)
+        assert model.runs == []
+
+    play(Batching(), scenario)
+
+
+# --- limits that change ----------------------------------------------------------------------------------------------
+
+
+def test_limits_change_under_way() -> None:
+    """What waits runs as it was gathered and under the limits that it came under; what comes obeys the new ones."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        old = batcher.limits
+        new = Batching(max_batch_size=2, num_batch_threads=1, batch_timeout_micros=10**12)
+        async with busy(model, batcher):
+            waiting = batcher.submit([[x(value)] for value in range(3)])
+            batcher.adjust(new)
+            later = batcher.submit([[x(5)], [x(6)], [x(7, 8, 9)]])
+        assert await replies([*waiting, *later]) == [[[0]], [[2]], [[4]], [[10]], [[12]], [InvalidArgument]]
+        assert model.rows == [1, 3, 2]
+        assert model.limits == [old, old, new]
+        assert (await later[0]).most_rows == 2
+
+    play(Batching(max_batch_size=8, num_batch_threads=1), scenario)
+
+
+def test_a_wait_that_is_shortened_ends() -> None:
+    """What waits for a timeout runs at once when the limits change."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        answers = batcher.submit([[x(1)]])
+        batcher.adjust(Batching())
+        assert await replies(answers) == [[[2]]]
+
+    play(Batching(batch_timeout_micros=10**12), scenario)
+
+
+def test_threads_change_under_way() -> None:
+    """More threads take up what waits; with fewer what runs goes on, and no more begins than there are."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        model.go.clear()
+        answers = batcher.submit([[x(value)] for value in range(6)])
+        await until(lambda: len(model.runs) == 1)
+        batcher.adjust(Batching(max_batch_size=1, num_batch_threads=3, thread_pool_name="more"))
+        await until(lambda: len(model.runs) == 3)
+        batcher.adjust(Batching(max_batch_size=1, num_batch_threads=2))
+        model.go.set()
+        assert await replies(answers) == [[[2 * value]] for value in range(6)]
+        model.go.clear()
+        answers = batcher.submit([[x(value, dtype=np.int64)] for value in range(4)])
+        await until(lambda: len(model.runs) == 8)
+        model.go.set()
+        assert await replies(answers) == [[[2 * value]] for value in range(4)]
+
+    play(Batching(max_batch_size=1, num_batch_threads=1), scenario)
+
+
+def test_finishing_runs_what_waits() -> None:
+    """A batcher that is told to finish answers everything that came, however long that was to wait, and then closes."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        answers = batcher.submit([[x(1)], [together(x(2), x(3))]])
+        batcher.finish()
+        assert await replies(answers) == [[[2]], [[4, 6]]]
+        assert (await answers[0]).most_rows == 0
+        assert await replies(batcher.submit([[x(4)]])) == [[Unavailable]]
+
+    play(Batching(num_batch_threads=1, batch_timeout_micros=10**12), scenario)
+
+
+def test_why_batches_were_released_is_counted() -> None:
+    """Each batch that is run counts for one reason; what nobody waits for any more counts for none."""
+    registry = Registry()
+
+    async def run() -> None:
+        model = Model()
+        limits = Batching(max_batch_size=2, num_batch_threads=1)
+        batcher = Batcher(limits, model.run, RunMeter(registry, ServableId("m", 1)))
+        async with asyncio.timeout(PATIENCE_S):
+            async with busy(model, batcher):
+                answers = batcher.submit([[x(1), x(2)], [x(3)], [x(4, 5)], [x(6)]])
+                batcher.submit([[Call("nobody", {"x": np.zeros(1)})]])[0].cancel()
+            await replies(answers)
+            batcher.adjust(Batching(num_batch_threads=1, batch_timeout_micros=1000))
+            await replies(batcher.submit([[x(7)]]))
+            answers = batcher.submit([[x(8)]])
+            batcher.adjust(limits)
+            await replies(answers)
+        batcher.close()
+
+    asyncio.run(run())
+    counted = {labels[-1]: count for labels, count in registry.counts()[BATCHES.name].items()}
+    assert counted == {"thread_free": 2, "full": 2, "no_fit": 1, "timeout": 1, "closed": 1}
+    assert set(counted) == {why.value for why in Release}
+
+
 # --- by chance -------------------------------------------------------------------------------------------------------
 
 DTYPES: list[Any] = [np.float32, np.int64, object]
@@ -428,30 +670,31 @@ LIMITS = st.builds(
 
 
 @settings(max_examples=60)
-@given(limits=LIMITS, hops=st.lists(st.lists(CALLS, max_size=5), max_size=6))
-def test_every_call_is_answered_as_if_it_were_alone(limits: Batching, hops: list[list[Call]]) -> None:
-    """Whatever comes together under whatever limits, each call gets one reply: the one it would get alone, or that it
-    cannot be batched or does not fit into the queue now.
+@given(limits=LIMITS, hops=st.lists(st.tuples(st.booleans(), st.lists(CALLS, max_size=5)), max_size=6))
+def test_every_call_is_answered_as_if_it_were_alone(limits: Batching, hops: list[tuple[bool, list[Call]]]) -> None:
+    """Whatever comes together under whatever limits, and whether it was joined before, each call gets one reply: the
+    one it would get alone, or that it cannot be batched or does not fit into the queue now.
     """
     host, servable = Host(), ServableId("m", 1)
     host.load(Assignment(servable, "/", SCRIPTED_PLATFORM, batching=limits))
     scripted = ScriptedLoader.ready.pop()
 
-    async def run() -> list[Answer]:
+    async def run() -> list[list[Reply]]:
         batcher = Batcher(limits, partial(host.run_batch, servable))
         answers = []
-        for index, hop in enumerate(hops):
-            answers += batcher.submit([hop])
+        for index, (is_joined, hop) in enumerate(hops):
+            timeouts = [call.timeout for call in hop]
+            joined = join_requests(hop, timeouts, 10) if is_joined else send_apart(hop, timeouts)
+            answers.append((joined, batcher.submit([joined.calls])[0]))
             if index % 2:
                 await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE_S):
-            done = [await answer for answer in answers]
+            done = [joined.separate(await answer) for joined, answer in answers]
         batcher.close()
         return done
 
-    for hop, answer in zip(hops, asyncio.run(run()), strict=True):
-        assert len(answer.replies) == len(hop)
-        for call, reply in zip(hop, answer.replies, strict=True):
+    for (_, hop), answered in zip(hops, asyncio.run(run()), strict=True):
+        for call, reply in zip(hop, answered, strict=True):
             check(call, reply, limits)
     sizes = limits.allowed_batch_sizes
     assert all(rows <= limits.run_rows or rows in sizes for rows in scripted.runs)

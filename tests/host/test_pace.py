@@ -1,0 +1,82 @@
+"""Which runs happen on the event loop: those that are known to be quick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Event
+
+from serving_app.host.pace import QUICK_S, Pace
+
+
+def nothing() -> str:
+    return "done"
+
+
+def compute() -> str:
+    """Use the processor for longer than a quick run does."""
+    end = time.thread_time() + 4 * QUICK_S
+    while time.thread_time() < end:
+        pass
+    return "done"
+
+
+def wait() -> str:
+    """Wait for something, without using the processor."""
+    Event().wait(4 * QUICK_S)
+    return "done"
+
+
+def trusted(rows: int = 1) -> Pace:
+    """The pace of a kind that was quick so far."""
+    pace = Pace()
+    while not pace.is_quick(rows):
+        pace.run_on_thread(rows, nothing)
+    return pace
+
+
+def runs_until_quick(pace: Pace, run: Callable[[], str] = nothing) -> int:
+    """How many runs on threads it takes until the loop may run the next one; 99 if it takes more than that."""
+    for count in range(99):
+        if pace.is_quick(1):
+            return count
+        pace.run_on_thread(1, run)
+    return 99
+
+
+def test_quick_is_what_was_seen_to_be() -> None:
+    """The first runs happen on threads, and a kind that takes its time stays there, computing or waiting."""
+    assert 1 <= runs_until_quick(Pace()) <= 10
+    assert runs_until_quick(Pace(), compute) == 99
+    assert runs_until_quick(Pace(), wait) == 99
+
+
+def test_many_more_rows_are_seen_first() -> None:
+    """Runs may grow to twice the rows that were quick; what is larger goes to a thread, and is known after that."""
+    pace = trusted(rows=4)
+    assert pace.is_quick(8)
+    assert not pace.is_quick(9)
+    pace.run_on_thread(32, nothing)
+    assert pace.is_quick(64)
+
+
+def test_a_kind_that_computes_for_long_goes_back_to_threads() -> None:
+    """One such run on the loop is enough, and each time it takes longer until the kind is trusted again."""
+    pace = trusted()
+    assert pace.run_here(1, nothing) == "done"
+    assert pace.is_quick(1)
+    assert pace.run_here(1, compute) == "done"
+    first = runs_until_quick(pace)
+    pace.run_here(1, compute)
+    second = runs_until_quick(pace)
+    assert 1 < first < second
+
+
+def test_a_kind_that_waits_on_the_loop_goes_back_to_threads() -> None:
+    """Runs that block without computing stall everything else, and few of them are suffered."""
+    pace = trusted()
+    stalls = 0
+    while pace.is_quick(1):
+        assert pace.run_here(1, wait) == "done"
+        stalls += 1
+    assert 1 <= stalls <= 5
