@@ -120,11 +120,11 @@ async def measure(make: Callable[[], Any], requests: int) -> float:
     for connection, transport in zip(connections, transports, strict=True):
         connection.connection_made(transport)
     best = float("inf")
-    for _ in range(5):
+    for _ in range(40):
         for transport in transports:
             transport.count = 0
         started = time.process_time()
-        for turn in range(1, 1 + requests // 5 // _TOGETHER):
+        for turn in range(1, 1 + requests // 40 // _TOGETHER):
             for connection in connections:
                 connection.data_received(REQUEST)
             while any(each.count < turn for each in transports):  # noqa: ASYNC110 - an event would be measured, too

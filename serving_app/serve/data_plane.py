@@ -1,8 +1,8 @@
 """What REST and gRPC have in common: find the servable, run the call, guard its time.
 
-    with plane.route(spec) as route:                  # lookup
+    with plane.route(spec, measured) as route:        # lookup
         inputs = ... decode by route.signatures ...   # the front end's codec
-        outputs = await plane.run(route, call)        # call
+        outputs = await plane.run(route, call, measured)
         ... encode ...
 
 The front ends are twins over this: they differ in the codec before and after.
@@ -20,7 +20,7 @@ from serving_app.core.routing import Route, RouteTable, VersionStatus, find_stat
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.serve.deadlines import Deadlines
-from serving_app.serve.request_meter import current_request
+from serving_app.serve.request_meter import Request
 
 LARGE_BYTES = 1 << 18
 """Requests and answers above this are read and written in a thread: it may take seconds to find the mistake in
@@ -48,19 +48,17 @@ class DataPlane:
         """The table in force."""
         return self._follower.table
 
-    def route(self, spec: ModelSpec) -> RouteLease:
+    def route(self, spec: ModelSpec, measured: Request) -> RouteLease:
         """The route for one request, as a context; the version stays loaded while it is held."""
-        return RouteLease(self._follower, spec)
+        return RouteLease(self._follower, spec, measured)
 
     def statuses(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
         """The status of one version, or of all versions of a model."""
         return find_statuses(spec, self._follower.table)
 
-    async def run(self, route: Route, call: Call) -> Outputs:
+    async def run(self, route: Route, call: Call, measured: Request) -> Outputs:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
-        request = current_request()
-        if request is not None:
-            call = request.take(call)
+        call = measured.take(call)
         reply = self._callers.find(route.app).submit(call)
         if call.timeout is None:
             return await reply
@@ -70,20 +68,17 @@ class DataPlane:
 class RouteLease:
     """The route for one request, for the length of a block. Raises what `resolve` raises."""
 
-    __slots__ = ("_follower", "_spec", "_table")
+    __slots__ = ("_follower", "_measured", "_spec", "_table")
 
-    def __init__(self, follower: RouteFollower, spec: ModelSpec) -> None:
+    def __init__(self, follower: RouteFollower, spec: ModelSpec, measured: Request) -> None:
         self._follower = follower
         self._spec = spec
+        self._measured = measured
 
     def __enter__(self) -> Route:
-        request = current_request()
-        if request is not None:
-            request.model = self._spec.name
-        table = self._follower.table
-        route = resolve(self._spec, table)
-        if request is not None:
-            request.version = str(route.servable.version)
+        self._measured.model = self._spec.name
+        route = resolve(self._spec, self._follower.table)
+        self._measured.version = str(route.servable.version)
         self._table = self._follower.borrow()
         return route
 

@@ -1,7 +1,6 @@
 """The gRPC front end: the same data plane as REST, behind TensorFlow Serving's services.
 
-Methods are served as generic handlers over bytes: the codecs use the private message classes, and nothing of grpc's
-generated code is needed.
+It answers bytes with bytes, and knows nothing of sockets: see grpc_connection.py for those.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
-
-import grpc
-import grpc.aio
 
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import ServingError, as_serving_error
@@ -30,22 +26,18 @@ from serving_app.protocol import (
 )
 from serving_app.protocol.calls import Call, total_bytes
 from serving_app.serve.data_plane import DataPlane, work_on
+from serving_app.serve.grpc_calls import Answer, Answers, Context, Method, Methods
 from serving_app.serve.grpc_health import Health
 from serving_app.serve.metrics_page import Scrape
-from serving_app.serve.request_meter import RequestMeter
+from serving_app.serve.request_meter import Request, RequestMeter
 
 logger = logging.getLogger("ray.serve")
-
-_STATUS = {code.value[0]: code for code in grpc.StatusCode}
 
 Reload = Callable[[bytes, float | None], Awaitable[None]]
 """Puts a serialized ModelServerConfig in force, and waits so many seconds (None: for ever) for its new models."""
 
-Context = Any
-"""grpc.aio's ServicerContext."""
-Answer = Callable[[bytes, Context], Awaitable[bytes]]
-Answers = Callable[[Any, Context], AsyncIterator[bytes]]
-"""Takes one request, or all of a stream, and answers as often as it likes."""
+MeasuredAnswer = Callable[[bytes, Context, Request], Awaitable[bytes]]
+"""Answers one request, which is measured meanwhile."""
 
 
 class GrpcApp:
@@ -70,9 +62,9 @@ class GrpcApp:
         if self._health is not None:
             self._health.drain()
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Handlers for a grpc.aio server."""
-        answers: dict[str, Answer] = {
+    def methods(self) -> Methods:
+        """Everything that is served, by path."""
+        answers: dict[str, MeasuredAnswer] = {
             grpc_methods.PREDICT: self._predict,
             grpc_methods.CLASSIFY: partial(self._ask_about_examples, example_requests.decode_classification),
             grpc_methods.REGRESS: partial(self._ask_about_examples, example_requests.decode_regression),
@@ -81,24 +73,24 @@ class GrpcApp:
             grpc_methods.GET_MODEL_STATUS: self._get_model_status,
             grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST: self._handle_reload_config_request,
         }
-        handlers = {path: _guard(path, answer, self._meter) for path, answer in answers.items()}
         if self._health is not None:
-            checks = {grpc_methods.HEALTH_CHECK: self._health.check, grpc_methods.HEALTH_LIST: self._health.list_all}
-            handlers |= {path: _guard(path, check, self._meter) for path, check in checks.items()}
-            handlers[grpc_methods.HEALTH_WATCH] = grpc.unary_stream_rpc_method_handler(
-                _guard_stream(grpc_methods.HEALTH_WATCH, self._health.watch)
-            )
+            answers[grpc_methods.HEALTH_CHECK] = _without_measure(self._health.check)
+            answers[grpc_methods.HEALTH_LIST] = _without_measure(self._health.list_all)
+        methods = {path: Method(answer=_guard(path, answer, self._meter)) for path, answer in answers.items()}
+        if self._health is not None:
+            watch = grpc_methods.HEALTH_WATCH
+            methods[watch] = Method(answers=_guard_stream(watch, self._health.watch))
         reflections = (grpc_methods.REFLECTION_V1, grpc_methods.REFLECTION_V1ALPHA)
-        services = {grpc_methods.service_of(path) for path in (*handlers, *reflections)}
+        services = {grpc_methods.service_of(path) for path in (*methods, *reflections)}
         for path in reflections:
             reflect = _reflect(grpc_methods.service_of(path), services)
-            handlers[path] = grpc.stream_stream_rpc_method_handler(_guard_stream(path, reflect))
-        return [_Methods(handlers)]
+            methods[path] = Method(answers=_guard_stream(path, reflect), takes_many=True)
+        return methods
 
-    async def _predict(self, request: bytes, context: Any) -> bytes:
+    async def _predict(self, request: bytes, context: Context, measured: Request) -> bytes:
         size = len(request)
         query = await work_on(size, partial(predict_proto.decode_predict, request))
-        with self._plane.route(query.spec) as route:
+        with self._plane.route(query.spec, measured) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
             if self._check_method_names:
                 predict_checks.check_method(signature)
@@ -106,7 +98,7 @@ class GrpcApp:
             inputs = await work_on(size, partial(predict_proto.decode_inputs, query))
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
-            outputs = await self._plane.run(route, call)
+            outputs = await self._plane.run(route, call, measured)
             encode = partial(
                 predict_proto.encode_predict,
                 *(route.servable.name, route.servable.version, call.signature_name, outputs),
@@ -115,27 +107,28 @@ class GrpcApp:
             return await work_on(total_bytes(outputs), encode)
 
     async def _ask_about_examples(
-        self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context
+        self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context,
+        measured: Request,
     ) -> bytes:
         """Classify, Regress and MultiInference, which differ in how their messages are read and written."""
         query = await work_on(len(request), partial(decode, request))
-        with self._plane.route(query.spec) as route:
+        with self._plane.route(query.spec, measured) as route:
             call = example_requests.make_call(
                 query, route.signatures, check_method_names=self._check_method_names, timeout=self._time_left(context)
             )
-            outputs = await self._plane.run(route, call)
+            outputs = await self._plane.run(route, call, measured)
             encode = partial(example_results.encode_response, query, call, route.servable, outputs)
             return await work_on(total_bytes(outputs), encode)
 
-    async def _get_model_metadata(self, request: bytes, _context: Any) -> bytes:
+    async def _get_model_metadata(self, request: bytes, _context: Context, measured: Request) -> bytes:
         spec = status_proto.decode_metadata_request(request)
-        with self._plane.route(spec) as route:
+        with self._plane.route(spec, measured) as route:
             return status_proto.encode_metadata(route.servable.name, route.servable.version, route.signatures)
 
-    async def _get_model_status(self, request: bytes, _context: Any) -> bytes:
+    async def _get_model_status(self, request: bytes, _context: Context, _measured: Request) -> bytes:
         return status_proto.encode_statuses(self._plane.statuses(status_proto.decode_status_request(request)))
 
-    async def _handle_reload_config_request(self, request: bytes, context: Any) -> bytes:
+    async def _handle_reload_config_request(self, request: bytes, context: Context, _measured: Request) -> bytes:
         query = reload_proto.decode_reload(request)
         before = await self._scrape() if self._scrape and query.metric_names else {}
         # Without a deadline the caller waits for as long as it takes, as in TensorFlow Serving: models may be large.
@@ -150,20 +143,9 @@ class GrpcApp:
         growth = {name: first_value(name, after) - first_value(name, before) for name in query.metric_names}
         return reload_proto.encode_reload(growth)
 
-    def _time_left(self, context: Any) -> float | None:
+    def _time_left(self, context: Context) -> float | None:
         left: float | None = context.time_remaining()
         return self._timeout if left is None else left
-
-
-class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc carries no types
-    """Finds the handler of a method by its path."""
-
-    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler]) -> None:
-        self._handlers = handlers
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        """The handler, or None: gRPC then answers UNIMPLEMENTED."""
-        return self._handlers.get(handler_call_details.method)
 
 
 def _reflect(service: str, services: Iterable[str]) -> Answers:
@@ -176,34 +158,39 @@ def _reflect(service: str, services: Iterable[str]) -> Answers:
     return reflect
 
 
-def _guard(path: str, answer: Answer, meter: RequestMeter) -> grpc.RpcMethodHandler:
-    """An answer that is counted, and whose errors reach the client as a status, and never as a stack trace."""
+def _without_measure(check: Callable[[bytes, Context], Awaitable[bytes]]) -> MeasuredAnswer:
+    """An answer that asks no model."""
 
-    async def answer_or_abort(request: bytes, context: Any) -> bytes:
+    async def answer(request: bytes, context: Context, _measured: Request) -> bytes:
+        return await check(request, context)
+
+    return answer
+
+
+def _guard(path: str, answer: MeasuredAnswer, meter: RequestMeter) -> Answer:
+    """An answer that is counted, and whose errors are what a client may be told, and never a stack trace."""
+
+    async def counted(request: bytes, context: Context) -> bytes:
         try:
-            with meter.grpc(path):
-                return await answer(request, context)
+            with meter.grpc(path) as measured:
+                return await answer(request, context, measured)
         except Exception as error:
-            failure = _as_failure(path, error)
-        await _abort(context, failure)
-        raise AssertionError("abort does not return")
+            raise _as_failure(path, error) from None
 
-    return grpc.unary_unary_rpc_method_handler(answer_or_abort)
+    return counted
 
 
 def _guard_stream(path: str, answers: Answers) -> Answers:
-    """Answers whose error reaches the client as a status."""
+    """Answers whose error is what a client may be told."""
 
-    async def answer_or_abort(request: Any, context: Any) -> AsyncIterator[bytes]:
+    async def guarded(request: Any, context: Context) -> AsyncIterator[bytes]:
         try:
             async for answer in answers(request, context):
                 yield answer
-            return
         except Exception as error:
-            failure = _as_failure(path, error)
-        await _abort(context, failure)
+            raise _as_failure(path, error) from None
 
-    return answer_or_abort
+    return guarded
 
 
 def _as_failure(path: str, error: Exception) -> ServingError:
@@ -211,7 +198,3 @@ def _as_failure(path: str, error: Exception) -> ServingError:
     if not isinstance(error, ServingError):
         logger.error("%s failed", path, exc_info=error)
     return as_serving_error(error)
-
-
-async def _abort(context: Any, failure: ServingError) -> None:
-    await context.abort(_STATUS[failure.code], grpc_methods.truncate(failure.message))

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import httptools
 
 from serving_app.serve.http_messages import Answer, Headers, HttpRequest
+from serving_app.serve.steps import Steps
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,7 +49,7 @@ class HttpApp(Protocol):
     most_body_bytes: int
 
     async def answer(self, request: HttpRequest) -> Answer:
-        """The answer to one request. Raises nothing but CancelledError."""
+        """The answer to one request. Raises nothing but CancelledError. It is awaited outside of any task."""
 
     def refuse_body(self) -> Answer:
         """The answer to a request whose body is larger than `most_body_bytes`."""
@@ -77,7 +78,7 @@ class HttpConnection(asyncio.Protocol):
         self._since_progress = 0
         # Of those that were read:
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._answering: Steps | None = None
         self._is_full = False
         self._is_last = False  # no request is read any more
         self._silent_ticks = 0
@@ -96,7 +97,7 @@ class HttpConnection(asyncio.Protocol):
 
     @property
     def _owes_nothing(self) -> bool:
-        return self._task is None and not self._waiting
+        return self._answering is None and not self._waiting
 
     # Called by the event loop.
 
@@ -111,8 +112,8 @@ class HttpConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._waiting.clear()
         self._is_last = True
-        if self._task is not None:
-            self._task.cancel()
+        if self._answering is not None:
+            self._answering.cancel()
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked is answered."""
@@ -216,7 +217,7 @@ class HttpConnection(asyncio.Protocol):
         is_last = not parser.should_keep_alive()
         if is_last:
             self._is_last = True
-        if self._task is None and not self._is_full and not self._waiting:
+        if self._answering is None and not self._is_full and not self._waiting:
             self._start(request, is_last)
         else:
             self._waiting.append((request, is_last))
@@ -225,12 +226,13 @@ class HttpConnection(asyncio.Protocol):
     # Answering.
 
     def _start(self, request: HttpRequest, is_last: bool) -> None:
-        self._task = self._loop.create_task(self._answer(request, is_last))
+        self._answering = Steps(self._answer(request, is_last))
+        self._answering.go()
 
     async def _answer(self, request: HttpRequest, is_last: bool) -> None:
         app = self._app
         answer = app.refuse_body() if request.is_too_large else await app.answer(request)
-        self._task = None
+        self._answering = None
         transport = self._transport
         if transport.is_closing():
             return
@@ -247,20 +249,20 @@ class HttpConnection(asyncio.Protocol):
         if is_last:
             self._end()
         elif self._waiting or self._awaits_continue or self._is_last:
-            self._go_on()
+            self._loop.call_soon(self._go_on)  # not from here: answers that need no waiting would pile up on the stack
 
     def _go_on(self) -> None:
         """After an answer: the next request that has come, or read on."""
-        if self._task is not None or self._is_full:
+        if self._answering is not None or self._is_full or self._transport.is_closing():
             return
         if self._waiting:
             self._start(*self._waiting.popleft())
         if not self._waiting:
             self._transport.resume_reading()
-            if self._task is None and self._awaits_continue:
+            if self._answering is None and self._awaits_continue:
                 self._awaits_continue = False
                 self._transport.write(_CONTINUE)
-            if self._task is None and self._is_last:
+            if self._answering is None and self._is_last:
                 self._end()
 
     def _refuse(self, reason: str) -> None:
@@ -284,7 +286,7 @@ class HttpConnection(asyncio.Protocol):
     def tick(self) -> None:
         """To be called every few seconds: closes the connection when nothing has moved for too long."""
         unsent = self._transport.get_write_buffer_size()
-        if self._task is not None or unsent < self._unsent:
+        if self._answering is not None or unsent < self._unsent:
             self._silent_ticks = 0
         self._unsent = unsent
         self._silent_ticks += 1

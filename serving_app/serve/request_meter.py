@@ -2,11 +2,11 @@
 
 A front end measures a request from when it has its bytes until it has the bytes of its answer:
 
-    with meter.rest() as request:       # or meter.grpc(path)
-        request.name(spec.name, "predict")
+    with meter.rest() as measured:      # or meter.grpc(path)
+        measured.name(spec.name, "predict")
         ...                             # an error that leaves the block is the request's outcome
 
-The data plane adds which version and signature that meant, to the request that is being measured in the same task.
+The data plane, to which it is handed on, adds which version and signature that meant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable
-from contextvars import ContextVar
 from types import TracebackType
 
 from serving_app.core.errors import Code, ServingError
@@ -72,7 +71,6 @@ class Request:
 
     def __enter__(self) -> Request:
         self._meter.in_flight += 1
-        _CURRENT.set(self)
         self._started = time.perf_counter()
         return self
 
@@ -81,18 +79,11 @@ class Request:
     ) -> None:
         seconds = time.perf_counter() - self._started
         self._meter.in_flight -= 1
-        _CURRENT.set(None)
         self._meter.count(self, self.code if error is None else _code_of(error), seconds)
 
 
 _RUN_APIS = frozenset(_COUNTED.values())
 _MULTI_INFERENCE = grpc_methods.MULTI_INFERENCE.rpartition("/")[2]
-_CURRENT: ContextVar[Request | None] = ContextVar("request", default=None)
-
-
-def current_request() -> Request | None:
-    """The request that this task answers, if it is measured."""
-    return _CURRENT.get()
 
 
 class RequestMeter:

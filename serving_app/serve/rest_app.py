@@ -62,7 +62,7 @@ class RestApp:
         target = request.target
         try:
             if self._metrics is not None and self._metrics.is_at(target):
-                return Answer(*await self._metrics.answer(target), _PLAIN)
+                return Answer(*await asyncio.ensure_future(self._metrics.answer(target)), _PLAIN)
             if not rest_url.is_api_target(target):
                 return Answer(*self._answer_own(request.method, target), _JSON)
             if request.method == "OPTIONS":
@@ -97,7 +97,7 @@ class RestApp:
             return json_status.encode_statuses(self._plane.statuses(call.spec))
         if call.action is RestAction.METADATA:
             measured.name(call.spec.name, "")
-            return self._metadata(call)
+            return self._metadata(call, measured)
         measured.name(call.spec.name, call.action.value)
         body = request.body
         # A header that merely contains the word will do, as in evhttp_request.cc.
@@ -105,21 +105,21 @@ class RestApp:
             # In a thread: a thousand times as much may come out.
             body = await asyncio.to_thread(gzip_body.unpack, body)
         if call.action is RestAction.PREDICT:
-            return await self._predict(call, body)
-        return await self._ask_about_examples(call, body)
+            return await self._predict(call, body, measured)
+        return await self._ask_about_examples(call, body, measured)
 
-    def _metadata(self, call: RestCall) -> bytes:
-        with self._plane.route(call.spec) as route:
+    def _metadata(self, call: RestCall, measured: Request) -> bytes:
+        with self._plane.route(call.spec, measured) as route:
             return json_status.encode_metadata(route.servable.name, route.servable.version, route.signatures)
 
-    async def _predict(self, call: RestCall, payload: bytes) -> bytes:
+    async def _predict(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
         size = len(payload)
         # Small requests, which most are, go without the coroutine that a thread would need.
         is_small = size <= LARGE_BYTES
         body = json_predict.parse_predict(payload) if is_small else await work_on(
             size, partial(json_predict.parse_predict, payload)
         )
-        with self._plane.route(call.spec) as route:
+        with self._plane.route(call.spec, measured) as route:
             signature = json_predict.find_signature(body, route.signatures)
             inputs = json_predict.decode_inputs(body, signature) if is_small else await work_on(
                 size, partial(json_predict.decode_inputs, body, signature)
@@ -127,23 +127,23 @@ class RestApp:
             if self._settings.check_method_names:
                 predict_checks.check_method(signature)
             run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
-            outputs = await self._plane.run(route, run)
+            outputs = await self._plane.run(route, run, measured)
             size, style = total_bytes(outputs), self._settings.json_text
             if size <= LARGE_BYTES:
                 return encode_outputs(outputs, is_row=body.is_row, style=style)
             return await work_on(size, partial(encode_outputs, outputs, is_row=body.is_row, style=style))
 
-    async def _ask_about_examples(self, call: RestCall, payload: bytes) -> bytes:
+    async def _ask_about_examples(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
         """`:classify` and `:regress`."""
         parse = partial(json_examples.parse_examples, payload, call.spec, _METHODS[call.action])
         query = await work_on(len(payload), parse)
         settings = self._settings
-        with self._plane.route(call.spec) as route:
+        with self._plane.route(call.spec, measured) as route:
             run = make_call(
                 query, route.signatures, check_method_names=settings.check_method_names,
                 timeout=settings.request_timeout_s,
             )
-            outputs = await self._plane.run(route, run)
+            outputs = await self._plane.run(route, run, measured)
             encode = partial(json_examples.encode_results, query, run, outputs, style=settings.json_text)
             return await work_on(total_bytes(outputs), encode)
 

@@ -20,7 +20,7 @@ from serving_app.core.families import (
 from serving_app.core.metrics import Registry
 from serving_app.protocol import grpc_methods
 from serving_app.protocol.calls import Call
-from serving_app.serve.request_meter import OTHERS, Request, RequestMeter, current_request
+from serving_app.serve.request_meter import OTHERS, Request, RequestMeter
 
 CALL = Call("s", {"x": np.zeros(3)})
 
@@ -108,24 +108,14 @@ def test_what_fails_counts_without_a_latency(scene: Scene, error: BaseException,
     assert not scene.counts(REQUEST_LATENCY)
 
 
-def test_only_the_own_task_sees_its_request(scene: Scene) -> None:
-    """Requests that are answered at the same time do not mix, and none is left when they are answered."""
-
-    async def one(number: int) -> None:
-        with scene.meter.rest() as request:
-            request.name("m", "predict")
-            await asyncio.sleep(0)
-            assert current_request() is request
-            assert scene.registry.gauges()[IN_FLIGHT.name] == {("g1",): 5}
-            request.version = str(number)
-            await asyncio.sleep(0)
-        assert current_request() is None
-
-    async def five() -> None:
-        await asyncio.gather(*map(one, range(5)))
-
-    asyncio.run(five())
-    assert scene.counts() == {("m", "OK", str(number), ""): 1 for number in range(5)}
+def test_requests_in_flight_are_told(scene: Scene) -> None:
+    """Those that have begun and not ended, whatever becomes of them."""
+    first, second = scene.meter.rest(), scene.meter.rest()
+    with first:
+        assert scene.registry.gauges()[IN_FLIGHT.name] == {("g1",): 1}
+        with pytest.raises(KeyError):
+            ask(second, KeyError("x"))
+        assert scene.registry.gauges()[IN_FLIGHT.name] == {("g1",): 1}
     assert scene.registry.gauges()[IN_FLIGHT.name] == {("g1",): 0}
 
 
