@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -26,6 +27,7 @@ from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType
 from serving_app.host import Assignment, Batching, Host
 from serving_app.protocol.calls import Call, Reply
+from serving_app.protocol.joined_calls import join_requests
 from tests.host.scripted import SCRIPTED_PLATFORM, Scripted, ScriptedLoader
 from tests.zoo import Zoo
 
@@ -219,6 +221,28 @@ def test_members_without_time_are_not_run_again(tmp_path: Path) -> None:
     assert [outputs(replies[index])["y"] for index in (2, 3)] == [[6], [8]]
 
 
+def test_a_joined_call_is_answered_whole(tmp_path: Path) -> None:
+    """The members of a joined call have one reply together, without the rows that filled the batch up."""
+    host, servable = scripted(tmp_path, Batching(max_batch_size=8, allowed_batch_sizes=(2, 4, 8)))
+    (joined,) = join_requests([x(1), x(2, 3)], [None, None], 8).calls
+    answer = host.run_batch(SCRIPTED, [joined, x(4), joined])
+    assert servable.runs == [8]
+    assert [outputs(reply)["y"] for reply in answer.replies] == [[2, 4, 6], [8], [2, 4, 6]]
+    assert answer.counts == (2, 1, 2)
+
+
+def test_a_bad_member_of_a_joined_call_fails_alone(tmp_path: Path) -> None:
+    """When the run of a joined call fails its members are told apart, with the time that each of them has."""
+    host, _ = scripted(tmp_path)
+    members, timeouts = [x(1), x(-1), x(2, 3), x(4)], [None, None, None, 1e-9]
+    (joined,) = join_requests(members, timeouts, 8).calls
+    answer = host.run_batch(SCRIPTED, [joined])
+    assert [type(answer.replies[index]) for index in (1, 3)] == [FailedPrecondition, DeadlineExceeded]
+    assert [outputs(answer.replies[index])["y"] for index in (0, 2)] == [[2], [4, 6]]
+    assert answer.counts == ()
+    assert host.run_batch(SCRIPTED, join_requests([x(1), x(-3)], [None] * 2, 8).calls).counts == (2,)
+
+
 def test_a_wrong_number_of_rows_is_found_out(tmp_path: Path) -> None:
     """When a model answers fewer rows than it was asked, nobody gets another one's rows."""
     host, _ = scripted(tmp_path)
@@ -301,6 +325,25 @@ def test_limits_that_cannot_be_read_fail_the_load(tmp_path: Path, encoded: bytes
     with pytest.raises(InvalidArgument, match=f"{re.escape(str(file))}.*{words}"):
         host.load(Assignment(SCRIPTED, str(tmp_path), SCRIPTED_PLATFORM, batching=SHARED, batching_from_version=True))
     assert ScriptedLoader.ready == []
+
+
+def test_limits_change_without_a_load(tmp_path: Path) -> None:
+    """A version that is held can be batched by other limits, by those of its own file, or no more."""
+    host, servable = scripted(tmp_path, SHARED)
+    (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 4 }")
+    host.set_batching(SCRIPTED, SHARED, True)
+    assert host.batching(SCRIPTED) == replace(SHARED, max_batch_size=4)
+    host.set_batching(SCRIPTED, None, False)
+    assert host.batching(SCRIPTED) is None
+    host.set_batching(SCRIPTED, Batching(max_batch_size=2), False)
+    assert host.batching(SCRIPTED) == Batching(max_batch_size=2)
+    (tmp_path / "batching_params.pbtxt").write_text("nonsense")
+    with pytest.raises(InvalidArgument, match=r"batching_params\.pbtxt"):
+        host.set_batching(SCRIPTED, SHARED, True)
+    assert host.batching(SCRIPTED) == Batching(max_batch_size=2)
+    assert servable.closed == 0
+    with pytest.raises(NotFound):
+        host.set_batching(ServableId("other", 1), SHARED, False)
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
