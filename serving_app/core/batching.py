@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import NamedTuple
 
 from serving_app.core.errors import InvalidArgument
 
@@ -62,6 +63,14 @@ class Batching:
         if self.enable_large_batch_splitting and self.max_enqueued_batches == 0:
             return _MUST_BE_POSITIVE.format(name="max_enqueued_batches", value=0)
         return None
+
+
+class BatchingChoice(NamedTuple):
+    """How a model's versions are to be batched. `from_version` means that a file beside each version says so, or by not
+    being there that it is not batched; of `limits` only the threads count then."""
+
+    limits: Batching | None = None
+    from_version: bool = False
 
 
 _MUST_BE_POSITIVE = "{name} must be positive; was {value}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving_app.config import ModelConfig, ServingConfig, gpu_memory, store_options
+from serving_app.core.batching import BatchingChoice
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment, Warmup
 from serving_app.runtime.loader import LoadOptions
@@ -10,6 +11,7 @@ from serving_app.runtime.loader import LoadOptions
 
 def assignment_for(servable: ServableId, path: str, model: ModelConfig, config: ServingConfig) -> Assignment:
     """Everything a Host needs to load and run this version."""
+    batching = batching_of(model)
     gpu = gpu_memory(model.num_gpus, model.session)
     return Assignment(
         servable=servable,
@@ -29,8 +31,8 @@ def assignment_for(servable: ServableId, path: str, model: ModelConfig, config: 
             tflite_interpreters=model.tflite.interpreters,
             tflite_threads=model.tflite.threads,
         ),
-        batching=None if model.batching is None else model.batching.limits(),
-        batching_from_version=model.batching is not None and model.batching.enable_per_model_batching_parameters,
+        batching=batching.limits,
+        batching_from_version=batching.from_version,
         warmup=Warmup(
             enabled=model.warmup.enabled,
             iterations=model.warmup.iterations,
@@ -41,3 +43,11 @@ def assignment_for(servable: ServableId, path: str, model: ModelConfig, config: 
         cache_dir=config.cache_dir,
         cache_max_bytes=config.cache_max_bytes,
     )
+
+
+def batching_of(model: ModelConfig) -> BatchingChoice:
+    """How versions of this model are to be batched; it may change while they are loaded."""
+    settings = model.batching
+    if settings is None:
+        return BatchingChoice()
+    return BatchingChoice(settings.limits(), settings.enable_per_model_batching_parameters)
