@@ -16,7 +16,7 @@ not UTF-8 become surrogate escapes; no model has such a name, so the lookup that
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from urllib.parse import unquote
@@ -41,6 +41,12 @@ class RestCall:
 
     action: RestAction
     spec: ModelSpec
+    api: str = field(init=False)
+    """What it counts as: the verb of an inference, empty for what asks no model."""
+
+    def __post_init__(self) -> None:
+        is_inference = self.action not in (RestAction.STATUS, RestAction.METADATA)
+        object.__setattr__(self, "api", self.action.value if is_inference else "")
 
 
 class UnreadablePart(InvalidArgument):
@@ -61,7 +67,7 @@ _MAX_VERSION = 2**63 - 1
 
 def is_api_target(target: str) -> bool:
     """True if `parse` is responsible for this target. Any other is unknown to the REST API: an HTTP 404."""
-    return _API.fullmatch(target) is not None
+    return target.startswith("/v1/") or _API.fullmatch(target) is not None
 
 
 def parse(method: str, target: str) -> RestCall:

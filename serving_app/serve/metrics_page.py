@@ -23,7 +23,7 @@ class MetricsPage:
 
     def is_at(self, target: str) -> bool:
         """Whether a request's target, path and query, is this page's affair. It goes before the API."""
-        return target.partition("?")[0] == self._path
+        return target.startswith(self._path) and target.partition("?")[0] == self._path
 
     async def answer(self, target: str) -> tuple[int, bytes]:
         """Status and plain text. Without an exact answer there is none: counters that fall would be worse."""

@@ -92,13 +92,11 @@ class RestApp:
 
     async def _answer_api(self, measured: Request, request: HttpRequest) -> bytes:
         call = rest_url.parse(request.method, request.target)
+        measured.name(call.spec.name, call.api)
         if call.action is RestAction.STATUS:
-            measured.name(call.spec.name, "")
             return json_status.encode_statuses(self._plane.statuses(call.spec))
         if call.action is RestAction.METADATA:
-            measured.name(call.spec.name, "")
             return self._metadata(call, measured)
-        measured.name(call.spec.name, call.action.value)
         body = request.body
         # A header that merely contains the word will do, as in evhttp_request.cc.
         if b"gzip" in request.content_encoding:
