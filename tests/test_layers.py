@@ -20,7 +20,7 @@ FORMATS = {"numpy", "ml_dtypes", "google"}  # google: protobuf
 LAYERS: dict[str, set[str]] = {
     "core": set(),
     "config": {"core", "protocol", "pydantic", "yaml", "google"},
-    "protocol": {"core", "orjson", *FORMATS},
+    "protocol": {"core", "orjson", "simdjson", *FORMATS},
     "store": {"core", "config", "fsspec"},
     "runtime": {"core", "protocol", "ai_edge_litert", "flatbuffers", *FORMATS},
     "host": {"core", "protocol", "runtime", "store", *FORMATS},
