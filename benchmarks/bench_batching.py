@@ -1,11 +1,12 @@
-"""What batching does for one replica: requests per second and latency, with and without it, in this process.
+"""What batching does for one version: requests per second, latency and processor time, with and without it.
 
     python -m benchmarks.bench_batching [--seconds 2]
 
-A replica as Serve would construct it, but without Ray: so many callers as given ask it one row at a time, each waiting
-for its answer before it asks again. `off` runs each request by itself, `on` joins what has come while threads were
-busy, `wait` in addition lets a batch wait up to a millisecond for company. The models are `half_plus_two`, where a run
-costs next to nothing, and three dense layers of 1024 with a batch of rows, where it costs the reading of the weights.
+A gateway's queue and a Host in one process, without Ray or a wire between them: so many callers as given ask one row at
+a time, each waiting for its answer before it asks again. `off` runs each request by itself, `on` joins what has come
+while threads were busy, `wait` in addition lets a batch wait up to a millisecond for company. The models are
+`half_plus_two`, where a run costs next to nothing, and three dense layers of 1024 with a batch of rows, where it costs
+the reading of the weights. The processor's time is that of the whole process, callers included.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
+from serving_app.client.caller import Caller
+from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
-from serving_app.host import Assignment, Batching
-from serving_app.protocol.calls import Call
-from serving_app.serve.replica import ServableReplica
+from serving_app.host import Assignment, Batching, Host
+from serving_app.host.runner import Runner
+from serving_app.protocol.calls import Answer, Call, Outputs
 
 WIDTH = 1024
 ROWS = {"half_plus_two": np.ones(1, np.float32), "dense": np.ones((1, WIDTH), np.float32)}
@@ -61,70 +61,68 @@ def make_models(folder: str) -> dict[str, str]:
     return {name: f"{folder}/{name}/1" for name in ROWS}
 
 
-class Controller:
-    """What a replica asks and tells: the answer to everything is the assignment, for those who wait for one."""
+class Version:
+    """One version in a Host, and the queue of a gateway before it."""
 
-    def __init__(self, assignment: Assignment) -> None:
-        self._assignment = assignment
+    def __init__(self, path: str, batching: Batching | None) -> None:
+        servable = ServableId("m", 1)
+        host = Host()
+        host.load(Assignment(servable, path, batching=batching))
+        self._runner = Runner(host, servable, Registry())
+        self._caller = Caller(self._send)
 
-    def __getattr__(self, method: str) -> Any:
-        return SimpleNamespace(remote=lambda *_: self)
+    async def _send(self, calls: list[Call]) -> Answer:
+        return await self._runner.run(calls)
 
-    def __await__(self) -> Generator[None, None, Assignment]:
-        yield from ()
-        return self._assignment
+    def ask(self, call: Call) -> Awaitable[Outputs]:
+        """The outputs of one request."""
+        return self._caller.call(call)
 
-
-class TakenDown:
-    """What a replica is in the end: outside of Serve the collector would call its coroutine method again."""
-
-
-async def start(path: str, batching: Batching | None) -> ServableReplica:
-    """A replica that holds the version."""
-    assignment = Assignment(ServableId("m", 1), path, batching=batching)
-    replica = ServableReplica.__new__(ServableReplica)
-    with patch("ray.get_actor", lambda *_, **__: Controller(assignment)):
-        await replica.__init__("controller", "app", "ticket")  # type: ignore[misc]
-    return replica
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._runner.close()
 
 
-async def measure(replica: ServableReplica, call: Call, callers: int, seconds: float) -> list[float]:
-    """The latencies of all answers in that time."""
+async def measure(version: Version, call: Call, callers: int, seconds: float) -> tuple[list[float], float]:
+    """The latencies of all answers in that time, and what this process used the processor for meanwhile, in seconds."""
     latencies: list[float] = []
+    used = time.process_time()
     end = time.perf_counter() + seconds
 
     async def ask() -> None:
         while (started := time.perf_counter()) < end:
-            (reply,) = (await replica.predict_many([call])).replies
-            assert isinstance(reply, dict), reply
+            await version.ask(call)
             latencies.append(time.perf_counter() - started)
 
     await asyncio.gather(*(ask() for _ in range(callers)))
-    return latencies
+    return latencies, time.process_time() - used
 
 
 async def compare(paths: dict[str, str], seconds: float) -> None:
     """Print a line for each model, way and number of callers."""
-    print(f"{'model':16}{'callers':>8}{'batching':>10}{'per second':>12}{'median':>12}{'p99':>12}{'ratio':>8}")
+    print(
+        f"{'model':16}{'callers':>8}{'batching':>10}{'per second':>12}{'median':>12}{'p99':>12}{'CPU of one':>14}"
+        f"{'ratio':>8}"
+    )
     for model, path in paths.items():
-        replicas = {way: await start(path, limits) for way, limits in WAYS.items()}
+        versions = {way: Version(path, limits) for way, limits in WAYS.items()}
         call = Call("serving_default", {"x": ROWS[model]})
         for callers in CALLERS:
             base = 0.0
-            for way, replica in replicas.items():
-                await measure(replica, call, callers, seconds / 4)
-                latencies = sorted(await measure(replica, call, callers, seconds))
+            for way, version in versions.items():
+                await measure(version, call, callers, seconds / 4)
+                latencies, used = await measure(version, call, callers, seconds)
+                latencies.sort()
                 rate = len(latencies) / seconds
                 base = base or rate
                 median, p99 = statistics.median(latencies), latencies[int(len(latencies) * 0.99)]
                 print(
                     f"{model:16}{callers:8}{way:>10}{rate:12,.0f}{median * 1e3:9.2f} ms{p99 * 1e3:9.2f} ms"
-                    f"{rate / base:8.2f}",
+                    f"{used / len(latencies) * 1e6:11,.1f} us{rate / base:8.2f}",
                     flush=True,
                 )
-        for replica in replicas.values():
-            await replica.__del__()
-            replica.__class__ = TakenDown  # type: ignore[assignment]
+        for version in versions.values():
+            version.close()
 
 
 def main() -> None:
@@ -132,11 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement")
     arguments = parser.parse_args()
-    context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1_000_000))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        patch("ray.serve.get_replica_context", lambda: context),
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         asyncio.run(compare(make_models(folder), arguments.seconds))
 
 

@@ -4,11 +4,12 @@ Handing a run to a thread and being woken at its end costs about a tenth of a mi
 takes. So runs that are known to be quick happen where they are ordered. Known is what was seen:
 
 - the first ones happen on threads, and so do those with many more rows than were seen to be quick;
-- one that takes long on the loop after all sends its kind back to the threads, at first for a few runs, then for ever
-  more: a kind of which one run in ten is slow stalls the loop some dozen times, and not for every tenth request.
+- those that take long on the loop after all make a debt, which the time that quick ones save pays back. A kind whose
+  debt becomes too large goes back to the threads, each time for longer.
 
 On a thread a run may also take long because it waits for the interpreter, which says nothing about the run: where the
-clock says long and the processor's time says short, nothing was learnt.
+clock says long and the processor's time says short, nothing was learnt. On the loop any run takes long now and then
+because other processes have the processor; that counts only if the run itself has waited for something.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ QUICK_S = 0.0003
 _SEEN_S = 0.0005
 """A run on a thread that takes less than this by the clock is seen to be quick."""
 
-_STALL_S = 0.001
-"""A run on the loop that takes longer than this by the clock, and has waited for something, is a stall."""
+_SLOW_S = 2 * QUICK_S
+"""What takes longer than this on the loop makes a debt of the rest."""
 
-_MOST_STALLS = 3
+_SAVED_S = 0.00005
+"""What a quick run on the loop pays back."""
+
+_MOST_DEBT_S = 0.005
 
 _FIRST_TRUST, _MOST_TRUST = 3, 1 << 16
-"""So many runs in a row have to be quick before the loop runs one: at first, and at most."""
+"""So many quick runs have to be seen before the loop runs one: at first, and at most."""
 
 _GROWTH = 4
 
@@ -44,7 +48,7 @@ class Pace:
         self._needed = _FIRST_TRUST
         self._seen = 0
         self._rows = 0
-        self._stalls = 0
+        self._debt_s = 0.0
 
     def is_quick(self, rows: int) -> bool:
         """Whether a run with so many rows may happen on the event loop."""
@@ -52,17 +56,22 @@ class Pace:
 
     def run_here(self, rows: int, run: Callable[[], _Result]) -> _Result:
         """Run on the event loop, and see whether that was right."""
-        waits, started, used = _waits(), time.perf_counter(), time.thread_time()
+        waits, started, used_before = _waits(), time.perf_counter(), time.thread_time()
         result = run()
-        taken, used = time.perf_counter() - started, time.thread_time() - used
-        # A busy machine makes any run take long now and then, but only the run itself can wait for something.
-        if taken > _STALL_S and (_waits() > waits or not _COUNTS_WAITS):
-            self._stalls += 1
-        if used > 2 * QUICK_S or self._stalls >= _MOST_STALLS:
-            self._needed = min(self._needed * _GROWTH, _MOST_TRUST)
-            self._seen, self._rows, self._stalls = 0, 0, 0
-        elif used < QUICK_S:
-            self._rows = max(self._rows, rows)
+        used = time.thread_time() - used_before
+        lost = time.perf_counter() - started
+        if lost > _SLOW_S and used < lost and _waits() == waits:
+            lost = used
+        if lost > _SLOW_S:
+            self._debt_s += lost - _SLOW_S
+            if self._debt_s > _MOST_DEBT_S:
+                self._needed = min(self._needed * _GROWTH, _MOST_TRUST)
+                self._seen, self._rows, self._debt_s = 0, 0, 0.0
+        else:
+            self._debt_s = max(0.0, self._debt_s - _SAVED_S)
+            self._needed = max(self._needed - 1, _FIRST_TRUST)
+            if lost < QUICK_S:
+                self._rows = max(self._rows, rows)
         return result
 
     def run_on_thread(self, rows: int, run: Callable[[], _Result]) -> _Result:
@@ -79,8 +88,11 @@ class Pace:
 
 
 def _waits() -> int:
-    """How often this thread has given the processor away because it had to wait."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw if _COUNTS_WAITS else 0
+    """How often this thread has given the processor away because it had to wait; a new number each time where the
+    system does not tell."""
+    if _THREAD is None:
+        return time.perf_counter_ns()
+    return resource.getrusage(_THREAD).ru_nvcsw
 
 
-_COUNTS_WAITS = hasattr(resource, "RUSAGE_THREAD")  # on Linux
+_THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)  # Linux has it
