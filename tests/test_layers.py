@@ -127,7 +127,7 @@ def test_layers_below_the_shell_need_no_ray_and_no_tensorflow(part: str) -> None
 
 def test_the_client_needs_no_ray_until_it_calls_a_handle() -> None:
     """Everything of the client but what calls through handles comes without Ray and TensorFlow."""
-    names = [name for name in all_of("client") if not name.endswith(".handle_calls")]
+    names = [name for name in all_of("client") if not name.endswith((".handle_calls", ".gateway_calls"))]
     assert "serving_app.client.connection" in names
     assert not loaded_after(*names) & LATE
 

@@ -59,6 +59,7 @@ def version_document(model: ModelView, version: VersionView) -> dict[str, Any]:
         "path": version.path,
         "size": version.size,
         "app": version.app,
+        "placement": None if version.placement is None else version.placement.value,
         "progress": version.progress,
         "failures": version.failures,
         "error": _failure(version.error),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from serving_app.cli.tables import some
 from serving_app.cli.times import ahead, duration
 from serving_app.core.errors import NotFound
+from serving_app.core.placement import Placement
 from serving_app.core.states import PublicState, State, public_state
 from serving_app.core.views import AppView, ModelView, VersionView
 
@@ -27,6 +28,11 @@ def find_model(view: AppView, name: str) -> ModelView:
         return view.models[name]
     known = f"the models are {some(sorted(view.models), 20)}" if view.models else "it has no models"
     raise NotFound(f"the serving app {view.app!r} knows no model {name!r}; {known}")
+
+
+def is_colocated(model: ModelView) -> bool:
+    """Whether a version answers that lives in the gateways."""
+    return any(each.state is State.READY and each.placement is Placement.COLOCATED for each in model.versions)
 
 
 def ready(model: ModelView) -> list[int]:

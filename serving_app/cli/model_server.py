@@ -135,7 +135,8 @@ def _serve(values: Mapping[str, Any], stop: _Stop) -> None:
     stop.listen()
     try:
         if not address:
-            config = share_machine(config, has_gpus=has_gpus())
+            # Gateways, where models live that are to be colocated, have no GPU.
+            config = share_machine(config, has_gpus=values["placement"] != "colocated" and has_gpus())
         start_serve(0, _say)
         refuse_to_replace(name, "give this one an --app_name, a --port and a --rest_api_port of its own")
         try:

@@ -10,10 +10,10 @@ from typing import Any
 
 from serving_app.cli import asking
 from serving_app.cli.documents import app_document, dump
-from serving_app.cli.health import are_healthy, is_healthy, label_news, news, ready
+from serving_app.cli.health import are_healthy, is_colocated, is_healthy, label_news, news, ready
 from serving_app.cli.tables import some, table
 from serving_app.client.control import Control
-from serving_app.core.views import AppView
+from serving_app.core.views import AppView, ModelView
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
@@ -72,13 +72,19 @@ def _lines(view: AppView, now: float) -> Iterator[str]:
         yield table(
             ("MODEL", "READY", "NEWS"),
             [
-                (model.name, some(ready(model)) or "none", "\n".join([*news(model, now), *label_news(model)]))
+                (model.name, _ready(model), "\n".join([*news(model, now), *label_news(model)]))
                 for _, model in sorted(view.models.items())
             ],
         )
     if view.problems:
         yield ""
         yield from (f"problem: {problem}" for problem in view.problems)
+
+
+def _ready(model: ModelView) -> str:
+    """The versions that answer, and whether they do so in the gateways' own processes."""
+    versions = some(ready(model)) or "none"
+    return f"{versions} (colocated)" if is_colocated(model) else versions
 
 
 def _gateways(view: AppView) -> Iterator[str]:

@@ -13,6 +13,7 @@ from serving_app.cli.health import failure_words, find_model, is_healthy, labels
 from serving_app.cli.tables import size, table
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
+from serving_app.core.placement import Placement
 from serving_app.core.views import ModelView, VersionView
 
 
@@ -73,5 +74,7 @@ def _more(version: VersionView, now: float) -> Iterator[str]:
         yield failure_words(version, now)
     if version.aspired is False:
         yield "not aspired"
+    if version.placement is Placement.COLOCATED:
+        yield "colocated: in every gateway"
     if version.path:
         yield version.path

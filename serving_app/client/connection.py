@@ -32,8 +32,9 @@ from serving_app.client.control import ConfigForm, Control, find_controller, joi
 from serving_app.client.tensors import to_tensors
 from serving_app.core.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from serving_app.core.history import Happening
+from serving_app.core.placement import Placement
 from serving_app.core.plan import Plan
-from serving_app.core.routing import Route, find_statuses, resolve
+from serving_app.core.routing import Route, RouteTable, find_statuses, resolve
 from serving_app.core.routing import VersionStatus as VersionStatus
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
@@ -72,6 +73,7 @@ class Connection:
 
     def __init__(self, app: str) -> None:
         from serving_app import ray_private
+        from serving_app.client.gateway_calls import GatewayCallers
         from serving_app.client.handle_calls import HandleCallers
         from serving_app.client.route_follower import RouteFollower
 
@@ -79,7 +81,8 @@ class Connection:
         self._app = app
         self._control = Control(app)
         self._callers = HandleCallers()
-        self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._callers.prepare)
+        self._gateways = GatewayCallers()
+        self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
         self._closed = False
         self._on_loop(self._follower.start()).result()
         atexit.register(self.close)
@@ -138,12 +141,17 @@ class Connection:
     async def _find_controller(self) -> Any:
         return await find_controller(self._app)
 
+    async def _prepare(self, table: RouteTable) -> None:
+        await asyncio.gather(self._callers.prepare(table), self._gateways.prepare(table))
+
     def _route(self, spec: ModelSpec) -> Route:
         return resolve(spec, self._follower.table)
 
     async def _call(self, spec: ModelSpec, call: Call) -> Outputs:
         with self._follower.lease() as table:
-            caller = self._callers.find(resolve(spec, table).app)
+            route = resolve(spec, table)
+            is_colocated = route.placement is Placement.COLOCATED
+            caller = self._gateways.find(route) if is_colocated else self._callers.find(route.app)
             try:
                 async with asyncio.timeout(call.timeout):
                     return await caller.call(call)

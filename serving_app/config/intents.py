@@ -19,12 +19,19 @@ def to_intents(config: ServingConfig) -> tuple[ModelIntent, ...]:
     return tuple(_to_intent(model) for model in config.models)
 
 
+def _to_demand(model: ModelConfig) -> Demand:
+    memory = model.memory if isinstance(model.memory, int) else None
+    if model.placement == "colocated":  # a part of the gateway, which has reserved its CPUs
+        return Demand(memory=memory)
+    return Demand(model.num_cpus, model.num_gpus, memory)
+
+
 def _to_intent(model: ModelConfig) -> ModelIntent:
     return ModelIntent(
         name=model.name,
         version_policy=model.version_policy,
         aspired_policy=_ASPIRED_POLICIES[model.aspired_version_policy],
         labels=dict(model.labels),
-        demand=Demand(model.num_cpus, model.num_gpus, model.memory if isinstance(model.memory, int) else None),
+        demand=_to_demand(model),
         memory_factor=model.memory_factor,
     )

@@ -172,6 +172,11 @@ class ModelConfig(Settings):
     labels: Mapping[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=0, le=MAX_VERSION)]] = Field(
         default={}, description="Names for versions, by which requests may ask for them: {stable: 3, canary: 4}."
     )
+    placement: Literal["dedicated", "colocated"] = Field(
+        default="dedicated",
+        description="Where versions live: in replicas of their own, or in the process of every gateway, which answers "
+        "small models soonest and gives up their isolation. At run time a version moves without a gap.",
+    )
     replicas: int | None = Field(
         default=None,
         ge=1,
@@ -282,6 +287,23 @@ class ModelConfig(Settings):
         if value is not None and ("/" in value or value in {".", ".."}):
             raise ValueError(f"{value!r} is not the name of a file in a version's directory; write a name such as DONE")
         return value
+
+    @model_validator(mode="after")
+    def _check_placement(self) -> ModelConfig:
+        if self.placement == "dedicated":
+            return self
+        if self.num_gpus:
+            raise ValueError(
+                f"model {self.name} is colocated and has num_gpus {self.num_gpus:g}, but gateways have no GPUs; give "
+                "it the placement dedicated, or no GPU"
+            )
+        for setting in ("replicas", "autoscaling"):
+            if getattr(self, setting) is not None:
+                raise ValueError(
+                    f"model {self.name} is colocated and has {setting}, but each gateway holds it once; set "
+                    f"gateway.replicas and take {setting} away, or give the model the placement dedicated"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_one_way_to_scale(self) -> ModelConfig:

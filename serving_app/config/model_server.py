@@ -68,7 +68,7 @@ def to_config(values: Mapping[str, Any], read: Read, folder: str) -> Conversion:
     gateway = {"host": values["host"], "open_when_loaded": True, "grpc_timeout_s": None}
     whole: dict[str, Any] = {"gateway": gateway, "load": {}}
     # There what a directory lacks is an error at once; here a moment later, and a load is tried again when it comes.
-    defaults: dict[str, Any] = {"give_up_s": _GIVE_UP_S}
+    defaults: dict[str, Any] = {"give_up_s": _GIVE_UP_S, "placement": values["placement"] or "colocated"}
     for name, argument in SHORT_ARGUMENTS.items():
         if name not in values or name in _COMBINED or name == "host":
             continue
@@ -107,6 +107,8 @@ def check_flags(values: Mapping[str, Any]) -> None:
         raise InvalidArgument(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
+    if values["placement"] not in ("", "colocated", "dedicated"):
+        raise InvalidArgument(f"--placement is {values['placement']}; it must be colocated, dedicated or empty")
     parallelism = ("session", "intra_op", "inter_op")
     if all(values[f"tensorflow_{kind}_parallelism"] > 0 for kind in parallelism):
         raise InvalidArgument(
@@ -123,8 +125,8 @@ def check_flags(values: Mapping[str, Any]) -> None:
 def share_machine(config: ServingConfig, *, has_gpus: bool) -> ServingConfig:
     """The configuration in which models reserve nothing, for a machine that is the server's alone.
 
-    As in TensorFlow Serving all of them then see the first GPU, if there is one; each is a process here, so memory of
-    the GPU is taken as it is needed, unless the flags give each version a share of it.
+    As in TensorFlow Serving all of them then see the first GPU, if there is one to be used; each is a process then, so
+    memory of the GPU is taken as it is needed, unless the flags give each version a share of it.
     """
     models = tuple(revise(each, f"Model {each.name}", **_shared(each, has_gpus)) for each in config.models)
     later = _shared(ModelConfig.model_validate({**config.model_defaults, "base_path": "/any"}), has_gpus)
@@ -138,7 +140,7 @@ def _shared(model: ModelConfig, has_gpus: bool) -> dict[str, Any]:
     session = model.session
     if session.gpu_memory_fraction is None:
         session = revise(session, "session", gpu_memory_fraction=1.0, gpu_allow_growth=True)
-    return {"num_cpus": 0.0, "num_gpus": _GPU_SHARE, "session": session}
+    return {"num_cpus": 0.0, "num_gpus": _GPU_SHARE, "placement": "dedicated", "session": session}
 
 
 # --- the steps -------------------------------------------------------------------------------------------------------

@@ -124,6 +124,11 @@ OWN_FLAGS = (
         "Ray cluster to join. If empty, one is started on this machine, which ends with the server.",
     ),
     Flag("app_name", "string", "default", "Name of the serving app on the Ray cluster."),
+    Flag(
+        "placement", "string", "",
+        "Where models live: colocated, in the gateway's process, or dedicated, in processes of their own. If empty, "
+        "colocated on a machine without GPUs.",
+    ),
 )
 """What TensorFlow Serving has no flags for."""
 

@@ -19,6 +19,7 @@ from serving_app.core.plan import Change, Plan
 
 AT_ONCE = "at once"
 SCALED = "scaled in place"
+MOVED = "moved without a gap"
 NEW_LOADS = "for versions loaded from now on"
 LISTINGS_AND_NEW_LOADS = "for listings at once, for versions loaded from now on"
 REDEPLOYMENT = "only by a new deployment"
@@ -46,6 +47,7 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "version_policy": AT_ONCE,
     "aspired_version_policy": AT_ONCE,
     "labels": AT_ONCE,
+    "placement": MOVED,
     "replicas": SCALED,
     "autoscaling": SCALED,
     "max_ongoing_requests": SCALED,
@@ -58,7 +60,7 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "custom_op_libraries": NEW_LOADS,
     "prefer_tflite": LISTINGS_AND_NEW_LOADS,
     "tflite": NEW_LOADS,
-    "batching": NEW_LOADS,
+    "batching": AT_ONCE,
     "warmup": NEW_LOADS,
     "poll_interval_s": AT_ONCE,
     "settle_s": AT_ONCE,

@@ -16,11 +16,13 @@ from typing import TypeVar
 
 from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
+from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.serve.deadlines import Deadlines
 from serving_app.serve.request_meter import Request
+from serving_app.serve.residents import Residents
 
 LARGE_BYTES = 1 << 18
 """Requests and answers above this are read and written in a thread: it may take seconds to find the mistake in
@@ -36,11 +38,15 @@ async def work_on(size: int, work: Callable[[], _Result]) -> _Result:
 
 
 class DataPlane:
-    """Routes by the newest table and calls the version that it names."""
+    """Routes by the newest table and calls the version that it names. Those that live in this process are among
+    `residents`."""
 
-    def __init__(self, follower: RouteFollower, callers: HandleCallers) -> None:
+    def __init__(
+        self, follower: RouteFollower, callers: HandleCallers, residents: Residents | None = None
+    ) -> None:
         self._follower = follower
         self._callers = callers
+        self._residents = residents
         self._deadlines = Deadlines()
 
     @property
@@ -59,7 +65,13 @@ class DataPlane:
     async def run(self, route: Route, call: Call, measured: Request) -> Outputs:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
         call = measured.take(call)
-        reply = self._callers.find(route.app).submit(call)
+        if route.placement is Placement.COLOCATED and self._residents is not None:
+            begun = self._residents.begin(route.servable, call)
+            if isinstance(begun, dict):
+                return begun
+            reply = begun
+        else:
+            reply = self._callers.find(route.app).submit(call)
         if call.timeout is None:
             return await reply
         return await self._deadlines.wait(reply, call.timeout, route.servable)

@@ -84,6 +84,12 @@ class Followers:
             return False
         return True
 
+    async def wait_until_acknowledged(self, revision: int) -> None:
+        """Returns when nobody follows a table that is older than this revision any more."""
+        while any(each.acknowledged < revision for each in self._followers.values()):
+            self._progress.clear()
+            await self._progress.wait()
+
     def acknowledge(self, name: str, revision: int) -> None:
         """The follower is alive and follows no table older than `revision`."""
         follower = self._followers.get(name)
@@ -93,6 +99,7 @@ class Followers:
         follower.last_seen = self._clock()
         if revision > follower.acknowledged:
             follower.acknowledged = revision
+            self._progress.set()
             self._emit(RoutesAcknowledged(name, revision))
 
     def leave(self, name: str) -> None:

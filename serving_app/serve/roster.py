@@ -37,11 +37,11 @@ class Entry:
 
 
 class Roster:
-    """The versions of one app that serve. Every method blocks."""
+    """The versions of one app that serve, of one kind of place. Every method blocks."""
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, kind: str = "serving") -> None:
         self._app = app
-        self._prefix = f"serving:{quote(app, safe='')}:"
+        self._prefix = f"{kind}:{quote(app, safe='')}:"
 
     def enter(self, servable: ServableId, entry: Entry) -> None:
         """The version serves from now on."""

@@ -17,6 +17,7 @@ import pytest
 from serving_app.cli import asking, main
 from serving_app.config import load_yaml
 from serving_app.core.errors import Code
+from serving_app.core.placement import Placement
 from serving_app.core.states import State
 from serving_app.core.views import AppView, Failure
 from tests.cli.views import BUSY, GONE, LOST, NOW, app, model, serve, version
@@ -81,6 +82,15 @@ def test_status_tells_all_that_is_not_just_serving(
     """Each model has its line, and below it what comes, goes, waits, failed or is odd; problems come last."""
     serve(monkeypatch, app(BUSY, LOST, GONE, problems=("the state file was unreadable",)))
     assert said(capsys, "status") == STATUS
+
+
+def test_what_is_colocated_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions that live in the gateways are told apart from those with replicas of their own."""
+    here = version(2, State.READY, placement=Placement.COLOCATED)
+    serve(monkeypatch, app(model("m", here), model("n", version(1, State.READY, placement=Placement.DEDICATED))))
+    assert "m      2 (colocated)\nn      1" in said(capsys, "status")
+    assert "colocated: in every gateway" in said(capsys, "versions", "m")
+    assert "colocated" not in said(capsys, "versions", "n")
 
 
 def test_versions_tell_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,8 +200,8 @@ def test_an_unknown_model_is_told_with_those_that_are_known(
 
 
 VERSION_KEYS = {
-    "version", "state", "phase", "since", "aspired", "labels", "path", "size", "app", "progress", "failures", "error",
-    "retry_at",
+    "version", "state", "phase", "since", "aspired", "labels", "path", "size", "app", "placement", "progress",
+    "failures", "error", "retry_at",
 }  # fmt: skip
 MODEL_KEYS = {
     "model", "healthy", "configured", "aspired", "ready", "waiting", "labels", "listing_failure", "warnings",

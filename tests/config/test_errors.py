@@ -43,6 +43,18 @@ def model(**settings: Any) -> dict:
         ({"load": {"retry_base_s": 90}}, "load", "retry_base_s (90.0) is above retry_max_s (60.0); lower it or raise"),
         (model(num_gpus=1.5), "models.m.num_gpus", "more than one GPU is counted in whole ones, got 1.5"),
         (model(num_gpus=-1), "models.m.num_gpus", "greater than or equal to 0; got -1"),
+        (model(placement="here"), "models.m.placement", "'dedicated' or 'colocated'"),
+        (
+            model(placement="colocated", num_gpus=0.5),
+            "models.m",
+            "model m is colocated and has num_gpus 0.5, but gateways have no GPUs; give it the placement dedicated",
+        ),
+        (
+            model(placement="colocated", replicas=2),
+            "models.m",
+            "model m is colocated and has replicas, but each gateway holds it once; set gateway.replicas and take",
+        ),
+        (model(placement="colocated", autoscaling={}), "models.m", "model m is colocated and has autoscaling"),
         (model(num_cpus=float("nan")), "models.m.num_cpus", "finite number; got nan"),
         (model(memory="2 gigs"), "models.m.memory", "'2 gigs' is no amount of memory; write bytes, or a number"),
         (model(memory=0), "models.m.memory", "greater than or equal to 1; got 0"),

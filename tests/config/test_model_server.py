@@ -143,6 +143,22 @@ def test_flags_of_models(flags: str, path: str, value: Any) -> None:
     assert setting(model(*flags.split(), **files), path) == value
 
 
+@pytest.mark.parametrize(
+    ("flags", "has_gpus", "expected"),
+    [
+        ("", False, "colocated"),
+        ("", True, "dedicated"),
+        ("--placement=dedicated", False, "dedicated"),
+        ("--placement=colocated", False, "colocated"),
+    ],
+)
+def test_where_models_live(flags: str, has_gpus: bool, expected: str) -> None:
+    """Without a GPU models live where requests come in, unless a flag says something else."""
+    whole = share_machine(config(*MODEL, *flags.split()), has_gpus=has_gpus)
+    assert [each.placement for each in whole.models] == [expected]
+    assert ModelConfig.model_validate({"base_path": "/m", **whole.model_defaults}).placement == expected
+
+
 MODELS = 'model_config_list { config { name: "a" base_path: "/a" model_platform: "tensorflow" } }'
 
 
@@ -228,6 +244,8 @@ BOTH_EMPTY = "Both server_options.model_base_path and server_options.model_confi
         ("--model_config_file=models --platform_config_file=empty", InvalidArgument,
          "Model a requests unsupported platform tensorflow"),
         ("--model_config_file=caffe", InvalidArgument, "Model a requests unsupported platform caffe"),
+        ("--model_base_path=/m --placement=here", InvalidArgument,
+         "--placement is here; it must be colocated, dedicated or empty"),
         ("--model_base_path=/m --use_alts_credentials", Unimplemented,
          "--use_alts_credentials is not offered; use --ssl_config_file for TLS"),
         ("--model_base_path=/m --thread_pool_factory_config_file=x", Unimplemented,

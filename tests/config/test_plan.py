@@ -81,6 +81,11 @@ def model(**settings: Any) -> dict[str, Any]:
             ["~ model m autoscaling.max_replicas: 3 -> 4 (scaled in place)"],
         ),
         (
+            model(),
+            model(placement="colocated"),
+            ["~ model m placement: dedicated -> colocated (moved without a gap)"],
+        ),
+        (
             model(session={"intra_op_parallelism": 1}, tags="serve"),
             model(session={"intra_op_parallelism": 2}, tags="serve,gpu"),
             [
