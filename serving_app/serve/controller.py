@@ -17,7 +17,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,6 +26,7 @@ import ray
 from serving_app.config import ModelConfig, ServingConfig, redact, to_intents, to_yaml, write_model_server_config
 from serving_app.core import events
 from serving_app.core.actions import PublishRoutes, StartUnload
+from serving_app.core.batching import BatchingChoice
 from serving_app.core.errors import (
     Code,
     DeadlineExceeded,
@@ -38,6 +40,7 @@ from serving_app.core.history import Happening
 from serving_app.core.manager import ManagerOptions
 from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
+from serving_app.core.placement import Placement
 from serving_app.core.plan import Plan
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
@@ -46,13 +49,15 @@ from serving_app.core.views import AppView, ModelView
 from serving_app.host import Assignment
 from serving_app.serve import opening
 from serving_app.serve.apps import Observation
-from serving_app.serve.assignments import assignment_for
+from serving_app.serve.assignments import assignment_for, batching_of
 from serving_app.serve.changes import Changes
 from serving_app.serve.chronicle import Chronicle
+from serving_app.serve.colony import Colony
 from serving_app.serve.config_file import FileWatch
 from serving_app.serve.editing import Editing
 from serving_app.serve.fleet import Fleet, Order
 from serving_app.serve.followers import Followers
+from serving_app.serve.holdings import Admission, Holding, Orders
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.lookout import Lookout
 from serving_app.serve.manager_loop import ManagerLoop
@@ -61,12 +66,15 @@ from serving_app.serve.places import Places
 from serving_app.serve.polling import Polling
 from serving_app.serve.reloads import find_outcome
 from serving_app.serve.reporting import Report, Wish
+from serving_app.serve.sites import Sites
 from serving_app.serve.wanted import Applied, Wanted
 
 logger = logging.getLogger("serving_app.controller")
 
 _HELD_S = 5.0
 """How long a change that users make waits until every gateway routes by it; one that is lost must not hold it up."""
+_EARLIER_FOLLOWERS = "followers-before-restart"
+"""Stands for all who followed the tables of an earlier life, until they would count as gone."""
 _TEARDOWN_S = 120.0
 """How long the removal of everything may take, besides the time that is given to requests under way."""
 
@@ -91,7 +99,16 @@ class Controller:
         self._restored = asyncio.Event()
         self._followers = Followers(self._loop.emit)
         self._polling = Polling(self._loop.emit)
-        self._fleet = Fleet(app, self._model, self._memory, self._loop.emit)
+        self._sites = Sites(
+            self._placement, self._places.find_path, self._loop.emit,
+            wait_for_readers=self._wait_for_readers, spawn=self._spawn, tell_problem=self._tell_problem,
+        )
+        self._fleet = Fleet(app, self._model, self._memory, partial(self._sites.take, Placement.DEDICATED))
+        self._colony = Colony(
+            app, self._model, self._assign, partial(self._sites.take, Placement.COLOCATED),
+            is_settled=lambda: _EARLIER_FOLLOWERS not in self._followers,
+        )
+        self._sites.open({Placement.DEDICATED: self._fleet, Placement.COLOCATED: self._colony})
         self._lookout = Lookout(app, self._fleet, self._loop.emit)
         self._file_watch = FileWatch(self._spawn, lambda problem: self._tell_problem("file", problem))
         self._gateways: dict[str, dict[str, str]] = {}
@@ -130,6 +147,30 @@ class Controller:
         """The follower is going away."""
         self._gateways.pop(follower, None)
         self._followers.leave(follower)
+        self._colony.leave(follower)
+
+    # Calls of gateways about the versions that they hold.
+
+    async def poll_holdings(self, gateway: str, have: int) -> Orders | None:
+        """Long poll: what the gateway is to hold besides what it was told before; see Colony.poll."""
+        self._refuse_when_closing()
+        await self._restored.wait()
+        return await self._colony.poll(gateway, have)
+
+    async def tell_holdings(self, gateway: str, told: Sequence[Holding], is_all: bool, is_member: bool) -> bool:
+        """A gateway tells what became of its orders; False if it is not known here."""
+        await self._restored.wait()
+        return await self._colony.tell(gateway, told, is_all=is_all, is_member=is_member)
+
+    async def tell_holding_progress(self, ticket: str, message: str) -> None:
+        """A gateway tells how far a load is."""
+        await self._colony.tell_progress(ticket, message)
+
+    async def admit(self, gateway: str) -> Admission:
+        """Long poll: the gateway wants to take traffic; see Colony.admit."""
+        self._refuse_when_closing()
+        await self._restored.wait()
+        return await self._colony.admit(gateway)
 
     # Calls of replicas.
 
@@ -158,8 +199,12 @@ class Controller:
     # Calls of all of them about what they count.
 
     async def report_metrics(self, process: str, report: Report) -> Wish:
-        """Long poll: take a report in; returns when the next one is wanted."""
-        return await self._metering.report(process, report)
+        """Long poll: take a report in; returns when the next one is wanted.
+
+        A replica is told each time how its version is to be batched, so that no change can get lost.
+        """
+        wish = await self._metering.report(process, report)
+        return wish._replace(batching=self._batching_in(process))
 
     async def bid_farewell(self, process: str, report: Report) -> None:
         """The last report of a process that goes."""
@@ -262,6 +307,10 @@ class Controller:
         self._file_watch.follow(wanted.config, self._editing)
         self._restored.set()
         self._spawn(self._fleet.carry_out_orders())
+        self._spawn(self._colony.work())
+        # Settings may have changed since what was adopted was loaded.
+        self._sites.follow()
+        self._colony.follow_batching()
         self._spawn(self._watch())
         self._spawn(self._chronicle.save_behind())
         self._spawn(self._metering.keep_behind())
@@ -280,15 +329,29 @@ class Controller:
     async def _adopt(self) -> None:
         """Take over the versions that an earlier life of this actor deployed."""
         seen = await self._lookout.look()
-        if seen.servables:
-            logger.info("adopting %d running versions", len(seen.servables))
-            # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
-            self._followers.acknowledge("followers-before-restart", 0)
+        self._sites.begin_adoption()
         await self._fleet.adopt(seen)
+        adopted = len(seen.servables) + await self._colony.adopt()
+        self._sites.end_adoption()
+        if adopted:
+            logger.info("adopting %d running versions", adopted)
+            # Whoever followed the old tables may still do so; nobody acknowledged anything to us.
+            self._followers.acknowledge(_EARLIER_FOLLOWERS, 0)
         self._loop.take_in()
 
     async def _watch(self) -> None:
-        await self._close(await self._lookout.watch(self._followers.expire))
+        await self._close(await self._lookout.watch(self._expire))
+
+    def _expire(self) -> None:
+        """Nobody waits any more for those who are silent for too long."""
+        self._followers.expire()
+        self._colony.keep_only(self._followers.__contains__)
+        self._colony.stir()
+
+    async def _wait_for_readers(self) -> None:
+        """Returns when nobody follows a table that is older than what has happened until now."""
+        await self._loop.handled()
+        await self._followers.wait_until_acknowledged(self._loop.manager.table.revision)
 
     async def _close(self, left: Observation) -> None:
         """The owner is gone: remove every version, then this actor. Gateways that still drain are waited for."""
@@ -304,6 +367,7 @@ class Controller:
         self._keeping.forget()
         self._chronicle.forget()
         self._fleet.forget()
+        self._colony.forget()
         self._metering.forget()
         opening.forget(self._app)
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
@@ -316,7 +380,7 @@ class Controller:
         if not isinstance(action, StartUnload):
             for load in action:
                 self._places.note_load(load)
-        self._fleet.order(action)
+        self._sites.order(action)
 
     async def _enforce(self, before: ServingConfig, after: ServingConfig) -> None:
         """Have the loop and everything around it follow this configuration; returns when gateways route by it."""
@@ -326,7 +390,10 @@ class Controller:
         self._file_watch.follow(after, self._edits)
         for model in _rescaled(before, after):
             self._fleet.rescale(model)
+        self._sites.follow()
+        self._colony.follow_batching()
         await self._loop.handled()
+        self._metering.wake()
         self._places.keep_only({model.name for model in after.models})
         await self._followers.wait_until_held(self._loop.manager.table.revision, _HELD_S)
 
@@ -370,6 +437,22 @@ class Controller:
             if model.name == name:
                 return model
         raise NotFound(f"the model {name} is not configured any more")
+
+    def _batching_in(self, process: str) -> BatchingChoice | None:
+        """How the version in a replica is to be batched; None for other processes, and while nobody knows."""
+        servable = parse_servable_app(self._app, process.rpartition("#")[0])
+        if servable is None or self._editing is None:
+            return None
+        model = next((each for each in self._editing.config.models if each.name == servable.name), None)
+        return None if model is None else batching_of(model)
+
+    def _placement(self, model: str) -> Placement | None:
+        with contextlib.suppress(NotFound):
+            return Placement(self._model(model).placement)
+        return None
+
+    def _assign(self, servable: ServableId, path: str, model: ModelConfig) -> Assignment:
+        return assignment_for(servable, path, model, self._edits.config)
 
     def _memory(self, servable: ServableId) -> int | None:
         """What a replica of this version reserves."""

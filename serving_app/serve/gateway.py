@@ -1,7 +1,8 @@
 """The gateway: the only Serve application with a route, and the process that clients talk to.
 
 Each replica opens listeners of its own for REST and gRPC; the same REST app stands behind Serve's HTTP door. A replica
-takes traffic only when it has a route table, so one that replaces another knows what the other knew.
+takes traffic only when it has a route table and every colocated version that the others have, so one that replaces
+another knows what the other knew, and answers what the other answered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
@@ -22,6 +23,9 @@ from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
 from serving_app.core.families import WAITING
 from serving_app.core.metrics import Labels, Registry, Snapshot
+from serving_app.core.routing import RouteTable
+from serving_app.core.servable import ServableId
+from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.asgi import AsgiApp
 from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
@@ -34,6 +38,7 @@ from serving_app.serve.opening import wait_until_loaded
 from serving_app.serve.ray_metrics import RayExport
 from serving_app.serve.reporting import Reporter
 from serving_app.serve.request_meter import RequestMeter
+from serving_app.serve.residents import Residents
 from serving_app.serve.rest_app import RestApp
 from serving_app.serve.ssl_file import read_keys
 from serving_app.serve.unix_socket import check_socket
@@ -58,10 +63,11 @@ class GatewayReplica:
         self._drain_timeout_s = config.drain_timeout_s
         self._keys = await asyncio.to_thread(read_keys, applied.config)
         self._callers = HandleCallers()
-        self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._callers.prepare)
+        self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._prepare)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
-        plane = DataPlane(self._follower, self._callers)
         registry = Registry()
+        self._residents = Residents(self._follower.name, registry, self._find_controller)
+        plane = DataPlane(self._follower, self._callers, self._residents)
         meter = RequestMeter(registry, lambda model: model in plane.table.models, context.replica_id.unique_id)
         registry.watch(WAITING, self._count_waiting)
         self._reporter = Reporter(self._follower.name, registry, self._find_controller, RayExport(self._app))
@@ -82,6 +88,9 @@ class GatewayReplica:
         self._addresses: dict[str, str] = {}
         await self._follower.start()
         await self._reporter.start()
+        platforms = {model.platform for model in applied.config.models if model.placement == "colocated"}
+        await self._residents.start(sorted(platforms))
+        await self._residents.admit()
         await _check_places(config, identity)  # what is taken is an error now, also where the ports open later
         self._opening = asyncio.create_task(self._open(config, identity))
         if not config.open_when_loaded:
@@ -94,8 +103,13 @@ class GatewayReplica:
         """What stands behind Serve's HTTP door."""
         return AsgiApp(self._rest)
 
+    async def predict_colocated(self, servable: ServableId, calls: Sequence[Call]) -> Answer:
+        """Asked by Serve handles: a reply to each request that is for a version that lives here."""
+        return await self._residents.answer(servable, calls)
+
     def check_health(self) -> None:
         """Asked by Serve: a listener that died, or could not be opened, takes the replica with it."""
+        self._residents.check()
         if self._opening is not None and self._opening.done():
             self._opening.result()
         if self._rest_listener is not None and not self._rest_listener.is_alive:
@@ -115,6 +129,11 @@ class GatewayReplica:
         await asyncio.gather(*drains)
         await self._reporter.stop()
         await self._follower.stop()
+        self._residents.stop()
+
+    async def _prepare(self, table: RouteTable) -> None:
+        """Get ready to route by this table."""
+        await asyncio.gather(self._callers.prepare(table), self._residents.prepare(table))
 
     async def _find_controller(self) -> Any:
         return await asyncio.to_thread(find_controller, self._app)
