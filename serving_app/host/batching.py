@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from serving_app.core.batching import Batching
 from serving_app.core.errors import FailedPrecondition, InvalidArgument
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.joined_calls import cut_outputs
@@ -25,6 +24,10 @@ _MAX_PADDED_RANK = 6
 
 def row_count(call: Call) -> int:
     """The first dimension that all inputs share; InvalidArgument if there is no such thing."""
+    if len(call.inputs) == 1:  # by far the most
+        ((_, array),) = call.inputs.items()
+        if array.shape:
+            return array.shape[0]
     shapes = [array.shape for array in call.inputs.values()]
     if not shapes:
         raise InvalidArgument("Batching Run() must have at least one input tensor")
@@ -42,14 +45,19 @@ def kind_of(call: Call, pad: bool) -> Hashable:
     With `pad` the same number of dimensions is enough, where padding is possible.
     """
     # The dtype itself, not its `str`: that is the same for several of the types that NumPy does not know.
+    if len(call.inputs) == 1:  # by far the most
+        ((name, array),) = call.inputs.items()
+        return call.signature_name, call.outputs, ((name, array.dtype, _inner(array, pad)),)
     inputs = tuple((name, array.dtype, _inner(array, pad)) for name, array in sorted(call.inputs.items()))
     return call.signature_name, call.outputs, inputs
 
 
 def _inner(array: Array, pad: bool) -> tuple[int, ...] | int:
-    inner = array.shape[1:]
+    inner: tuple[int, ...] = array.shape[1:]
+    if not pad:
+        return inner
     # A row without elements has none to be filled up with.
-    is_padded = pad and array.ndim <= _MAX_PADDED_RANK and 0 not in inner
+    is_padded = array.ndim <= _MAX_PADDED_RANK and 0 not in inner
     return array.ndim if is_padded else inner
 
 
@@ -64,22 +72,22 @@ def count_filling(rows: int, allowed: Sequence[int]) -> int:
     return next((size - rows for size in allowed if size >= rows), 0) if rows else 0
 
 
-def join(calls: Sequence[Call], limits: Batching) -> Call:
-    """One call with the rows of all, in order, and then with copies of a row up to an allowed size.
+def join(calls: Sequence[Call], filling: int = 0) -> Call:
+    """One call with the rows of all, in order, and then with so many copies of a row.
 
     All are of one kind. The call's time is the longest that any member has left. A single call that needs nothing
-    filled up is not copied. What comes out is one run, and says nothing of members.
+    filled up is not copied. What comes out is one run, and members are nothing to it.
     """
-    rows = [row_count(call) for call in calls]
-    filling = count_filling(sum(rows), limits.allowed_batch_sizes)
+    if len(calls) == 1 and not filling:
+        return calls[0]
     # The first row of the last call, as in TensorFlow Serving; of the last one that has a row.
-    last = max((index for index, count in enumerate(rows) if count), default=0)
+    last = max((index for index, call in enumerate(calls) if row_count(call)), default=0)
     inputs: dict[str, Array] = {}
     for name in calls[0].inputs:
         parts = _widen([call.inputs[name] for call in calls])
         if filling:
             parts.append(np.repeat(parts[last][:1], filling, axis=0))
-        inputs[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        inputs[name] = np.concatenate(parts)
     return calls[0]._replace(inputs=inputs, timeout=longest_timeout(calls), members=(), timeouts=())
 
 
@@ -129,6 +137,8 @@ def split(outputs: Outputs, row_counts: Sequence[int], filling: int = 0) -> list
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors"
             )
+    if len(row_counts) == 1 and not filling:
+        return [outputs]
     return cut_outputs(outputs, row_counts)
 
 

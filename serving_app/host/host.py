@@ -179,28 +179,28 @@ def _run_batch_of_one(servable: Servable, limits: Batching, meter: RunMeter, cal
 
 def _run_batch(servable: Servable, calls: Sequence[Call], limits: Batching) -> Answer:
     started = time.monotonic()
-    rows = [row_count(call) for call in calls]
-    reply = _run_joined(servable, calls, rows, limits)
+    reply = _run_joined(servable, calls, limits)
+    requests = [call.requests for call in calls]
     if not isinstance(reply, ServingError):
         replies: list[Reply] = [*reply]
-    elif (len(calls) == 1 and calls[0].requests == 1) or reply.code in _NOT_THE_MEMBERS_FAULT:
+    elif requests == [1] or reply.code in _NOT_THE_MEMBERS_FAULT:
         replies = [reply] * len(calls)
     else:
-        requests = [request for call in calls for request in members_of(call)]
-        return Answer(_run_halves(servable, requests, limits, reply, started), time.monotonic() - started)
-    counts = tuple([call.requests for call in calls]) if any(call.members for call in calls) else ()
-    return Answer(replies, time.monotonic() - started, counts)
+        apart = [request for call in calls for request in members_of(call)]
+        return Answer(_run_halves(servable, apart, limits, reply, started), time.monotonic() - started)
+    is_joined = len(requests) != sum(requests)
+    return Answer(replies, time.monotonic() - started, tuple(requests) if is_joined else ())
 
 
-def _run_joined(
-    servable: Servable, calls: Sequence[Call], rows: Sequence[int], limits: Batching
-) -> list[Outputs] | ServingError:
+def _run_joined(servable: Servable, calls: Sequence[Call], limits: Batching) -> list[Outputs] | ServingError:
     """The outputs of each call, by one run, or what went wrong with that."""
-    reply = _run_one(servable, join(calls, limits))
+    rows = [row_count(call) for call in calls]
+    filling = count_filling(sum(rows), limits.allowed_batch_sizes)
+    reply = _run_one(servable, join(calls, filling))
     if isinstance(reply, ServingError):
         return reply
     try:
-        return split(reply, rows, count_filling(sum(rows), limits.allowed_batch_sizes))
+        return split(reply, rows, filling)
     except ServingError as error:
         return error
 
@@ -211,7 +211,7 @@ def _run_requests(servable: Servable, batch: Sequence[Call], limits: Batching) -
     Every run, also of a half, obeys the limits.
     """
     started = time.monotonic()
-    reply = _run_joined(servable, batch, [row_count(call) for call in batch], limits)
+    reply = _run_joined(servable, batch, limits)
     if not isinstance(reply, ServingError):
         return [*reply]
     if len(batch) == 1 or reply.code in _NOT_THE_MEMBERS_FAULT:

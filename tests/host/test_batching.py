@@ -126,7 +126,7 @@ def test_joined_rows_come_apart_as_they_were() -> None:
     """Splitting what was joined gives each member its own rows, in order, also to one without any."""
     members = [np.array([1, 2], np.float32), np.zeros(0, np.float32), np.array([3], np.float32)]
     calls = [Call("s", {"x": member}, ("y",), float(index)) for index, member in enumerate(members)]
-    joined = join(calls, Batching())
+    joined = join(calls)
     assert joined.inputs["x"].tolist() == [1, 2, 3]
     assert (joined.signature_name, joined.outputs, joined.timeout) == ("s", ("y",), 2.0)
     parts = split({"y": joined.inputs["x"] * 2, "z": joined.inputs["x"].reshape(3, 1)}, [2, 0, 1])
@@ -137,7 +137,7 @@ def test_joined_rows_come_apart_as_they_were() -> None:
 def test_a_single_call_is_not_copied() -> None:
     """What needs no company and no filling goes to the model as it came."""
     call = rows(3, 2)
-    assert join([call], Batching(max_batch_size=3, allowed_batch_sizes=(3,))).inputs["x"] is call.inputs["x"]
+    assert join([call]).inputs["x"] is call.inputs["x"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,8 @@ def test_filling_repeats_the_first_row_of_the_last_call(members: list[list[Any]]
     """As in TensorFlow Serving; where the last call has no rows, of the last one that has. None are made of nothing."""
     dtype = object if any(isinstance(value, bytes) for value in right) else np.float32
     limits = Batching(max_batch_size=4, allowed_batch_sizes=(4,))
-    assert join([x(member, dtype) for member in members], limits).inputs["x"].tolist() == right
+    filling = count_filling(sum(map(len, members)), limits.allowed_batch_sizes)
+    assert join([x(member, dtype) for member in members], filling).inputs["x"].tolist() == right
 
 
 def test_rows_that_fill_up_are_dropped_from_outputs() -> None:
@@ -185,7 +186,7 @@ def test_rows_that_fill_up_are_dropped_from_outputs() -> None:
 )
 def test_shorter_rows_are_filled_up_with_their_first_element(dtype: Any, one: Any, other: Any, right: Any) -> None:
     """Every dimension grows at its end to the largest in the batch, by the call's own first element."""
-    joined = join([x(one, dtype), x(other, dtype)], Batching(pad_variable_length_inputs=True))
+    joined = join([x(one, dtype), x(other, dtype)])
     assert joined.inputs["x"].dtype == np.dtype(dtype)
     assert joined.inputs["x"].tolist() == right
 
