@@ -203,9 +203,7 @@ class Residents:
         async with self._telling:
             told = list((self._holdings if everything else self._untold).values())
             self._untold = {}
-            known = await self._controller.tell_holdings.remote(
-                self._gateway, told, is_all=everything, is_member=self._is_member
-            )
+            known = await self._controller.tell_holdings.remote(self._gateway, told, everything, self._is_member)
             self._is_known = known if everything else self._is_known and known
 
     def _note(self, holding: Holding) -> None:
