@@ -32,6 +32,19 @@ class TlsKeys:
     client_ca: bytes | None = field(default=None, repr=False)
 
 
+def server_context(keys: TlsKeys) -> ssl.SSLContext:
+    """What a listener for HTTP/2 needs of these keys, which have been checked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    with _in_memory(keys.server_cert.decode()) as cert, _in_memory(keys.server_key.decode()) as key:
+        context.load_cert_chain(cert, key)
+    if keys.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=keys.client_ca.decode())
+    return context
+
+
 def parse_ssl_config(text: str, file: str) -> TlsKeys:
     """The keys in the text of `file`. Raises ConfigError, which tells what is wrong where, and never a key."""
     config = _parse(text, file)

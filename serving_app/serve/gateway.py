@@ -30,7 +30,8 @@ from serving_app.serve.asgi import AsgiApp
 from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.grpc_listener import GrpcListener
+from serving_app.serve.grpc_settings import grpc_settings
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.metrics_page import MetricsPage
 from serving_app.serve.neighbours import ask_grpc, ask_rest, check_neighbours
@@ -179,8 +180,8 @@ class GatewayReplica:
             addresses["REST"] = await self._rest_listener.start()
         port, path = config.grpc_port, config.grpc_socket_path
         if port is not None or path is not None:
-            options = server_options(config.max_request_bytes, config.drain_timeout_s, config.grpc_channel_arguments)
-            self._grpc_listener = GrpcListener(self._grpc.handlers(), identity, options, self._keys)
+            settings = grpc_settings(config.max_request_bytes, config.grpc_channel_arguments)
+            self._grpc_listener = GrpcListener(self._grpc.methods(), identity, settings, self._keys)
             found = await self._grpc_listener.start(config.host, port, path)
             addresses |= {"gRPC (UNIX socket)" if each.startswith("unix:") else "gRPC": each for each in found}
         return addresses

@@ -1,68 +1,53 @@
 """The gateway's gRPC server: where it listens, with which keys, and how it ends without losing a call.
 
-gRPC's own way to stop loses calls: those that arrive after it has begun to stop and before their client has heard of it
-are cancelled, and so are connections that come while its socket is still open. So a gateway that goes
-
-1. closes the listening socket alone, which gRPC has no call for; new connections then go to other gateways, and
-2. waits until the connections that are there have ended. They do by themselves: each is told to go after a share of the
-   time for draining, at any time, in gRPC's own way, which answers every call that was sent before the client knew.
-
-Only then, or when the time is over, is the server stopped. See docs/decisions/0017-connections-that-age.md.
+A gateway that goes closes its listening sockets, having taken whoever was waiting there, so that new connections go to
+other gateways; then it sends the clients that it has elsewhere, which answers every call that they had sent before they
+knew (see grpc_lifetime.py). It ends when the last of them has gone, or when its time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import errno
 import socket
-import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+from weakref import WeakSet
 
-import grpc
-import grpc.aio
-
-from serving_app.config.ssl_config import TlsKeys
+from serving_app.config.ssl_config import TlsKeys, server_context
 from serving_app.core.errors import FailedPrecondition
+from serving_app.serve.grpc_calls import Methods
+from serving_app.serve.grpc_connection import GrpcConnection
+from serving_app.serve.grpc_settings import GrpcSettings
+from serving_app.serve.listeners import claim
 from serving_app.serve.neighbours import grpc_place, tell
 from serving_app.serve.unix_socket import SharedPath, socket_place
 
-_SHARE = 0.4
-"""Of the time for draining, how long a connection lives; the rest is for the calls that it still has."""
-
-
-def server_options(
-    max_message: int, drain_timeout_s: float, extra: Mapping[str, int | str] | None = None
-) -> list[tuple[str, int | str]]:
-    """Channel arguments of the server: ours, those that users add or change, and what cannot be changed."""
-    options: dict[str, int | str] = {
-        "grpc.max_receive_message_length": max_message,
-        "grpc.max_send_message_length": -1,
-    }
-    if drain_timeout_s > 0:
-        options["grpc.max_connection_age_ms"] = min(max(1, int(drain_timeout_s * 1000 * _SHARE)), 2**31 - 1)
-    # Without sharing the port no gateway could be replaced without a gap.
-    return list({**options, **(extra or {}), "grpc.so_reuseport": 1}.items())
+_BACKLOG = 4096
+_HANDSHAKE_S = 10.0
+"""How long a client may take to agree on keys; and how long one that is at it is waited for at the end."""
+_ABORT_S = 1.0
+"""How long connections may take to end that were cut."""
 
 
 class GrpcListener:
-    """A grpc.aio server on the running loop, at a port, at a UNIX socket, or at both."""
+    """A gRPC server on the running loop, at a port, at a UNIX socket, or at both."""
 
     def __init__(
-        self,
-        handlers: Sequence[grpc.GenericRpcHandler],
-        identity: Mapping[str, str],
-        options: Sequence[tuple[str, int | str]],
-        keys: TlsKeys | None = None,
+        self, methods: Methods, identity: Mapping[str, str], settings: GrpcSettings, keys: TlsKeys | None = None
     ) -> None:
-        self._server = grpc.aio.server(options=list(options))
-        self._server.add_generic_rpc_handlers(tuple(handlers))
         self._identity = identity
-        self._credentials = keys and _credentials(keys)
+        self._meet = partial(_meet, methods, settings, self)
+        self._tls = None if keys is None else server_context(keys)
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
         self._tellers: list[asyncio.Server] = []
-        self._addresses: set[int | str] = set()
-        self._listening: set[str] = set()
+        self._connections: WeakSet[GrpcConnection] = WeakSet()
+        self._arrivals: set[asyncio.Task[object]] = set()
+        self._left = asyncio.Event()
+        self._is_draining = False
         self._shared: SharedPath | None = None
 
     async def start(self, host: str, port: int | None, socket_path: str | None = None) -> list[str]:
@@ -72,52 +57,124 @@ class GrpcListener:
             target = f"[{host}]" if ":" in host else host
             if port:  # before it is bound: who finds it taken asks at once
                 await self._tell(grpc_place(port))
-            bound = self._bind(f"{target}:{port}")
-            self._addresses.add(bound)
+            bound = await self._bind(host, port, f"{target}:{port}")
             if not port:
                 await self._tell(grpc_place(bound))
             found.append(f"{target}:{bound}")
         if socket_path is not None:
             self._shared = SharedPath(socket_path)
             await self._tell(socket_place(socket_path))
-            self._bind(f"unix:{self._shared.own}")
-            self._addresses.add(self._shared.own)
-            found.append(f"unix:{socket_path}")
-        await self._server.start()
-        if self._shared is not None:
+            own = socket.socket(socket.AF_UNIX)
+            own.bind(self._shared.own)
+            await self._listen(own)
             self._shared.take()
+            found.append(f"unix:{socket_path}")
         return found
 
     async def drain(self, timeout: float) -> None:
-        """Accept no more connections, let those that are there end by themselves, then stop; calls that still run when
-        the time is over are cancelled.
+        """Accept no more connections, let those that are there end their calls and go; calls that still run when the
+        time is over are cancelled.
         """
-        deadline = time.monotonic() + timeout
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         if self._shared is not None:
             await self._shared.leave()
         for teller in self._tellers:
             teller.close()
-        _close_listening(self._listening)
-        while time.monotonic() < deadline and await asyncio.to_thread(_has_connections, self._addresses):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # nobody tells when a connection ends
-        await self._server.stop(max(0.0, deadline - time.monotonic()))
+        waiting = [each for listening in self._sockets for each in _take_waiting(listening)]
+        for server in self._servers:
+            server.close()
+        self._is_draining = True
+        for arrived in waiting:
+            task = loop.create_task(self._welcome(arrived))
+            self._arrivals.add(task)
+            task.add_done_callback(self._arrivals.discard)
+        for connection in list(self._connections):
+            connection.retire()
+        await self._wait_until_left(deadline)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._wait_until_left(loop.time() + _ABORT_S)
 
-    def _bind(self, address: str) -> int:
-        before = _sockets().keys()
+    def joined(self, connection: GrpcConnection) -> None:
+        """A connection has been accepted. It may yet have to agree on keys."""
+        self._connections.add(connection)
+        if self._is_draining:
+            connection.retire()
+
+    def left(self, connection: GrpcConnection) -> None:
+        """A connection is over."""
+        self._connections.discard(connection)
+        self._left.set()
+
+    async def _wait_until_left(self, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        while self._arrivals or any(self._is_here(connection, loop.time()) for connection in self._connections):
+            self._left.clear()
+            left_s = deadline - loop.time()
+            if left_s <= 0:
+                return
+            with contextlib.suppress(TimeoutError):  # those that never were quite here leave without a word
+                await asyncio.wait_for(self._left.wait(), min(left_s, 1.0))
+
+    @staticmethod
+    def _is_here(connection: GrpcConnection, now: float) -> bool:
+        return connection.is_connected or (not connection.is_over and now - connection.made < _HANDSHAKE_S)
+
+    async def _welcome(self, arrived: socket.socket) -> None:
+        """Serve a connection that came just before the sockets were closed."""
         try:
-            if self._credentials is None:
-                bound: int = self._server.add_insecure_port(address)
-            else:
-                bound = self._server.add_secure_port(address, self._credentials)
-        except RuntimeError as error:
-            for teller in self._tellers:
-                teller.close()
-            raise FailedPrecondition(
-                f"cannot listen for gRPC at {address}: somebody else has just taken it, or may listen there alone; "
-                "stop it, or set gateway.grpc_port"
-            ) from error
-        self._listening |= _sockets().keys() - before
-        return bound
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._meet, arrived, ssl=self._tls, ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None
+            )
+        except OSError:
+            arrived.close()  # it has gone again, or could not agree on keys: nobody to tell
+        finally:
+            self._left.set()
+
+    async def _bind(self, host: str, port: int, address: str) -> int:
+        try:
+            bound = claim(host, port)
+        except OSError as error:
+            self._give_up()
+            raise _refusal(address) from error
+        number: int = bound.getsockname()[1]
+        await self._listen(bound)
+        if host == "0.0.0.0" and (beside := self._claim_beside(number)) is not None:
+            await self._listen(beside)
+        return number
+
+    def _claim_beside(self, port: int) -> socket.socket | None:
+        """All addresses are those of version 6, too, as of grpc; None where this machine has none."""
+        try:
+            beside = socket.socket(socket.AF_INET6)
+        except OSError:
+            return None
+        try:
+            beside.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            beside.bind(("::", port))
+        except OSError as error:
+            beside.close()
+            if error.errno != errno.EADDRINUSE:
+                return None
+            self._give_up()
+            raise _refusal(f"[::]:{port}") from error
+        return beside
+
+    async def _listen(self, bound: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        make: Any = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+        # What is given for the handshake is refused where there is none.
+        tls: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE_S}
+        bound.setblocking(False)
+        self._sockets.append(bound)
+        self._servers.append(await make(self._meet, sock=bound, backlog=_BACKLOG, **tls))
+
+    def _give_up(self) -> None:
+        for server in (*self._tellers, *self._servers):
+            server.close()
 
     async def _tell(self, place: str) -> None:
         teller = await tell(place, self._identity)
@@ -125,80 +182,26 @@ class GrpcListener:
             self._tellers.append(teller)
 
 
-def _credentials(keys: TlsKeys) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(keys.server_key, keys.server_cert)],
-        root_certificates=keys.client_ca,
-        require_client_auth=keys.client_ca is not None,
+def _meet(methods: Methods, settings: GrpcSettings, listener: GrpcListener) -> GrpcConnection:
+    connection = GrpcConnection(methods, settings, listener.left)
+    listener.joined(connection)
+    return connection
+
+
+def _refusal(address: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"cannot listen for gRPC at {address}: somebody else has just taken it, or may listen there alone; "
+        "stop it, or set gateway.grpc_port"
     )
 
 
-def _sockets() -> dict[str, int]:
-    """The sockets of this process: the kernel's name of each, and its number here. Only Linux tells."""
-    found: dict[str, int] = {}
-    if sys.platform != "linux":
-        return found
-    for number in os.listdir("/proc/self/fd"):
+def _take_waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system has accepted and nobody has taken yet; they would be cut."""
+    while True:
         try:
-            name = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            continue  # closed meanwhile, as the one that lists the directory is
-        if name.startswith("socket:"):
-            found[name] = int(number)
-    return found
+            arrived, _ = listening.accept()
+        except OSError:  # mostly as there is none; else nothing could be done for it
+            return
+        arrived.setblocking(False)
+        yield arrived
 
-
-@contextmanager
-def _opened(number: int) -> Iterator[socket.socket | None]:
-    """A socket of this process by its number, as a duplicate; None if it has been closed meanwhile."""
-    try:
-        duplicate = os.dup(number)
-    except OSError:
-        yield None
-        return
-    try:
-        opened = socket.socket(fileno=duplicate)
-    except OSError:
-        os.close(duplicate)
-        yield None
-        return
-    with opened:
-        yield opened
-
-
-def _is_listening(opened: socket.socket) -> bool:
-    return bool(opened.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def _close_listening(names: set[str]) -> None:
-    """Close the listening ones of these sockets, and leave their numbers to gRPC, which will close them once more.
-
-    What takes their place is a socket at which nothing ever happens. A socket that is only shut down would stop as
-    well, but gRPC would log an error for each.
-    """
-    for name, number in _sockets().items():
-        if name not in names:
-            continue
-        with _opened(number) as opened:
-            if opened is None or not _is_listening(opened):
-                continue
-        with socket.socket(socket.AF_UNIX) as nothing:
-            os.dup2(nothing.fileno(), number, inheritable=False)
-
-
-def _has_connections(addresses: set[int | str]) -> bool:
-    """Whether any connection leads to these ports and paths of this process."""
-    return any(_is_connection(number, addresses) for number in _sockets().values())
-
-
-def _is_connection(number: int, addresses: set[int | str]) -> bool:
-    with _opened(number) as opened:
-        return opened is not None and _local(opened) in addresses and not _is_listening(opened)
-
-
-def _local(opened: socket.socket) -> int | str | None:
-    """The port or path of a socket on this side."""
-    if opened.family in (socket.AF_INET, socket.AF_INET6):
-        port: int = opened.getsockname()[1]
-        return port
-    return opened.getsockname() if opened.family == socket.AF_UNIX else None

@@ -26,7 +26,8 @@ from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.followers import Followers
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.grpc_listener import GrpcListener
+from serving_app.serve.grpc_settings import grpc_settings
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.rest_app import RestApp
 from tests.stepping import PATIENCE_S, Actor
@@ -196,8 +197,8 @@ class Front:
         """Another listener on the same data plane, and its address. gRPC wants it made on the loop that it serves."""
         settings = GatewayConfig(grpc_timeout_s=timeout, **options)
         app = GrpcApp(self.plane, self._reload, settings=settings)
-        arguments = server_options(LARGEST_REQUEST, settings.drain_timeout_s, settings.grpc_channel_arguments)
-        listener = GrpcListener(app.handlers(), IDENTITY, arguments)
+        arguments = grpc_settings(LARGEST_REQUEST, settings.grpc_channel_arguments)
+        listener = GrpcListener(app.methods(), IDENTITY, arguments)
         return listener, (await listener.start(HOST, port))[0]
 
     async def _reload(self, config: bytes, wait_s: float | None) -> None:

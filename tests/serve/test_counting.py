@@ -18,7 +18,8 @@ from serving_app.protocol import grpc_methods, messages
 from serving_app.protocol.calls import Call, Reply
 from serving_app.protocol.prometheus import encode_page
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.grpc_listener import GrpcListener
+from serving_app.serve.grpc_settings import grpc_settings
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.metrics_page import MetricsPage
 from serving_app.serve.request_meter import RequestMeter
@@ -48,7 +49,7 @@ class Gateway:
         self._rest = RestListener(rest, claim(HOST, 0))
         self.rest = await self._rest.start()
         rpc = GrpcApp(plane, self._reload, settings=settings, meter=meter, scrape=self.scrape)
-        self._grpc = GrpcListener(rpc.handlers(), IDENTITY, server_options(LARGEST_REQUEST, 1.0, {}))
+        self._grpc = GrpcListener(rpc.methods(), IDENTITY, grpc_settings(LARGEST_REQUEST))
         self.grpc = (await self._grpc.start(HOST, 0))[0]
 
     async def scrape(self) -> Snapshot:

@@ -21,7 +21,9 @@ from serving_app.config.ssl_config import TlsKeys, parse_ssl_config
 from serving_app.core.errors import FailedPrecondition
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol import grpc_methods
-from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.grpc_calls import Context, Method
+from serving_app.serve.grpc_listener import GrpcListener
+from serving_app.serve.grpc_settings import grpc_settings
 from serving_app.serve.neighbours import PortTaken, ask_grpc, ask_teller, check_neighbours, is_free
 from serving_app.serve.unix_socket import answers, check_socket, socket_place
 from tests.serve.certificates import Authority, ssl_config
@@ -34,21 +36,19 @@ ECHO = "/test/Echo"
 LARGEST = 1 << 20
 
 
-class _Echo(grpc.GenericRpcHandler):
+class _Echo:
     """Answers what it is asked; a request of `wait` when it is let go."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
         self.waiting = threading.Semaphore(0)
+        self.methods = {ECHO: Method(answer=self._answer)}
 
-    def service(self, handler_call_details: Any) -> Any:
-        async def answer(request: bytes, _context: Any) -> bytes:
-            if request == b"wait":
-                self.waiting.release()
-                await asyncio.to_thread(self.open.wait)
-            return request
-
-        return grpc.unary_unary_rpc_method_handler(answer)
+    async def _answer(self, request: bytes, _context: Context) -> bytes:
+        if request == b"wait":
+            self.waiting.release()
+            await asyncio.to_thread(self.open.wait)
+        return request
 
 
 class Listening:
@@ -56,14 +56,14 @@ class Listening:
 
     def __init__(
         self, front: Front, *, port: int | None = 0, path: str | None = None, keys: TlsKeys | None = None,
-        drain_s: float = 0.0, arguments: dict[str, int | str] | None = None,
+        arguments: dict[str, int | str] | None = None,
     ) -> None:
         self._front = front
         self.echo = _Echo()
-        self.addresses = front.run(self._start(port, path, keys, server_options(LARGEST, drain_s, arguments)))
+        self.addresses = front.run(self._start(port, path, keys, grpc_settings(LARGEST, arguments)))
 
-    async def _start(self, port: Any, path: Any, keys: Any, options: Any) -> list[str]:
-        self._listener = GrpcListener([self.echo], IDENTITY, options, keys)
+    async def _start(self, port: Any, path: Any, keys: Any, settings: Any) -> list[str]:
+        self._listener = GrpcListener(self.echo.methods, IDENTITY, settings, keys)
         return await self._listener.start(HOST, port, path)
 
     def drain(self, timeout: float = PATIENCE_S) -> None:
@@ -150,14 +150,6 @@ def test_channel_arguments_reach_the_server(front: Front) -> None:
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         with listening(front, port=port_of(listener.addresses[0])) as other:
             assert other.addresses == listener.addresses
-
-
-def test_connections_live_a_share_of_the_time_for_draining() -> None:
-    """Connections end in time for draining, unless there is none, or a user says otherwise."""
-    age = "grpc.max_connection_age_ms"
-    assert dict(server_options(1, 30.0))[age] == 12_000
-    assert age not in dict(server_options(1, 0.0))
-    assert dict(server_options(1, 30.0, {age: 5}))[age] == 5
 
 
 def test_a_port_that_is_taken_meanwhile_is_said(front: Front) -> None:
@@ -271,7 +263,7 @@ def test_gateways_share_a_grpc_port(front: Front) -> None:
 
 def test_a_draining_listener_finishes_what_it_has(front: Front) -> None:
     """A call that runs is answered, a new one goes elsewhere, then the listener ends."""
-    with listening(front, drain_s=1.0) as listener, ThreadPoolExecutor(1) as pool:
+    with listening(front) as listener, ThreadPoolExecutor(1) as pool:
         address = listener.addresses[0]
         with alone(address) as client, alone(address) as newcomer:
             running = client.unary_unary(ECHO).future(b"wait", timeout=PATIENCE_S)
@@ -288,7 +280,7 @@ def test_a_draining_listener_finishes_what_it_has(front: Front) -> None:
 
 def test_draining_ends_when_its_time_is_over(front: Front) -> None:
     """A call that does not end keeps a gateway no longer than its time for draining, and is told."""
-    with listening(front, drain_s=0.2) as listener, alone(listener.addresses[0]) as client:
+    with listening(front) as listener, alone(listener.addresses[0]) as client:
         running = client.unary_unary(ECHO).future(b"wait", timeout=PATIENCE_S)
         assert listener.echo.waiting.acquire(timeout=PATIENCE_S)
         listener.drain(0.2)
@@ -314,7 +306,7 @@ def test_no_call_is_lost_when_gateways_are_replaced(front: Front, tmp_path: Path
 
     def replace(before: Listening | None) -> Listening:
         port = None if over == "socket" else port_of(before.addresses[0]) if before else 0
-        return Listening(front, port=port, path=path if over == "socket" else None, drain_s=0.5)
+        return Listening(front, port=port, path=path if over == "socket" else None)
 
     listener = replace(None)
     clients = [threading.Thread(target=call, args=(listener.addresses[0],)) for _ in range(4)]
@@ -325,9 +317,7 @@ def test_no_call_is_lost_when_gateways_are_replaced(front: Front, tmp_path: Path
         while outcomes["right"] < before + 20 and outcomes.keys() <= {"right"}:
             time.sleep(0.005)
         successor = replace(listener)
-        # Both are in one process here, where a listener cannot tell its connections from those of the other: it is
-        # given the time in which its own have ended.
-        listener.drain(1.0)
+        listener.drain()
         listener = successor
     stop.set()
     for client in clients:
@@ -339,7 +329,7 @@ def test_no_call_is_lost_when_gateways_are_replaced(front: Front, tmp_path: Path
 def test_a_front_end_drains(front: Front) -> None:
     """Calls of the real front end, too, are answered while it drains, also those that run."""
     front.hold()
-    listener, address = front.run(front.start_grpc(PATIENCE_S, drain_timeout_s=0.5))
+    listener, address = front.run(front.start_grpc(PATIENCE_S))
     with ThreadPoolExecutor(1) as pool, alone(address) as client:
         running = client.unary_unary(grpc_methods.PREDICT).future(predict_request(ModelSpec("stuck"), [1.0]))
         assert front.gate.reached.acquire(timeout=PATIENCE_S)

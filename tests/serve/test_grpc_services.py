@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from serving_app.config import GatewayConfig
 from serving_app.protocol import grpc_methods, messages
 from serving_app.serve.grpc_app import GrpcApp
-from serving_app.serve.grpc_listener import GrpcListener, server_options
+from serving_app.serve.grpc_listener import GrpcListener
+from serving_app.serve.grpc_settings import grpc_settings
 from tests.serve.front_end_contract import Failed
 from tests.serve.fronts import HOST, IDENTITY, LARGEST_REQUEST, Front, channel
 from tests.serve.test_grpc_app import ask
@@ -49,7 +50,7 @@ def listening(front: Front, **settings: Any) -> Iterator[tuple[GrpcApp, str]]:
 
     async def start() -> tuple[GrpcApp, GrpcListener, str]:
         app = GrpcApp(front.plane, front._reload, settings=GatewayConfig(**settings))
-        listener = GrpcListener(app.handlers(), IDENTITY, server_options(LARGEST_REQUEST, 0.0))
+        listener = GrpcListener(app.methods(), IDENTITY, grpc_settings(LARGEST_REQUEST))
         return app, listener, (await listener.start(HOST, 0))[0]
 
     app, listener, address = front.run(start())

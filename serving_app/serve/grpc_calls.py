@@ -1,0 +1,315 @@
+"""A call of gRPC while it is answered: from its message to the bytes of its answer.
+
+Most calls are one message and one answer. Such a call is begun right where its bytes are read; only if it has to wait
+does it become a task. That saves half of what a call costs besides its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from serving_app.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    ServingError,
+    as_serving_error,
+)
+from serving_app.protocol.grpc_wire import (
+    PREFIX_BYTES,
+    Head,
+    MessageReader,
+    check_encoding,
+    decompress,
+    read_prefix,
+    write_prefix,
+)
+from serving_app.protocol.http2_connection import Stream
+from serving_app.serve.data_plane import work_on
+
+if TYPE_CHECKING:
+    from serving_app.serve.grpc_connection import GrpcConnection
+
+logger = logging.getLogger("ray.serve")
+
+
+class Context(Protocol):
+    """What a method may know of a call besides its message."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline, None if there is none."""
+
+
+Answer = Callable[[bytes, Context], Coroutine[Any, Any, bytes]]
+"""Answers one message with one."""
+Answers = Callable[[Any, Context], AsyncIterator[bytes]]
+"""Takes one message, or an iterator over many, and answers as often as it likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method: `answer` for one message with one, or `answers`, which `takes_many` or only one. What it raises is
+    the caller's status.
+
+    A method with `waits_as_task` wants a task from its beginning, as `asyncio.timeout` does.
+    """
+
+    answer: Answer | None = None
+    answers: Answers | None = None
+    takes_many: bool = False
+    waits_as_task: bool = False
+
+
+Methods = Mapping[str, Method]
+"""All that is served, by path."""
+
+
+class Call:
+    """One call, which owns its stream. Its methods are called on the connection's loop."""
+
+    __slots__ = (
+        *("_connection", "_first", "_has_headers", "_head", "_is_over", "_method", "_reader", "_requests"),
+        *("_stream", "_task", "deadline"),
+    )
+
+    def __init__(self, connection: GrpcConnection, stream: Stream, head: Head, method: Method) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._head = head
+        self._method = method
+        self.deadline = None if head.timeout is None else connection.now + head.timeout
+        self._is_over = False
+        self._has_headers = False
+        self._first: tuple[bytes, bool] | None = None
+        self._reader: MessageReader | None = None
+        self._requests: _Requests | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline, None if there is none."""
+        return None if self.deadline is None else self.deadline - self._connection.loop.time()
+
+    # --- what comes --------------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes, start: int, end: int, ended: bool) -> None:
+        """Data of the request."""
+        if self._is_over:
+            return
+        try:
+            if ended and self._reader is None and not self._method.takes_many and end - start >= PREFIX_BYTES:
+                length, is_compressed = read_prefix(data[start : start + PREFIX_BYTES], self._connection.largest)
+                start += PREFIX_BYTES
+                if length == end - start:
+                    self._begin(data[start:end], is_compressed)
+                    return
+                start -= PREFIX_BYTES
+            self._gather(data, start, end, ended)
+        except ServingError as error:
+            self._end_by(error)
+
+    def _gather(self, data: bytes, start: int, end: int, ended: bool) -> None:
+        """Data that is not a whole request."""
+        if self._reader is None:
+            self._reader = MessageReader(self._connection.largest)
+            self._watch()
+        messages = self._reader.feed(data, start, end)
+        if self._method.takes_many:
+            self._hand_on(messages, end - start, ended)
+            return
+        if messages and self._first is None:
+            self._first = messages[0]  # as of grpc, also where more follow
+        if not ended:
+            self._connection.http2.give_credit(self._stream, end - start)
+        elif self._first is None:
+            raise InvalidArgument("the call ended without a whole message")
+        else:
+            self._begin(*self._first)
+
+    def _hand_on(self, messages: list[tuple[bytes, bool]], size: int, ended: bool) -> None:
+        if self._requests is None:
+            self._requests = _Requests(self._credit)
+            self._start(self._answer_many(self._requests))
+        if ended and self._reader is not None and not self._reader.is_between:
+            raise InvalidArgument("the call ended within a message")
+        encoding, largest = self._head.encoding, self._connection.largest
+        plain = [decompress(each, encoding, largest) if packed else each for each, packed in messages]
+        self._requests.put(plain, size, ended)
+
+    def _credit(self, size: int) -> None:
+        if not self._is_over:
+            self._connection.http2.give_credit(self._stream, size)
+            self._connection.wake()
+
+    def dropped(self) -> None:
+        """The client is not interested any more."""
+        self._is_over = True
+        if self._task is not None:
+            self._connection.http2.lingering += 1  # until it has ended: who drops calls is not to pile them up
+            self._task.add_done_callback(self._vanish)
+            self._task.cancel()
+
+    def _vanish(self, _task: asyncio.Task[None]) -> None:
+        self._connection.http2.lingering -= 1
+
+    def expire(self) -> None:
+        """The caller's deadline is over."""
+        self._end_by(DeadlineExceeded("Deadline Exceeded"))
+
+    def _end_by(self, error: ServingError) -> None:
+        self._fail(error)
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- what goes ---------------------------------------------------------------------------------------------------
+
+    def _begin(self, message: bytes, is_compressed: bool) -> None:
+        method = self._method
+        if is_compressed:
+            check_encoding(self._head.encoding)
+        if method.answer is None:
+            self._start(self._answer_many(message, is_compressed))
+        else:
+            self._start(self._answer_one(message, is_compressed))
+
+    def _start(self, answering: Coroutine[Any, Any, None]) -> None:
+        self._task = self._connection.loop.create_task(answering)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.deadline is not None:
+            self._connection.guard(self.deadline)
+
+    async def _unpack(self, message: bytes, is_compressed: bool) -> bytes:
+        if not is_compressed:
+            return message
+        work = partial(decompress, message, self._head.encoding, self._connection.largest)
+        return await work_on(len(message), work)
+
+    async def _answer_one(self, message: bytes, is_compressed: bool) -> None:
+        assert self._method.answer is not None
+        try:
+            answer = await self._method.answer(await self._unpack(message, is_compressed), self)
+        except asyncio.CancelledError:
+            self._fail(Cancelled("the server has given the call up"))
+            raise
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._finish(answer)
+
+    async def _answer_many(self, request: Any, is_compressed: bool = False) -> None:
+        assert self._method.answers is not None
+        try:
+            request = await self._unpack(request, is_compressed)
+            async with aclosing(self._method.answers(request, self)) as answers:  # type: ignore[type-var]  # generators
+                async for answer in answers:
+                    await self._send(answer)
+        except asyncio.CancelledError:
+            self._fail(Cancelled("the server has given the call up"))
+            raise
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._finish_stream()
+
+    async def _send(self, message: bytes) -> None:
+        if self._is_over:
+            return
+        connection = self._connection
+        if not self._has_headers:
+            self._has_headers = True
+            connection.http2.send_headers(self._stream, connection.fields.headers())
+        connection.http2.send_data(self._stream, write_prefix(len(message)), message)
+        connection.wake()
+        while not self._is_over and (self._stream.outgoing or connection.is_paused):
+            await connection.wait_for_room()
+
+    def _finish(self, answer: bytes) -> None:
+        if self._is_over:
+            return
+        connection = self._connection
+        if 0 <= connection.largest_answer < len(answer):
+            sizes = f"{len(answer)} vs. {connection.largest_answer}"
+            self._fail(ResourceExhausted(f"SERVER: Sent message larger than max ({sizes})"))
+            return
+        self._is_over = True
+        http2, stream, fields = connection.http2, self._stream, connection.fields
+        prefix = write_prefix(len(answer))
+        if http2.fits(stream, PREFIX_BYTES + len(answer)):
+            http2.send_answer(stream, fields.headers(), prefix, answer, fields.trailers())
+        else:
+            http2.send_headers(stream, fields.headers())
+            went = http2.send_data(stream, prefix, answer)
+            http2.send_headers(stream, fields.trailers(late=not went), ends=True)
+        connection.wake()
+
+    def _finish_stream(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        connection = self._connection
+        if not self._has_headers:
+            connection.http2.send_headers(self._stream, connection.fields.headers())
+        trailers = connection.fields.trailers(late=bool(self._stream.outgoing))
+        connection.http2.send_headers(self._stream, trailers, ends=True)
+        connection.wake()
+
+    def _fail(self, error: Exception) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if not isinstance(error, ServingError):
+            logger.error("a call of %s failed", self._head.path, exc_info=error)
+        connection, stream = self._connection, self._stream
+        block = connection.fields.failed(
+            as_serving_error(error), has_headers=self._has_headers, late=bool(stream.outgoing)
+        )
+        connection.http2.send_headers(stream, block, ends=True)
+        connection.wake()
+
+
+class _Requests:
+    """The messages of a call that sends many, as they come. Unread ones are few: the client may not send more."""
+
+    def __init__(self, credit: Callable[[int], None]) -> None:
+        self._credit = credit
+        self._messages: deque[bytes] = deque()
+        self._withheld = 0
+        self._ended = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, messages: list[bytes], size: int, ended: bool) -> None:
+        """These messages, which came in so many bytes; `ended`: there will be no more."""
+        self._messages += messages
+        self._ended = self._ended or ended
+        self._withheld += size
+        if not self._messages:  # a part of one that may be larger than the window
+            self._release()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _release(self) -> None:
+        size, self._withheld = self._withheld, 0
+        self._credit(size)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._messages:
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message = self._messages.popleft()
+        if not self._messages:
+            self._release()
+        return message
