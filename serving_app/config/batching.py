@@ -13,7 +13,8 @@ from serving_app.core.errors import InvalidArgument
 
 class BatchingConfig(Settings):
     """Batching of one model: requests of one signature that ask for the same outputs are joined and run as one. Sizes
-    are rows, the first dimension of a request's tensors. Each replica has its own queues and threads.
+    are rows, the first dimension of a request's tensors. Each replica has its own queues and threads. What is changed
+    here holds at once, also for versions that are loaded; null turns batching off.
     """
 
     max_batch_size: int = Field(
@@ -30,7 +31,8 @@ class BatchingConfig(Settings):
         "refused with UNAVAILABLE.",
     )
     num_batch_threads: int | None = Field(
-        default=None, description="Batches that one replica runs at a time; null means one for each CPU of its node."
+        default=None,
+        description="Batches that one replica runs at a time; null means one for each CPU that it may use."
     )
     thread_pool_name: str = Field(
         default=DEFAULT_THREAD_POOL_NAME, min_length=1, description="The name of the threads that run batches."

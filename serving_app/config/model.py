@@ -80,13 +80,15 @@ class SessionConfig(Settings):
         default=None,
         ge=0,
         description="Threads that one operation may use; 0 lets TensorFlow take one per core of the machine, as null "
-        "does where `config_proto` names no number.",
+        "does where `config_proto` names no number, unless the container has fewer: then null takes one for each of "
+        "those.",
     )
     inter_op_parallelism: int | None = Field(
         default=None,
         ge=0,
         description="Operations that may run at once; 0 lets TensorFlow take one per core of the machine, as null "
-        "does where `config_proto` names no number.",
+        "does where `config_proto` names no number, unless the container has fewer: then null takes one for each of "
+        "those.",
     )
     gpu_memory_fraction: float | None = Field(
         default=None,

@@ -42,10 +42,10 @@ from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host.batch_queue import BatchQueues, Piece, Release
 from serving_app.host.batching import count_filling, cut_rows, kind_of, latest, put_together, row_count
-from serving_app.host.cpus import usable_cpus
 from serving_app.host.meter import RunMeter
 from serving_app.host.pace import Pace
 from serving_app.protocol.calls import Answer, Call, Outputs, Reply
+from serving_app.runtime.cpus import usable_cpus
 
 logger = logging.getLogger(__name__)
 

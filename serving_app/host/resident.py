@@ -17,12 +17,12 @@ from typing import NamedTuple
 from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError, Unavailable, as_serving_error
 from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
-from serving_app.host.cpus import usable_cpus
 from serving_app.host.host import Host
 from serving_app.host.pace import Pace
 from serving_app.host.runner import Runner
 from serving_app.protocol.calls import Answer, Call, Outputs, Reply
 from serving_app.protocol.joined_calls import JoinedCalls, join_requests, send_apart
+from serving_app.runtime.cpus import usable_cpus
 
 MAX_WAITING = 20_000
 """Requests that may wait for a thread; more would only grow the memory, and their clients have given up."""

@@ -17,12 +17,12 @@ from serving_app.core.errors import DeadlineExceeded
 from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host.batcher import Batcher
-from serving_app.host.cpus import usable_cpus
 from serving_app.host.host import Host
 from serving_app.host.meter import RunMeter
 from serving_app.host.pace import Pace
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.joined_calls import members_of
+from serving_app.runtime.cpus import usable_cpus
 
 _SPREAD_ABOVE_S = 200e-6
 """Calls that take longer than this are spread over threads; below it a thread hop costs more than it gains."""

@@ -11,6 +11,7 @@ import pytest
 from serving_app.core.batching import Batching
 from serving_app.core.errors import FailedPrecondition, InvalidArgument
 from serving_app.host.batching import (
+    concatenate,
     count_filling,
     cut_rows,
     join,
@@ -147,6 +148,17 @@ def test_a_single_call_is_not_copied() -> None:
 def test_batches_are_filled_up_to_the_next_allowed_size(count: int, allowed: tuple[int, ...], right: int) -> None:
     """A batch larger than every allowed size is left as it is, as in TensorFlow Serving."""
     assert count_filling(count, allowed) == right
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, ml_dtypes.bfloat16, np.dtype([("qint8", np.int8)]), ">i4"])
+def test_large_batches_lie_where_a_runtime_can_read_them(dtype: Any) -> None:
+    """Rows of many bytes are copied once, to an address that is a multiple of 64, whatever their type."""
+    members = [np.arange(1 << 17).astype(np.int8).reshape(2, -1).astype(dtype) for _ in range(3)]
+    joined = concatenate(members)
+    assert joined.ctypes.data % 64 == 0
+    assert joined.dtype == np.dtype(dtype)
+    assert joined.flags.c_contiguous
+    assert (joined == np.concatenate(members)).all()
 
 
 @pytest.mark.parametrize(

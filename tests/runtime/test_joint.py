@@ -76,7 +76,7 @@ def test_saved_models_run_jointly(zoo: Zoo, batching: Batching | None) -> None:
         right = {wanted[0]: regress.outputs["outputs"], wanted[1]: classify.outputs["scores"]}
         joint = Call(JOINT, classify.inputs, wanted)
         late = joint._replace(timeout=-1.0)
-        replies = host.run_batch(servable, [joint, joint]) if batching else [host.run(servable, joint)]
+        replies = host.run_batch(servable, [joint, joint]).replies if batching else [host.run(servable, joint)]
         for reply in replies:
             assert not isinstance(reply, ServingError)
             assert reply.keys() == right.keys()

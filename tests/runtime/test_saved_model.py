@@ -336,6 +336,23 @@ def test_a_version_that_is_dropped_unclosed_is_freed(zoo: Zoo, monkeypatch: pyte
     assert ledger.alive == {}
 
 
+@pytest.mark.parametrize(
+    ("share", "base", "option", "right"),
+    [(None, 0, None, 0), (2, 0, None, 2), (2, 3, None, 3), (2, 3, 0, 0), (2, 0, 5, 5), (2, 0, -1, -1)],
+)
+def test_threads_follow_the_share_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, share: int | None, base: int, option: int | None, right: int
+) -> None:
+    """Where nobody names a number of threads there are as many as the container's share; else TensorFlow chooses."""
+    monkeypatch.setattr("serving_app.runtime.tensorflow_c.session.find_share", lambda: share)
+    encoded = messages.ConfigProto(intra_op_parallelism_threads=base, inter_op_parallelism_threads=base)
+    given = LoadOptions(
+        session_config=encoded.SerializeToString(), intra_op_parallelism=option, inter_op_parallelism=option
+    )
+    config = messages.ConfigProto.FromString(session_config(given))
+    assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (right, right)
+
+
 def test_options_go_on_top_of_the_session_configuration() -> None:
     """What is set overrides the given ConfigProto, 0 included; what is not set leaves it as it is."""
     base = messages.ConfigProto(intra_op_parallelism_threads=3, inter_op_parallelism_threads=4)

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.protocol import messages
+from serving_app.runtime.cpus import find_share
 from serving_app.runtime.loader import LoadOptions
 from serving_app.runtime.session_overrides import override_session
 from serving_app.runtime.tensorflow_c.library import (
@@ -156,15 +157,17 @@ def session_config(options: LoadOptions) -> bytes:
     """The serialised tensorflow.ConfigProto that these options ask for.
 
     A field that is set always goes on top of what `session_config` says, also with 0, as TensorFlow Serving's flags do.
+    Where nobody names a number of threads in a container that has a share of the machine's processors, there are as
+    many as that is: TensorFlow counts the machine's, and threads beyond the share only wait for one another.
     """
     try:
         config = messages.ConfigProto.FromString(options.session_config)
     except DecodeError as error:
         raise InvalidArgument("The session configuration is not a serialised tensorflow.ConfigProto.") from error
-    if options.intra_op_parallelism is not None:
-        config.intra_op_parallelism_threads = options.intra_op_parallelism
-    if options.inter_op_parallelism is not None:
-        config.inter_op_parallelism_threads = options.inter_op_parallelism
+    share = find_share() or 0
+    for threads, wanted in (("intra_op_parallelism_threads", options.intra_op_parallelism),
+                            ("inter_op_parallelism_threads", options.inter_op_parallelism)):  # fmt: skip
+        setattr(config, threads, getattr(config, threads) or share if wanted is None else wanted)
     if options.gpu_memory_fraction is not None:
         config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
     if options.gpu_allow_growth is not None:

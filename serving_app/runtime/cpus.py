@@ -12,16 +12,26 @@ _CGROUP_2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_1 = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
-@functools.cache
 def usable_cpus() -> int:
     """The processors that this process may use: those that it is bound to, or fewer where its container has a share
     of them. At least one."""
-    try:
-        bound = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        bound = os.cpu_count() or 1
+    return find_share() or _bound_cpus()
+
+
+@functools.cache
+def find_share() -> int | None:
+    """How many processors make up the share that this process's container has, if they are fewer than those that it is
+    bound to; None if there is no such limit."""
     quota = find_quota((_CGROUP_2,)) or find_quota(_CGROUP_1)
-    return max(1, bound if quota is None else min(bound, math.ceil(quota)))
+    share = None if quota is None else max(1, math.ceil(quota))
+    return share if share is not None and share < _bound_cpus() else None
+
+
+def _bound_cpus() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
 
 
 def find_quota(files: Iterable[Path]) -> float | None:

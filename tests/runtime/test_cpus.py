@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving_app.host.cpus import find_quota, usable_cpus
+from serving_app.runtime.cpus import find_quota, find_share, usable_cpus
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,4 @@ def test_a_share_of_processors_is_read(tmp_path: Path, files: list[str | None], 
 def test_there_is_at_least_one_processor() -> None:
     """And never more than the machine has."""
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+    assert find_share() in (None, usable_cpus())
