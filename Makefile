@@ -17,14 +17,15 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 MINUTES ?= 30
 
-.PHONY: help install serve test lint types docs protos bench soak fuzz constraints clean distclean
+.PHONY: help install serve test lint types docs protos bench bench-parts soak fuzz constraints clean distclean
 
 help:
 	@echo 'make serve        make two small models and serve them'
 	@echo 'make test         lint, check types, run the tests'
 	@echo 'make lint types   only these'
 	@echo 'make docs protos  remake the generated files: docs/configuration.md, the descriptor set'
-	@echo 'make bench        run the benchmarks'
+	@echo 'make bench        measure serving_app beside other servers: two hours (BENCH=--quick for twenty minutes)'
+	@echo 'make bench-parts  measure single parts of it'
 	@echo 'make soak         disturb a serving app for half an hour and check every promise (MINUTES=…)'
 	@echo 'make fuzz         give every reader and both front ends bad inputs for half an hour (MINUTES=…)'
 	@echo 'make constraints  take up the newest versions of what is depended on'
@@ -67,6 +68,10 @@ protos: install
 	$(BIN)/python -m serving_app.protocol.compile_protos
 
 bench: install
+	@$(PIP) install -c constraints.txt -e '.[$(EXTRAS),bench]'
+	$(BIN)/python -m benchmarks.suite --write docs/benchmarks $(BENCH)
+
+bench-parts: install
 	@set -e; for script in benchmarks/bench_*.py; do \
 		echo "== $$script"; $(BIN)/python -m benchmarks.$$(basename $$script .py); done
 
@@ -93,4 +98,4 @@ clean:
 	find serving_app tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf .venv .venv-constraints
+	rm -rf .venv .venv-constraints .bench

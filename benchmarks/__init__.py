@@ -1,1 +1,4 @@
-"""Figures, each printed beside what it is compared to. `make bench` runs them all; docs/benchmarks.md has results."""
+"""Figures, each printed beside what it is compared to: `make bench` runs the suite, `make bench-parts` the others.
+
+docs/benchmarks.md has results.
+"""

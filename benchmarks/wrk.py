@@ -33,11 +33,11 @@ class Load:
 
 
 def run(url: str, body: object, *, connections: int, seconds: int) -> Load:
-    """Send this JSON body over so many connections for so long."""
+    """Send this body (as it is, or a value as JSON) over so many connections for so long."""
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs wrk: apt-get install wrk")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT.replace("{body}", json.dumps(body)))
+        script.write(_SCRIPT.replace("{body}", body.decode() if isinstance(body, bytes) else json.dumps(body)))
         script.flush()
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script.name, url]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
