@@ -110,7 +110,7 @@ _SINGLE = _make_width(9, range(-4, 6))
 _DOUBLE = _make_width(17, range(-6, 6))
 
 
-def text_rows(values: Array, float_text: Callable[[float, bool], bytes]) -> Array:
+def text_rows(values: Array, float_text: Callable[[float, bool], str]) -> Array:
     """A row of bytes for each value of a vector of float or double: its text with zeros in and after it.
 
     The last column is 0 in every row.
@@ -138,7 +138,7 @@ def text_rows(values: Array, float_text: Callable[[float, bool], bytes]) -> Arra
     rows = _lay_out(width, numbers, forms, np.where(has_exponent, exponents, 0) if has_exponent.any() else None)
     rows[:, 0] = np.signbit(values) * np.uint8(ord("-"))
     for index in np.flatnonzero(is_unsure).tolist():
-        text = float_text(float(values[index]), is_single)
+        text = float_text(float(values[index]), is_single).encode()
         if len(text) >= rows.shape[1]:
             rows = np.pad(rows, ((0, 0), (0, 8)))
         rows[index] = 0

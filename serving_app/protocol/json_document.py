@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from math import isinf
 from typing import Any, TypeAlias
 
@@ -52,6 +53,9 @@ def _parse(text: bytes) -> JsonValue:
     except orjson.JSONDecodeError:
         is_read, value = _parse_with_tokens(text)
     else:
+        # Usually there is an object of a few members, and colons nowhere else.
+        if type(value) is dict and text.count(b":") == len(value):
+            return value
         is_read = not _has_duplicate_names(text, value)
     return value if is_read else parse_exactly(text)
 
@@ -88,11 +92,10 @@ _STRING_OR_COLON = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(:)', re.DOTALL)
 def _has_duplicate_names(text: bytes, value: JsonValue) -> bool:
     """True if a well-formed text has more members than its value, which orjson made with the last of each name.
 
-    A member has one colon, so no string needs to be compared. The shortcuts make it cheap for the usual requests: an
-    object of a few members, and colons nowhere else.
+    A member has one colon, so no string needs to be compared.
     """
     colons = text.count(b":")
-    if colons == 0 or (type(value) is dict and colons == len(value)):
+    if colons == 0:
         return False
     members = _count_members(value)
     return colons != members and sum(1 for match in _STRING_OR_COLON.finditer(text) if match[1]) != members
@@ -105,12 +108,17 @@ def _count_members(value: JsonValue) -> int:
         container = containers.pop()
         if type(container) is dict:
             count += len(container)
-            containers.extend(container.values())
+            values: Iterable[Any] = container.values()
         elif type(container) is list:
-            kinds = set(map(type, container))
-            if list in kinds or dict in kinds:
-                containers.extend(container)
+            values = container
+        else:
+            continue
+        if not _CONTAINERS.isdisjoint(map(type, values)):
+            containers.extend(values)
     return count
+
+
+_CONTAINERS = frozenset({list, dict})
 
 
 # --- the exact parser ------------------------------------------------------------------------------------------------

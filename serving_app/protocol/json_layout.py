@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from serving_app.protocol.json_numbers import FEW, float_text, mark, marked_texts, number_texts
-from serving_app.protocol.json_text import is_binary, string_text
+from serving_app.protocol.json_text import is_binary, raw_strings, string_text, string_texts
 
 Array = np.ndarray[Any, Any]
 Marks = Callable[[int], tuple[bytes, bytes, bytes]]
@@ -67,7 +67,7 @@ def columns_text(outputs: Mapping[str, Array]) -> bytes:
 def _rows_text(name: str, array: Array) -> bytes:
     """All rows of the only output; there is at least one."""
     if array.dtype.kind == "f" and array.size <= FEW:
-        return _few_text(array.tolist(), array.itemsize == 4)
+        return _few_text(array.tolist(), array.itemsize == 4).encode()
     if _is_long(array):
         return _marked_text(array, lambda level: _on_one_line(level) if level else (b"", b", ", b""))
     texts = _element_texts(name, array, array.ndim + 1)
@@ -124,13 +124,11 @@ def _marked_text(array: Array, marks: Marks) -> bytes:
 # --- few numbers, and strings ----------------------------------------------------------------------------------------
 
 
-def _few_text(values: list[Any], is_single: bool) -> bytes:
+def _few_text(values: list[Any], is_single: bool) -> str:
     """The elements of nested lists of floats, on one line."""
-    texts = [
-        b"[" + _few_text(value, is_single) + b"]" if type(value) is list else float_text(value, is_single)
-        for value in values
-    ]
-    return b", ".join(texts)
+    if values and type(values[0]) is list:
+        return ", ".join([f"[{_few_text(value, is_single)}]" for value in values])
+    return ", ".join([float_text(value, is_single) for value in values])
 
 
 def _nest(texts: list[bytes], shape: tuple[int, ...], count: int, marks: Marks) -> list[bytes]:
@@ -150,8 +148,8 @@ def _element_texts(name: str, array: Array, depth: int) -> list[bytes]:
     """The texts of the elements in C order, around each of which there are so many containers."""
     if array.dtype.kind not in "OSU":
         return number_texts(array)
-    strings = [element.encode() if isinstance(element, str) else element for element in array.ravel().tolist()]
     if not is_binary(name):
-        return [string_text(string) for string in strings]
+        return string_texts(array)
     outer = b"\n" + _INDENT * depth
-    return [b"{" + outer + _INDENT + b'"b64": "' + b64encode(string) + b'"' + outer + b"}" for string in strings]
+    opening, closing = b"{" + outer + _INDENT + b'"b64": "', b'"' + outer + b"}"
+    return [opening + b64encode(raw) + closing for raw in raw_strings(array)]

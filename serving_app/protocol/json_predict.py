@@ -18,9 +18,9 @@ may be left out if there is only one input, and are left out of the answer if th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,13 +45,12 @@ class _PlacedGrid:
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PredictBody:
+class PredictBody(NamedTuple):
     """A request whose text was understood, but not yet its tensors."""
 
     signature_name: str  # as the client wrote it; empty if it did not
-    members: dict[str, Any] = field(repr=False)  # those of the top level
-    grid: _PlacedGrid | None = field(default=None, repr=False)  # then its place among the members is empty
+    members: dict[str, Any]  # those of the top level
+    grid: _PlacedGrid | None = None  # then its place among the members is empty
 
     @property
     def is_row(self) -> bool:
@@ -122,22 +121,23 @@ def decode_inputs(body: PredictBody, signature: Signature) -> dict[str, Array]:
     Shapes are not compared with the signature, as in TensorFlow Serving: the model knows better what it can take.
     """
     inputs = signature.inputs
-    if body.grid is not None:
-        array = _decode_grid(body, body.grid, inputs)
+    signature_name, members, grid = body
+    if grid is not None:
+        array = _decode_grid(body, grid, inputs)
         if array is not None:
             return dict.fromkeys(inputs, array)
-        body = read_document(json_document.parse(body.grid.text))
+        members = read_document(json_document.parse(grid.text)).members
     if not inputs:
-        raise InvalidArgument(f"Failed to get input map for signature: {body.signature_name or 'DEFAULT'}")
-    if _INSTANCES in body.members and _INPUTS in body.members:
-        raise InvalidArgument(
-            f"JSON Value: {excerpt(body.members)} Not formatted correctly expecting only one of"
-            " 'inputs' or 'instances' keys to exist "
-        )
-    if _INSTANCES in body.members:
-        return _decode_rows(body.members[_INSTANCES], inputs)
-    if _INPUTS in body.members:
-        return _decode_columns(body.members[_INPUTS], inputs)
+        raise InvalidArgument(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
+    if _INSTANCES in members:
+        if _INPUTS in members:
+            raise InvalidArgument(
+                f"JSON Value: {excerpt(members)} Not formatted correctly expecting only one of"
+                " 'inputs' or 'instances' keys to exist "
+            )
+        return _decode_rows(members[_INSTANCES], inputs)
+    if _INPUTS in members:
+        return _decode_columns(members[_INPUTS], inputs)
     raise InvalidArgument("Missing 'inputs' or 'instances' key")
 
 
@@ -183,10 +183,15 @@ def _decode_rows(instances: JsonValue, inputs: Mapping[str, TensorSpec]) -> dict
 def decode_rows_quickly(instances: list[Any], inputs: Mapping[str, TensorSpec]) -> dict[str, Array] | None:
     """What `decode_rows_exactly` gives, or None if that needs a closer look."""
     decoded = {}
-    is_named = _is_named(instances[0])
-    if is_named and not all(_is_named(row) and row.keys() == inputs.keys() for row in instances):
-        return None
-    if not is_named and len(inputs) > 1:
+    is_named = type(instances[0]) is dict
+    if is_named:
+        names = inputs.keys()
+        if "b64" in names:  # then it is more difficult to tell names from strings
+            return None
+        for row in instances:
+            if type(row) is not dict or row.keys() != names:
+                return None
+    elif len(inputs) > 1:
         return None
     for name, spec in inputs.items():
         column = [row[name] for row in instances] if is_named else instances

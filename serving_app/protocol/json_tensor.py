@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -40,11 +41,11 @@ class Elements:
 
 def decode(value: JsonValue, dtype: int) -> Array:
     """The tensor that a value says; InvalidArgument if it says none of this type, Unimplemented if JSON has none."""
-    array = read_quickly(value, dtype)
-    if array is None:
+    tensor = read_quickly(value, dtype)
+    if tensor is None:
         elements = read(value, dtype)
-        array = to_array(elements.values, elements.shape, dtype)
-    return array
+        tensor = to_array(elements.values, elements.shape, dtype)
+    return tensor
 
 
 def is_base64(value: JsonValue) -> bool:
@@ -67,33 +68,50 @@ _INTEGERS: dict[int, tuple[range, np.dtype[Any]]] = {
 }
 _FLOATS = frozenset({DType.FLOAT, DType.DOUBLE})
 _NUMBER_TYPES = {int, float}
+_STRINGS = frozenset({str})
+_LISTS = frozenset({list})
+_FITTING: dict[int, frozenset[type]] = {
+    **dict.fromkeys(_FLOATS, frozenset(_NUMBER_TYPES)),
+    **dict.fromkeys(_INTEGERS, frozenset({int})),
+    DType.BOOL: frozenset({bool}),
+    DType.STRING: _STRINGS,
+}
+"""The Python types of all elements that `read_quickly` takes."""
 _MAX_RANK = 64  # numpy's; TensorFlow has 254
+_FLOAT = int(DType.FLOAT)  # a member of an enumeration takes longer to look up
+_FLOAT_FORM = np.dtype(np.float32)
 
 
 def read_quickly(value: JsonValue, dtype: int) -> Array | None:
     """The tensor that a value says, or None if that needs a closer look."""
-    shape: list[int] = []
-    elements: list[Any] = [value]
-    types = {type(value)}
-    while types == {list}:
-        sizes = set(map(len, elements))
-        if len(sizes) > 1 or len(shape) == _MAX_RANK:
-            return None
-        shape += sizes
-        elements = list(chain.from_iterable(elements))
-        types = set(map(type, elements))
-    if dtype in _FLOATS:
-        fits = types <= _NUMBER_TYPES
-    elif dtype in _INTEGERS:
-        fits = types <= {int}
-    else:
-        fits = (dtype == DType.BOOL and types <= {bool}) or (dtype == DType.STRING and types <= {str})
-    if not fits:
+    fitting = _FITTING.get(dtype)
+    if fitting is None:
         return None
-    if dtype == DType.STRING:
+    if type(value) is list:
+        shape: tuple[int, ...] = (len(value),)
+        elements = value
+    else:
+        shape, elements = (), [value]
+    while not fitting.issuperset(map(type, elements)):
+        if len(shape) == _MAX_RANK or not _LISTS.issuperset(map(type, elements)):
+            return None
+        if len(elements) == 1:
+            elements = elements[0]
+            shape = (*shape, len(elements))
+            continue
+        sizes = set(map(len, elements))
+        if len(sizes) != 1:
+            return None
+        shape = (*shape, *sizes)
+        elements = list(chain.from_iterable(elements))
+    if dtype == _FLOAT and elements:
+        # As `to_array` does it, but that Python's array does not tell, and has not to be told not to tell, of what
+        # float cannot hold.
+        return np.ndarray(shape, _FLOAT_FORM, array("f", elements))
+    if fitting is _STRINGS:
         elements = [element.encode("utf-8", "surrogateescape") for element in elements]
     try:
-        return to_array(elements, tuple(shape), dtype)
+        return to_array(elements, shape, dtype)
     except OverflowError:  # an integer out of range
         return None
 
@@ -217,7 +235,14 @@ def decode_base64(value: dict[str, Any]) -> bytes:
     """The bytes that an object stands for; InvalidArgument if it stands for none."""
     if not is_base64(value):
         raise InvalidArgument(f"JSON Value: {excerpt(value)} not formatted correctly for base64 data")
-    text = _BLANKS.sub(b"", encode(value["b64"]))
+    try:
+        return binascii.a2b_base64(value["b64"], strict_mode=True)
+    except ValueError:  # it may still be right: blanks may be in it, and what fills it up may be missing
+        return _decode_loose_base64(encode(value["b64"]))
+
+
+def _decode_loose_base64(text: bytes) -> bytes:
+    text = _BLANKS.sub(b"", text)
     unpadded = text.rstrip(b"=")
     padding = len(text) - len(unpadded)
     complete = -len(unpadded) % 4

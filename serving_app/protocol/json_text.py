@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -59,6 +59,22 @@ def string_text(raw: bytes) -> bytes:
     return b'"' + raw + b'"'
 
 
+_ORDINARY = bytes(code for code in range(0x20, 0x100) if code not in b'"\\')
+
+
+def string_texts(array: Array) -> list[bytes]:
+    """JSON strings of all elements of a string tensor, in C order."""
+    raws = raw_strings(array)
+    if b"".join(raws).translate(None, _ORDINARY):
+        return list(map(string_text, raws))
+    return [b'"%b"' % raw for raw in raws]
+
+
+def raw_strings(array: Array) -> list[bytes]:
+    """The bytes of all elements of a string tensor, in C order."""
+    return [element.encode() if isinstance(element, str) else element for element in array.ravel().tolist()]
+
+
 def is_binary(name: str) -> bool:
     """By this suffix of an output's name a model says that its strings are not text: `{"b64": "…"}` keeps any bytes."""
     return name.endswith("_bytes")
@@ -93,14 +109,14 @@ def tensor_text(array: Array, *, base64: bool = False) -> bytes:
     Strings are written as JSON strings, or with `base64` as `{"b64": "…"}`.
     """
     if array.dtype.kind in "OSU":
-        return _nested(array.shape, map(_string_writer(base64), array.ravel().tolist()))
+        return _nested(array.shape, iter(_strings(array, base64)))
     return _numbers(array)
 
 
 def row_texts(array: Array, *, base64: bool = False) -> list[bytes]:
     """The texts of array[0], array[1] and so on, as `tensor_text` gives them; the tensor has at least one dimension."""
     if array.dtype.kind in "OSU":
-        elements = map(_string_writer(base64), array.ravel().tolist())
+        elements = iter(_strings(array, base64))
         return [_nested(array.shape[1:], elements) for _ in range(array.shape[0])]
     if array.ndim == 1 and array.size:
         return _numbers(array)[1:-1].split(b",")
@@ -135,9 +151,7 @@ def _nested(shape: tuple[int, ...], elements: Iterator[bytes]) -> bytes:
     return b"[" + b",".join([_nested(shape[1:], elements) for _ in range(shape[0])]) + b"]"
 
 
-def _string_writer(base64: bool) -> Callable[[bytes | str], bytes]:
-    def write(element: bytes | str) -> bytes:
-        raw = element.encode() if isinstance(element, str) else element
-        return b'{"b64":"' + b64encode(raw) + b'"}' if base64 else string_text(raw)
-
-    return write
+def _strings(array: Array, base64: bool) -> list[bytes]:
+    if base64:
+        return [b'{"b64":"' + b64encode(raw) + b'"}' for raw in raw_strings(array)]
+    return string_texts(array)

@@ -138,7 +138,7 @@ def check_floats(case: tuple[type, int]) -> None:
     below = np.nextafter(decimals, form(0))
     for values in (bits, decimals, fractions, below, draw.normal(size=2000).astype(form)):
         texts = number_texts(values)
-        assert texts == [float_text(value, form is np.float32) for value in values.tolist()]
+        assert texts == [float_text(value, form is np.float32).encode() for value in values.tolist()]
 
 
 # --- tensors and warm-up files ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from serving_app.core.errors import Code, InvalidArgument
 from serving_app.core.signatures import DType
-from serving_app.protocol import dtypes
+from serving_app.protocol import dtypes, json_layout
 from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.json_numbers import number_texts
 
@@ -238,7 +239,7 @@ def printed(outputs: Mapping[str, Array], is_row: bool) -> str:
     return printer.text
 
 
-kinds = st.sampled_from([np.float32, np.int64, np.bool_, np.object_])
+kinds = st.sampled_from([np.float32, np.float64, np.int64, np.bool_, np.object_])
 
 
 def tensors(rows: int) -> st.SearchStrategy[Array]:
@@ -260,9 +261,12 @@ def test_the_layout_is_that_of_a_token_by_token_printer(outputs: dict[str, Array
     """For any outputs the exact answer is what RapidJSON's printer writes; the compact one means the same."""
     exact = encode_outputs(outputs, is_row=is_row, style="exact").decode()
     assert exact == printed(outputs, is_row)
+    with patch.object(json_layout, "FEW", 1):  # written as if they had many elements
+        assert encode_outputs(outputs, is_row=is_row, style="exact") == exact.encode()
     compact = encode_outputs(outputs, is_row=is_row, style="compact")
 
-    def widen(text: str) -> Any:
-        return np.float32(text).item()
+    def narrow(text: str) -> Any:
+        with np.errstate(over="ignore"):
+            return np.float32(text).item()
 
-    assert repr(json.loads(exact, parse_float=widen)) == repr(json.loads(compact, parse_float=widen))
+    assert repr(json.loads(exact, parse_float=narrow)) == repr(json.loads(compact, parse_float=narrow))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType
 from serving_app.protocol import dtypes
 from serving_app.protocol.json_document import parse
-from serving_app.protocol.json_tensor import decode, read, read_quickly, to_array
+from serving_app.protocol.json_tensor import decode, decode_base64, read, read_quickly, to_array
 
 F, D, I8, U8, I16, I32 = DType.FLOAT, DType.DOUBLE, DType.INT8, DType.UINT8, DType.INT16, DType.INT32
 I64, U32, U64, B, S = DType.INT64, DType.UINT32, DType.UINT64, DType.BOOL, DType.STRING
@@ -59,6 +60,25 @@ def test_a_value_becomes_a_tensor(dtype: DType, text: bytes, expected: Any):
         assert array.tolist() == wanted.tolist()
     else:
         np.testing.assert_array_equal(array, wanted)
+
+
+@settings(max_examples=300)
+@given(st.text("AQg/+= \n*é", max_size=10) | st.binary(max_size=6).map(lambda raw: b64encode(raw).decode()))
+def test_base64_is_read_as_by_an_obvious_implementation(text: str):
+    """Blanks do not count, and neither does whether it is filled up; anything else is refused."""
+    unpadded = "".join(text.split()).rstrip("=")
+    padding = len("".join(text.split())) - len(unpadded)
+    try:
+        expected = b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
+    except ValueError:
+        expected = None
+    if padding and padding != -len(unpadded) % 4:
+        expected = None
+    try:
+        found = decode_base64({"b64": text})
+    except InvalidArgument:
+        found = None
+    assert found == expected
 
 
 def mismatch(quoted: str, kind: str, dtype: str) -> str:
