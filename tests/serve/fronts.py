@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
+import uvloop
 
 from serving_app.client.caller import Caller
 from serving_app.client.route_follower import RouteFollower
@@ -50,7 +51,7 @@ class LoopThread:
     """An event loop that runs beside the test."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()  # as in a replica
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
 
