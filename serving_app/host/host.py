@@ -48,6 +48,7 @@ class Host:
     def __init__(self, registry: Registry | None = None) -> None:
         self._registry = registry or Registry()
         self._held: dict[ServableId, tuple[Servable, Assignment, Copy]] = {}
+        self._meters: dict[ServableId, RunMeter] = {}
         self._lock = threading.Lock()
 
     def load(self, assignment: Assignment, tell: Tell = lambda _: None) -> Mapping[str, Signature]:
@@ -72,6 +73,7 @@ class Host:
             raise
         with self._lock:
             replaced = self._held.get(assignment.servable)
+            self._meters[assignment.servable] = RunMeter(self._registry, assignment.servable)
             self._held[assignment.servable] = (servable, assignment, copy)
         if replaced is not None:
             _let_go(*replaced)
@@ -81,13 +83,15 @@ class Host:
         """Let go of a version. Waits for its runs; unknown versions are nothing to do."""
         with self._lock:
             held = self._held.pop(servable_id, None)
+            self._meters.pop(servable_id, None)
         if held is not None:
             _let_go(*held)
 
     def run(self, servable_id: ServableId, call: Call) -> Reply:
         """One call, alone."""
-        servable, *_ = self._find(servable_id)
-        return _run_alone(servable, None, RunMeter(self._registry, servable_id), call)
+        held = self._held.get(servable_id) or self._find(servable_id)
+        meter = self._meters.get(servable_id) or RunMeter(self._registry, servable_id)
+        return _run_alone(held[0], None, meter, call)
 
     def batching(self, servable_id: ServableId) -> Batching | None:
         """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""

@@ -37,10 +37,11 @@ class _Waiting(NamedTuple):
 
 
 class Resident:
-    """Answers the calls of a version that a Host holds. Used on one event loop."""
+    """Answers the calls of a version that a Host holds. Made and used on one event loop."""
 
     def __init__(self, host: Host, servable: ServableId, registry: Registry) -> None:
         self.servable = servable
+        self._loop = asyncio.get_running_loop()
         self._host = host
         self._runner = Runner(host, servable, registry)
         self._paces: dict[tuple[str, tuple[str, ...] | None], Pace] = {}
@@ -106,7 +107,7 @@ class Resident:
             raise _gone()
         if self._on_threads >= MAX_WAITING:
             raise ResourceExhausted(f"{MAX_WAITING} requests wait for this model already; try again later")
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         deadline = None if call.timeout is None else time.monotonic() + call.timeout
         run = loop.run_in_executor(self._pool, pace.run_on_thread, size, partial(self._run_in_time, call, deadline))
         reply: asyncio.Future[Outputs] = loop.create_future()
@@ -137,10 +138,9 @@ class Resident:
     def _join(self, call: Call) -> asyncio.Future[Outputs]:
         if self._is_closed:
             raise _gone()
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Outputs] = loop.create_future()
+        reply: asyncio.Future[Outputs] = self._loop.create_future()
         if not self._joining:
-            loop.call_soon(self._end_turn)
+            self._loop.call_soon(self._end_turn)
         self._joining.append(_Waiting(call, reply))
         return reply
 
