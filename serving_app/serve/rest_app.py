@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
+from typing import Any
 
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Code, Internal, InvalidArgument, ServingError
-from serving_app.core.routing import RouteTable
-from serving_app.core.signatures import DEFAULT_SIGNATURE
+from serving_app.core.routing import Route, RouteTable
+from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.protocol import gzip_body, json_examples, json_predict, json_status, predict_checks, rest_url
-from serving_app.protocol.calls import Call, total_bytes
+from serving_app.protocol.calls import Call, Outputs, total_bytes
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, make_call
 from serving_app.protocol.json_answer import encode_outputs
+from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane, work_on
@@ -68,7 +70,14 @@ class RestApp:
             if request.method == "OPTIONS":
                 return self._answer_preflight(request)
             with self._meter.rest() as measured:
-                return Answer(200, await self._answer_api(measured, request), self._json)
+                call = rest_url.parse(request.method, target)
+                measured.name(call.spec.name, call.api)
+                is_plain = len(request.body) <= LARGE_BYTES and not request.content_encoding
+                if is_plain and call.action is RestAction.PREDICT:
+                    body = await self._predict(call, request.body, measured)
+                else:
+                    body = await self._answer_api(call, request, measured)
+                return Answer(200, body, self._json)
         except ServingError as error:
             return Answer(*error_answer(error), self._json)
         except Exception as error:
@@ -90,9 +99,7 @@ class RestApp:
             measured.code = Code.OK if is_preflight else Code.FAILED_PRECONDITION
         return Answer(200 if is_preflight else 400, b"", self._common)
 
-    async def _answer_api(self, measured: Request, request: HttpRequest) -> bytes:
-        call = rest_url.parse(request.method, request.target)
-        measured.name(call.spec.name, call.api)
+    async def _answer_api(self, call: RestCall, request: HttpRequest, measured: Request) -> bytes:
         if call.action is RestAction.STATUS:
             return json_status.encode_statuses(self._plane.statuses(call.spec))
         if call.action is RestAction.METADATA:
@@ -103,7 +110,7 @@ class RestApp:
             # In a thread: a thousand times as much may come out.
             body = await asyncio.to_thread(gzip_body.unpack, body)
         if call.action is RestAction.PREDICT:
-            return await self._predict(call, body, measured)
+            return await (self._predict if len(body) <= LARGE_BYTES else self._predict_much)(call, body, measured)
         return await self._ask_about_examples(call, body, measured)
 
     def _metadata(self, call: RestCall, measured: Request) -> bytes:
@@ -111,25 +118,35 @@ class RestApp:
             return json_status.encode_metadata(route.servable.name, route.servable.version, route.signatures)
 
     async def _predict(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
-        size = len(payload)
-        # Small requests, which most are, go without the coroutine that a thread would need.
-        is_small = size <= LARGE_BYTES
-        body = json_predict.parse_predict(payload) if is_small else await work_on(
-            size, partial(json_predict.parse_predict, payload)
-        )
+        """`:predict` with a small body, which most have. What it does besides the run is not worth a thread."""
+        body = json_predict.parse_predict(payload)
         with self._plane.route(call.spec, measured) as route:
             signature = json_predict.find_signature(body, route.signatures)
-            inputs = json_predict.decode_inputs(body, signature) if is_small else await work_on(
-                size, partial(json_predict.decode_inputs, body, signature)
-            )
-            if self._settings.check_method_names:
-                predict_checks.check_method(signature)
-            run = Call(body.signature_name or DEFAULT_SIGNATURE, inputs, None, self._settings.request_timeout_s)
-            outputs = await self._plane.run(route, run, measured)
-            size, style = total_bytes(outputs), self._settings.json_text
-            if size <= LARGE_BYTES:
-                return encode_outputs(outputs, is_row=body.is_row, style=style)
-            return await work_on(size, partial(encode_outputs, outputs, is_row=body.is_row, style=style))
+            outputs = await self._run(body, signature, json_predict.decode_inputs(body, signature), route, measured)
+            if total_bytes(outputs) <= LARGE_BYTES:
+                return encode_outputs(outputs, is_row=body.is_row, style=self._settings.json_text)
+            return await self._encode_much(outputs, body)
+
+    async def _predict_much(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
+        """The same with a large body."""
+        body = await asyncio.to_thread(json_predict.parse_predict, payload)
+        with self._plane.route(call.spec, measured) as route:
+            signature = json_predict.find_signature(body, route.signatures)
+            inputs = await asyncio.to_thread(json_predict.decode_inputs, body, signature)
+            outputs = await self._run(body, signature, inputs, route, measured)
+            return await self._encode_much(outputs, body)
+
+    def _run(
+        self, body: PredictBody, signature: Signature, inputs: Mapping[str, Any], route: Route, measured: Request
+    ) -> Awaitable[Outputs]:
+        if self._settings.check_method_names:
+            predict_checks.check_method(signature)
+        name = body.signature_name or DEFAULT_SIGNATURE
+        return self._plane.run(route, Call(name, inputs, None, self._settings.request_timeout_s), measured)
+
+    async def _encode_much(self, outputs: Outputs, body: PredictBody) -> bytes:
+        encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
+        return await work_on(total_bytes(outputs), encode)
 
     async def _ask_about_examples(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
         """`:classify` and `:regress`."""
