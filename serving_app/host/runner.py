@@ -72,7 +72,7 @@ class Runner:
         if self._pace.is_quick(len(calls)):
             replies = self._pace.run_here(len(calls), partial(self._run_in_turn, calls, arrived))
             return Answer(replies, self._seconds_per_call * len(calls))
-        lanes = min(self._threads, len(calls)) if self._seconds_per_call > _SPREAD_ABOVE_S else 1
+        lanes = min(self._threads, len(calls)) if calls and self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
             replies = await self._run_on_thread(calls, arrived)
             return Answer(replies, self._seconds_per_call * len(calls))
