@@ -328,6 +328,36 @@ def nodes() -> list[dict[str, float]]:
     return alive + [dict(group.resources) for group in groups if group.max_count != 0]
 
 
+def node_id() -> str:
+    """The node of the cluster that this process runs on; empty if it belongs to none."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
+def max_ongoing_requests() -> int:
+    """How many requests Serve lets this replica have under way at present. Relies on the deployment's configuration
+    being in the replica's context."""
+    from ray import serve
+
+    limit: int = serve.get_replica_context()._deployment_config.max_ongoing_requests
+    return limit
+
+
+def shutdown_s() -> float:
+    """How long Serve gives this replica to end by itself. Relies on the same."""
+    from ray import serve
+
+    limit: float = serve.get_replica_context()._deployment_config.graceful_shutdown_timeout_s
+    return limit
+
+
+def open_address() -> str | None:
+    """The address at which other nodes reach this one, None where Ray encrypts what nodes tell each other, as a plain
+    connection must not get around that. Relies on the name of the variable that Ray reads."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return None
+    return str(ray.util.get_node_ip_address())
+
+
 def put_state(key: str, value: bytes) -> None:
     """Keep bytes in the cluster's own key-value store: they outlive any actor and end with the cluster."""
     from ray.experimental.internal_kv import _internal_kv_put

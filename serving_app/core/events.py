@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from serving_app.core.door import Door
 from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreserving, Latest, VersionPolicy
@@ -141,6 +142,14 @@ class ServableAdopted:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorsSeen:
+    """Where all replicas of an application listen for lanes that are known to be there now."""
+
+    app: str
+    doors: tuple[Door, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderJoined:
     """Someone (a gateway, a handle client) routes by our tables; it acknowledges nothing yet."""
 
@@ -179,6 +188,7 @@ Event = (
     | ServableGone
     | LoadAdopted
     | ServableAdopted
+    | DoorsSeen
     | ReaderJoined
     | RoutesAcknowledged
     | ReaderLeft

@@ -47,14 +47,16 @@ the slow pace END is what nearly every look finds. `snapshot()` has the last rea
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from serving_app.core.actions import Action, PublishRoutes, StartLoad, StartUnload
+from serving_app.core.door import Door
 from serving_app.core.errors import Code
 from serving_app.core.events import (
     ConfigApplied,
+    DoorsSeen,
     Event,
     ListingFailed,
     LoadAdopted,
@@ -157,6 +159,8 @@ class Manager:
         self._queue: dict[str, bool] = {}  # models that want to load something, in turn; whether they may go before
         self._retired: dict[str, None] = {}  # models of which only ended versions are left, oldest first
         self._wakeups: dict[str, float] = {}  # when the next retry of a model is due
+        self._doors: dict[str, tuple[Door, ...]] = {}  # by application, also of those that no route names
+        self._are_doors_new = False
         self._largest_nodes: tuple[NodeResources, ...] | None = None  # None: not told yet
         self._orders: list[Action] = []  # not handed out yet
         self._happenings: list[Happening] = []  # likewise
@@ -204,7 +208,9 @@ class Manager:
             self._absorb(event, now)
         actions: list[Action] = []
         # Publishing can free what waited for it, hence the loop. Each round frees something for good, so it ends.
-        while self._started and (self._mark_what_changed_by_itself(now) or not self._published):
+        while self._started and (
+            self._mark_what_changed_by_itself(now) or not self._published or self._are_doors_new
+        ):
             marked, self._marked = self._marked, {}
             for name in marked:
                 if name in self._models:
@@ -250,6 +256,8 @@ class Manager:
                 version = self._take_report(event.servable, Cause.GONE, event.order, now)
                 if version and version.state is State.ENDED:
                     version.route = None
+            case DoorsSeen():
+                self._take_doors(event)
             case ReaderJoined():
                 self._readers.join(event.reader)
             case RoutesAcknowledged():
@@ -319,6 +327,13 @@ class Manager:
             version.route = version.route or Route(event.servable, event.app, event.signatures, event.placement)
             version.failures = 0
             version.error = None
+
+    def _take_doors(self, event: DoorsSeen) -> None:
+        if event.doors:
+            self._doors[event.app] = event.doors
+        else:
+            self._doors.pop(event.app, None)
+        self._are_doors_new = True
 
     def _take_move(self, event: ServableMoved, now: float) -> None:
         version = self._find(event.servable, event.order)
@@ -608,13 +623,23 @@ class Manager:
             routes = model.make_routes() if model else None
             if routes != self._table.models.get(name):
                 changed[name] = routes
-        if not changed and self._published:
+        doors = self._table.doors
+        if changed or self._are_doors_new:
+            self._are_doors_new = False
+            doors = self._find_doors(changed)
+        if not changed and self._published and doors == self._table.doors:
             return []
         models = dict(self._table.models)
         for name, routes in changed.items():
             self._readers.note_change(name, revision, models.pop(name, None), routes)
             if routes is not None:
                 models[name] = routes
-        self._table = RouteTable(revision, models)
+        self._table = RouteTable(revision, models, doors)
         self._published = True
         return [PublishRoutes(self._table)]
+
+    def _find_doors(self, changed: Mapping[str, ModelRoutes | None]) -> Mapping[str, tuple[Door, ...]]:
+        """The doors of what the next table names, which has these models other than the last one."""
+        models = {**self._table.models, **changed}.values()
+        named = [route.app for model in models if model is not None for route in model.routes.values()]
+        return {app: self._doors[app] for app in named if app in self._doors}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from serving_app.core.door import Door
 from serving_app.core.errors import Code, InvalidArgument, NotFound
 from serving_app.core.placement import Placement
 from serving_app.core.servable import ModelSpec, ServableId
@@ -60,6 +61,9 @@ class RouteTable:
 
     revision: int = 0
     models: Mapping[str, ModelRoutes] = field(default_factory=dict)
+    doors: Mapping[str, tuple[Door, ...]] = field(default_factory=dict)
+    """Where replicas listen for lanes, by application, of those that some routes name. It may name none of a version's
+    replicas, or one that is gone: Serve's handle reaches those that there are."""
 
 
 def resolve(spec: ModelSpec, table: RouteTable) -> Route:

@@ -54,6 +54,7 @@ from serving_app.serve.changes import Changes
 from serving_app.serve.chronicle import Chronicle
 from serving_app.serve.colony import Colony
 from serving_app.serve.config_file import FileWatch
+from serving_app.serve.doors import Doors
 from serving_app.serve.editing import Editing
 from serving_app.serve.fleet import Fleet, Order
 from serving_app.serve.followers import Followers
@@ -93,7 +94,7 @@ class Controller:
         self._loop = ManagerLoop(
             self._changes, remember=self._places.take_in, perform=self._perform, tell=self._chronicle.tell
         )
-        self._metering = Metering(app, lambda: self._followers.table)
+        self._metering = Metering(app, lambda: self._followers.table, doors=Doors(self._loop.emit))
         self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
         self._editing: Editing | None = None
         self._restored = asyncio.Event()

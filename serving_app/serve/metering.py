@@ -25,6 +25,7 @@ from serving_app.core.families import SILENT, VERSIONS
 from serving_app.core.metrics import Labels, Registry, Snapshot, add_to, replace_in, total
 from serving_app.core.routing import RouteTable
 from serving_app.serve import kept_counts
+from serving_app.serve.doors import Doors
 from serving_app.serve.kept_counts import KeptCounts
 from serving_app.serve.ray_metrics import RayExport
 from serving_app.serve.reporting import Report, Wish
@@ -80,8 +81,9 @@ class Metering:
         pause_s: float = _PAUSE_S,
         answer_s: float = ANSWER_S,
         return_s: float = _RETURN_S,
+        doors: Doors | None = None,
     ) -> None:
-        """`table` gives the route table in force, which tells the states of versions."""
+        """`table` gives the route table in force, which tells the states of versions. `doors` are told who is there."""
         self._app = app
         self._registry = Registry()
         self._registry.watch(VERSIONS, lambda: count_versions(table()))
@@ -89,6 +91,7 @@ class Metering:
         self._pause_s = pause_s
         self._answer_s = answer_s
         self._return_s = return_s
+        self._doors = doors or Doors(lambda _: None)
         self._life = uuid.uuid4().hex
         self._restored = asyncio.Event()
         self._processes: dict[str, _Process] = {}
@@ -120,6 +123,7 @@ class Metering:
         if not report.is_all and report.number != process.number + 1:
             return Wish(everything=True, scrape=self._round)
         self._take(process, report)
+        self._doors.note(name, report.door)
         if self._round is not None and report.answers != self._round:
             return Wish(scrape=self._round)
         if is_first:
@@ -134,6 +138,11 @@ class Metering:
             process.calls -= 1
             process.last_seen = self._clock()
         return Wish(scrape=self._round)
+
+    def wake(self) -> None:
+        """Answer all who report now, as there is news for them."""
+        self._woken.set()
+        self._woken = asyncio.Event()
 
     async def bid_farewell(self, name: str, report: Report) -> None:
         """A process goes: its last report. Returns when that is kept, however soon the controller may die."""
@@ -163,8 +172,7 @@ class Metering:
     async def _collect(self, asker: str) -> Snapshot:
         self._rounds += 1
         self._round = f"{self._life}:{self._rounds}"
-        self._woken.set()
-        self._woken = asyncio.Event()
+        self.wake()
         try:
             await self._wait_for_return(asker)
             await self._wait_for_answers(self._round)
@@ -218,6 +226,7 @@ class Metering:
             if not process.calls and process.last_seen < horizon:
                 process.is_silent = True
                 process.gauges = {}
+                self._doors.drop(name)
                 lost.append(name)
         for name in lost[: max(0, len(lost) - _MOST_LOST)]:
             self._bury(name, self._processes[name].counts)
@@ -239,6 +248,7 @@ class Metering:
 
     def _bury(self, name: str, counts: Snapshot) -> None:
         self._processes.pop(name, None)
+        self._doors.drop(name)
         add_to(self._departed, counts)
         self._farewells[name] = None
         for oldest in list(self._farewells)[: max(0, len(self._farewells) - _MOST_DEPARTED)]:

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray import serve
 
+from serving_app import ray_private
 from serving_app.core.errors import as_serving_error
 from serving_app.core.families import LOAD_SECONDS, LOADS, REPLICAS, RUNNING
 from serving_app.core.metrics import Registry
@@ -27,6 +28,7 @@ from serving_app.host import Assignment, Host
 from serving_app.host.runner import Runner
 from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.autoscaling import CALLS
+from serving_app.serve.lane_server import LaneServer
 from serving_app.serve.ray_metrics import RayExport
 from serving_app.serve.reporting import Reporter
 
@@ -75,6 +77,10 @@ class ServableReplica:
         held = (model, str(self._assignment.servable.version))
         self._registry.watch(RUNNING, lambda: {held: self._runner.in_hand})
         self._registry.watch(REPLICAS, lambda: {held: 1})
+        self._lanes: LaneServer = LaneServer(
+            app, self._reporter.name, self.predict_many, ray_private.max_ongoing_requests
+        )
+        self._reporter.door = await self._lanes.open(ray_private.node_id(), ray_private.open_address())
         await self._reporter.start()
         await actor.replica_loaded.remote(app, ticket, self._signatures)
 
@@ -109,6 +115,9 @@ class ServableReplica:
         # Serve calls this also when the constructor did not get far.
         assignment: Assignment | None = getattr(self, "_assignment", None)
         if assignment is not None:
+            lanes: LaneServer | None = getattr(self, "_lanes", None)
+            if lanes is not None:
+                await lanes.close(ray_private.shutdown_s())
             runner: Runner | None = getattr(self, "_runner", None)
             if runner is not None:
                 runner.close()

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from serving_app.core.door import Door
 from serving_app.core.metrics import Registry, Snapshot, replace_in
 from serving_app.serve.ray_metrics import RayExport
 
@@ -26,7 +27,7 @@ _FAREWELL_S = 3.0
 class Report(NamedTuple):
     """What a process has counted: all of it, or what changed since the report before.
 
-    `answers` names the scrape that asked for it, if one did.
+    `answers` names the scrape that asked for it, if one did. `door` is where a replica listens for lanes.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Report(NamedTuple):
     gauges: Snapshot
     is_all: bool
     answers: str | None = None
+    door: Door | None = None
 
 
 class Wish(NamedTuple):
@@ -53,6 +55,9 @@ class Reporter:
         """`connect` finds the controller (an actor handle) and is called again whenever that was lost. With `export`
         Ray is told as well."""
         self.name = name
+        self.door: Door | None = None
+        """Where a replica listens for lanes, once it does. It is told with every report: who is known to be there is
+        known to be there with its door."""
         self._export = export
         self._registry = registry
         self._connect = connect
@@ -120,4 +125,4 @@ class Reporter:
         counts = self._registry.take_changed()
         if wish.everything:
             replace_in(counts, self._registry.counts())
-        return Report(self._number, counts, self._registry.gauges(), wish.everything, wish.scrape)
+        return Report(self._number, counts, self._registry.gauges(), wish.everything, wish.scrape, self.door)

@@ -90,7 +90,9 @@ class Stage:
         # The decorator has one queue per process, and its queue one loop: here each test has a loop of its own.
         self._queue = ServableReplica._collect.set_max_batch_size.__self__  # type: ignore[attr-defined]
         self._settings = dict(vars(self._queue))
-        context = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1_000_000))
+        context = SimpleNamespace(_deployment_config=SimpleNamespace(
+            max_ongoing_requests=1_000_000, graceful_shutdown_timeout_s=PATIENCE_S
+        ))
         monkeypatch.setattr("ray.serve.get_replica_context", lambda: context)
 
     def run(self, assignment: Assignment, scenario: Scenario) -> Controller:
