@@ -158,7 +158,7 @@ def _encode_values(proto: Any, values: Array, carrier: _Carrier) -> None:
         # On the wire these are the bytes that they are in memory. A message takes them from there in one piece, and
         # a list element by element, which takes fifty times as long.
         packed = values.tobytes()
-        proto.MergeFromString(_varint(carrier.number << 3 | 2) + _varint(len(packed)) + packed)
+        proto.MergeFromString(varint(carrier.number << 3 | 2) + varint(len(packed)) + packed)
     else:
         _extend(getattr(proto, carrier.field), values)
 
@@ -276,7 +276,7 @@ def _split_strings(content: bytes, count: int, alias: str) -> list[bytes]:
 
 
 def _join_strings(strings: list[bytes]) -> bytes:
-    return b"".join([_varint(len(string)) for string in strings] + strings)
+    return b"".join([varint(len(string)) for string in strings] + strings)
 
 
 def _to_bytes(element: object) -> bytes:
@@ -287,7 +287,8 @@ def _to_bytes(element: object) -> bytes:
     raise InvalidArgument(f"A string tensor holds bytes or text, not {type(element).__name__}: {element!r:.100}")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

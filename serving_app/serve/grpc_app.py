@@ -76,7 +76,11 @@ class GrpcApp:
         if self._health is not None:
             answers[grpc_methods.HEALTH_CHECK] = _without_measure(self._health.check)
             answers[grpc_methods.HEALTH_LIST] = _without_measure(self._health.list_all)
-        methods = {path: Method(answer=_guard(path, answer, self._meter)) for path, answer in answers.items()}
+        reload = grpc_methods.HANDLE_RELOAD_CONFIG_REQUEST
+        methods = {
+            path: Method(answer=_guard(path, answer, self._meter), needs_task=path == reload)
+            for path, answer in answers.items()
+        }
         if self._health is not None:
             watch = grpc_methods.HEALTH_WATCH
             methods[watch] = Method(answers=_guard_stream(watch, self._health.watch))
@@ -89,13 +93,18 @@ class GrpcApp:
 
     async def _predict(self, request: bytes, context: Context, measured: Request) -> bytes:
         size = len(request)
-        query = await work_on(size, partial(predict_proto.decode_predict, request))
+        query = predict_proto.recall_predict(request)
+        if query is None:
+            query = await work_on(size, partial(predict_proto.decode_predict, request))
         with self._plane.route(query.spec, measured) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
             if self._check_method_names:
                 predict_checks.check_method(signature)
             predict_checks.check_inputs(signature, query.inputs)
-            inputs = await work_on(size, partial(predict_proto.decode_inputs, query))
+            if query.encoded is None:
+                inputs = predict_proto.decode_inputs(query)
+            else:
+                inputs = await work_on(size, partial(predict_proto.decode_inputs, query))
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call, measured)

@@ -1,7 +1,7 @@
 """A call of gRPC while it is answered: from its message to the bytes of its answer.
 
-Most calls are one message and one answer. Such a call is begun right where its bytes are read; only if it has to wait
-does it become a task. That saves half of what a call costs besides its work.
+Calls are driven without tasks (see steps.py): a call begins where its bytes are read, and if it need not wait, its
+answer goes out with those of the others that came with it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from serving_app.protocol.grpc_wire import (
 )
 from serving_app.protocol.http2_connection import Stream
 from serving_app.serve.data_plane import work_on
+from serving_app.serve.steps import Steps
 
 if TYPE_CHECKING:
     from serving_app.serve.grpc_connection import GrpcConnection
@@ -59,13 +60,13 @@ class Method:
     """One method: `answer` for one message with one, or `answers`, which `takes_many` or only one. What it raises is
     the caller's status.
 
-    A method with `waits_as_task` wants a task from its beginning, as `asyncio.timeout` does.
+    A method that `needs_task` awaits what asks for the current task, as `asyncio.timeout` does.
     """
 
     answer: Answer | None = None
     answers: Answers | None = None
     takes_many: bool = False
-    waits_as_task: bool = False
+    needs_task: bool = False
 
 
 Methods = Mapping[str, Method]
@@ -76,8 +77,8 @@ class Call:
     """One call, which owns its stream. Its methods are called on the connection's loop."""
 
     __slots__ = (
-        *("_connection", "_first", "_has_headers", "_head", "_is_over", "_method", "_reader", "_requests"),
-        *("_stream", "_task", "deadline"),
+        *("_connection", "_first", "_has_headers", "_head", "_is_over", "_lingers", "_method", "_reader", "_requests"),
+        *("_steps", "_stream", "deadline"),
     )
 
     def __init__(self, connection: GrpcConnection, stream: Stream, head: Head, method: Method) -> None:
@@ -86,12 +87,11 @@ class Call:
         self._head = head
         self._method = method
         self.deadline = None if head.timeout is None else connection.now + head.timeout
-        self._is_over = False
-        self._has_headers = False
+        self._is_over = self._has_headers = self._lingers = False
         self._first: tuple[bytes, bool] | None = None
         self._reader: MessageReader | None = None
         self._requests: _Requests | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._steps: Steps | None = None
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline, None if there is none."""
@@ -151,13 +151,10 @@ class Call:
     def dropped(self) -> None:
         """The client is not interested any more."""
         self._is_over = True
-        if self._task is not None:
-            self._connection.http2.lingering += 1  # until it has ended: who drops calls is not to pile them up
-            self._task.add_done_callback(self._vanish)
-            self._task.cancel()
-
-    def _vanish(self, _task: asyncio.Task[None]) -> None:
-        self._connection.http2.lingering -= 1
+        if self._steps is not None:
+            self._lingers = True  # until it has ended: who drops calls is not to pile them up
+            self._connection.http2.lingering += 1
+            self._steps.cancel()
 
     def expire(self) -> None:
         """The caller's deadline is over."""
@@ -165,8 +162,8 @@ class Call:
 
     def _end_by(self, error: ServingError) -> None:
         self._fail(error)
-        if self._task is not None:
-            self._task.cancel()
+        if self._steps is not None:
+            self._steps.cancel()
 
     # --- what goes ---------------------------------------------------------------------------------------------------
 
@@ -180,45 +177,55 @@ class Call:
             self._start(self._answer_one(message, is_compressed))
 
     def _start(self, answering: Coroutine[Any, Any, None]) -> None:
-        self._task = self._connection.loop.create_task(answering)
-        self._watch()
+        self._steps = steps = Steps(answering)
+        steps.go()
+        if not self._is_over:
+            self._watch()
+
+    def _ended(self) -> None:
+        """The method is done."""
+        self._steps = None
+        if self._lingers:
+            self._connection.http2.lingering -= 1
 
     def _watch(self) -> None:
         if self.deadline is not None:
             self._connection.guard(self.deadline)
 
-    async def _unpack(self, message: bytes, is_compressed: bool) -> bytes:
-        if not is_compressed:
-            return message
+    async def _unpack(self, message: bytes) -> bytes:
         work = partial(decompress, message, self._head.encoding, self._connection.largest)
         return await work_on(len(message), work)
 
     async def _answer_one(self, message: bytes, is_compressed: bool) -> None:
-        assert self._method.answer is not None
+        method = self._method
+        assert method.answer is not None
         try:
-            answer = await self._method.answer(await self._unpack(message, is_compressed), self)
+            if is_compressed:
+                message = await self._unpack(message)
+            answering = method.answer(message, self)
+            self._finish(await (self._connection.loop.create_task(answering) if method.needs_task else answering))
         except asyncio.CancelledError:
             self._fail(Cancelled("the server has given the call up"))
-            raise
         except Exception as error:
             self._fail(error)
-        else:
-            self._finish(answer)
+        finally:
+            self._ended()
 
     async def _answer_many(self, request: Any, is_compressed: bool = False) -> None:
         assert self._method.answers is not None
         try:
-            request = await self._unpack(request, is_compressed)
+            if is_compressed:
+                request = await self._unpack(request)
             async with aclosing(self._method.answers(request, self)) as answers:  # type: ignore[type-var]  # generators
                 async for answer in answers:
                     await self._send(answer)
+            self._finish_stream()
         except asyncio.CancelledError:
             self._fail(Cancelled("the server has given the call up"))
-            raise
         except Exception as error:
             self._fail(error)
-        else:
-            self._finish_stream()
+        finally:
+            self._ended()
 
     async def _send(self, message: bytes) -> None:
         if self._is_over:
