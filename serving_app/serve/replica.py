@@ -19,7 +19,8 @@ import ray
 from ray import serve
 
 from serving_app import ray_private
-from serving_app.core.errors import as_serving_error
+from serving_app.core.batching import BatchingChoice
+from serving_app.core.errors import ServingError, as_serving_error
 from serving_app.core.families import LOAD_SECONDS, LOADS, REPLICAS, RUNNING
 from serving_app.core.metrics import Registry
 from serving_app.core.names import NAMESPACE, controller_name
@@ -30,7 +31,7 @@ from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.autoscaling import CALLS
 from serving_app.serve.lane_server import LaneServer
 from serving_app.serve.ray_metrics import RayExport
-from serving_app.serve.reporting import Reporter
+from serving_app.serve.reporting import Reporter, Wish
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,6 +57,10 @@ class ServableReplica:
         self._reporter: Reporter = Reporter(
             f"{app}#{uuid.uuid4().hex}", self._registry, partial(_find_controller, controller),
             RayExport(controller.removeprefix(controller_name(""))),
+            follow=self._follow,
+        )
+        self._batching: BatchingChoice = BatchingChoice(
+            self._assignment.batching, self._assignment.batching_from_version
         )
         started = time.monotonic()
         model = self._assignment.servable.name
@@ -78,7 +83,7 @@ class ServableReplica:
         self._registry.watch(RUNNING, lambda: {held: self._runner.in_hand})
         self._registry.watch(REPLICAS, lambda: {held: 1})
         self._lanes: LaneServer = LaneServer(
-            app, self._reporter.name, self.predict_many, ray_private.max_ongoing_requests
+            app, self._reporter.name, self.answer, ray_private.max_ongoing_requests
         )
         self._reporter.door = await self._lanes.open(ray_private.node_id(), ray_private.open_address())
         await self._reporter.start()
@@ -89,19 +94,44 @@ class ServableReplica:
         return Description(self._signatures, self._assignment.path, self._ticket)
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:
-        """One reply per call, in order: outputs, or the error of that call alone."""
-        self._runner.in_hand += len(calls)
+        """Asked by Serve handles: a reply to each request, in order, outputs or the error of that one alone."""
+        if not self._runner.is_batched:
+            return await self.answer(calls)
+        requests = sum(call.requests for call in calls)
+        self._runner.in_hand += requests
         try:
-            if not self._runner.is_batched:
-                return await self._runner.run_apart(calls)
             answer: Awaitable[Answer] = await self._collect(calls)
             return await answer
         finally:
-            self._runner.in_hand -= len(calls)
+            self._runner.in_hand -= requests
+
+    async def answer(self, calls: Sequence[Call]) -> Answer:
+        """The same for those who bring calls by other ways, without what the decorator costs."""
+        requests = sum(call.requests for call in calls)
+        self._runner.in_hand += requests
+        try:
+            return await self._runner.run(calls)
+        finally:
+            self._runner.in_hand -= requests
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve where the model autoscales."""
         return {CALLS: self._runner.in_hand}
+
+    async def _follow(self, wish: Wish) -> None:
+        """Have the version batched as the configuration says now."""
+        wanted = wish.batching
+        if wanted is None or wanted == self._batching:
+            return
+        self._batching = wanted
+        servable = self._assignment.servable
+        try:
+            await asyncio.to_thread(self._host.set_batching, servable, *wanted)
+        except ServingError as error:
+            logger.warning("%s is batched as before, since what is wanted cannot be done: %s", servable, error)
+            return
+        self._runner.follow_limits()
+        logger.info("%s is batched by %s from now on", servable, self._host.batching(servable))
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0, max_concurrent_batches=1)
     async def _collect(self, hops: list[Sequence[Call]]) -> list[asyncio.Future[Answer]]:

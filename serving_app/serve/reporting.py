@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from serving_app.core.batching import BatchingChoice
 from serving_app.core.door import Door
 from serving_app.core.metrics import Registry, Snapshot, replace_in
 from serving_app.serve.ray_metrics import RayExport
@@ -39,10 +40,14 @@ class Report(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What the controller wants to have in the next report: everything, and for which scrape if there is one."""
+    """What the controller wants to have in the next report: everything, and for which scrape if there is one.
+
+    `batching` is how what the process holds is to be batched from now on; None where that is not known now.
+    """
 
     everything: bool = False
     scrape: str | None = None
+    batching: BatchingChoice | None = None
 
 
 class Reporter:
@@ -50,10 +55,10 @@ class Reporter:
 
     def __init__(
         self, name: str, registry: Registry, connect: Callable[[], Awaitable[Any]], export: RayExport | None = None,
-        *, start_s: float = _START_S,
+        *, start_s: float = _START_S, follow: Callable[[Wish], Awaitable[None]] | None = None,
     ) -> None:
         """`connect` finds the controller (an actor handle) and is called again whenever that was lost. With `export`
-        Ray is told as well."""
+        Ray is told as well. `follow` hears of each wish; what it raises ends the reporting."""
         self.name = name
         self.door: Door | None = None
         """Where a replica listens for lanes, once it does. It is told with every report: who is known to be there is
@@ -63,6 +68,7 @@ class Reporter:
         self._connect = connect
         self._controller: Any = None
         self._start_s = start_s
+        self._follow = follow
         self._number = 0
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,6 +107,8 @@ class Reporter:
         while not self._stopped:
             wish = await self._report_until_taken(wish)
             first.set()
+            if self._follow is not None:
+                await self._follow(wish)
 
     async def _report_until_taken(self, wish: Wish) -> Wish:
         is_lost = False

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
 from serving_app import connect
 from serving_app.core.errors import FailedPrecondition
 from serving_app.core.states import PublicState, State
-from tests.cluster.asking import Load, ask_everywhere, ask_rest, steadily
+from tests.cluster.asking import Load, ask_everywhere, ask_rest, open_rest, steadily
 from tests.cluster.serving import Serving, kill, serving
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
@@ -143,6 +143,27 @@ def test_settings_are_planned_and_applied(app: Serving, load: Load) -> None:
         wait_for("one replica", lambda: len(app.replicas(MODEL, 1)) == 1)
         assert connection.config() == before
     assert load.answers
+
+
+def test_batching_changes_under_way(app: Serving, load: Load) -> None:
+    """Settings of batching reach the replicas that run, are followed by a version that is loaded, and lose no request.
+    """
+    rest = open_rest(app)
+
+    def ask_much() -> int:
+        return rest.request("POST", f"/v1/models/{MODEL}:predict", {"instances": [1.0] * 5})[0]
+
+    with connect(app.name) as connection:
+        before = connection.config()
+        small = before.replace("batching: null", "batching: {max_batch_size: 4}", 1)
+        assert small != before
+        replicas = app.replicas(MODEL, 2)
+        connection.apply(small)
+        wait_for("a request to be too large for a batch", lambda: ask_much() == 400)
+        load.wait_for_more()
+        connection.apply(before)
+        wait_for("batching to be off", lambda: ask_much() == 200)
+        assert app.replicas(MODEL, 2) == replicas
 
 
 def test_a_version_that_fits_nowhere_is_told_and_not_tried(app: Serving, folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving_app.core.batching import BatchingChoice
 from serving_app.core.errors import (
     Code,
     DeadlineExceeded,
@@ -45,6 +46,7 @@ class Controller:
         self.progress: list[str] = []
         self.failed: list[tuple[Code, str]] = []
         self.farewells: list[Report] = []
+        self.wishes: asyncio.Queue[Wish] = asyncio.Queue()
 
     async def assignment(self, app: str) -> Assignment:
         assert app == APP
@@ -55,7 +57,7 @@ class Controller:
 
     async def report_metrics(self, process: str, report: Report) -> Wish:
         if report.number > 1:
-            await asyncio.Event().wait()
+            return await self.wishes.get()
         return Wish()
 
     async def bid_farewell(self, process: str, report: Report) -> None:
@@ -97,7 +99,7 @@ class Stage:
 
     def run(self, assignment: Assignment, scenario: Scenario) -> Controller:
         """Start a replica with this assignment and ask it."""
-        controller = Controller(assignment)
+        self.controller = controller = Controller(assignment)
         asyncio.run(self._play(controller, scenario))
         return controller
 
@@ -431,6 +433,38 @@ def test_a_version_without_its_own_limits_is_not_batched(stage: Stage, scripted:
         assert sorted(model().runs) == [1, 9]
 
     stage.run(replace(scripted, batching_from_version=True), scenario)
+
+
+def test_a_replica_is_batched_as_the_controller_wishes(stage: Stage, scripted: Assignment, tmp_path: Path) -> None:
+    """Settings of batching that change reach a replica with its reports: what waits is answered, nothing is loaded
+    again, and a file of the version that cannot be obeyed leaves everything as it is."""
+    file = tmp_path / "batching_params.pbtxt"
+    file.write_text("nonsense")
+
+    async def scenario(replica: ServableReplica) -> None:
+        async def wish(choice: BatchingChoice | None) -> None:
+            stage.controller.wishes.put_nowait(Wish(batching=choice))
+            # The second one is taken when the first one was followed.
+            stage.controller.wishes.put_nowait(Wish())
+            await until(stage.controller.wishes.empty)
+            await turns()
+
+        waiting = asyncio.create_task(replica.answer([x(1), x(2)]))
+        await turns()
+        await wish(BatchingChoice(Batching(max_batch_size=2)))
+        assert seen(await waiting) == [[2], [4]]
+        assert (await replica.answer([x(1)])).most_rows == 2
+        await wish(BatchingChoice(Batching(max_batch_size=3), from_version=True))
+        assert (await replica.answer([x(1)])).most_rows == 2
+        await wish(None)
+        assert (await replica.predict_many([x(1)])).most_rows == 2
+        await wish(BatchingChoice())
+        assert (await replica.answer([x(1)])).most_rows == 0
+        await wish(BatchingChoice(Batching()))
+        assert (await replica.predict_many([x(1)])).most_rows == 1000
+        assert len(ScriptedLoader.ready) == 1
+
+    stage.run(replace(scripted, batching=Batching(batch_timeout_micros=10**12)), scenario)
 
 
 def test_no_hop_waits_for_the_answer_to_another(stage: Stage, scripted: Assignment) -> None:
