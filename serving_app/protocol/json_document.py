@@ -95,10 +95,23 @@ def _has_duplicate_names(text: bytes, value: JsonValue) -> bool:
     A member has one colon, so no string needs to be compared.
     """
     colons = text.count(b":")
-    if colons == 0:
+    if colons == _count_near_members(value):  # there are no fewer in the value, and no more in the text
         return False
     members = _count_members(value)
     return colons != members and sum(1 for match in _STRING_OR_COLON.finditer(text) if match[1]) != members
+
+
+def _count_near_members(value: JsonValue) -> int:
+    """The members of an object, and of the objects that are its members or in a list that is: usually that is all."""
+    if type(value) is not dict:
+        return 0
+    count = len(value)
+    for item in value.values():
+        if type(item) is dict:
+            count += len(item)
+        elif type(item) is list and item and type(item[0]) is dict:
+            count += sum([len(row) for row in item if type(row) is dict])
+    return count
 
 
 def _count_members(value: JsonValue) -> int:

@@ -66,9 +66,13 @@ def columns_text(outputs: Mapping[str, Array]) -> bytes:
 
 def _rows_text(name: str, array: Array) -> bytes:
     """All rows of the only output; there is at least one."""
-    if array.dtype.kind == "f" and array.size <= FEW:
-        return _few_text(array.tolist(), array.itemsize == 4).encode()
-    if _is_long(array):
+    if array.size <= FEW:
+        type_kind = array.dtype.kind
+        if type_kind == "f":
+            return _few_text(array.tolist(), array.itemsize == 4).encode()
+        if type_kind in "iu":
+            return repr(array.tolist())[1:-1].encode()
+    elif _is_long(array):
         return _marked_text(array, lambda level: _on_one_line(level) if level else (b"", b", ", b""))
     texts = _element_texts(name, array, array.ndim + 1)
     return b", ".join(_nest(texts, array.shape[1:], array.shape[0], _on_one_line))

@@ -86,18 +86,11 @@ def float_text(value: float, is_single: bool) -> str:
     if read != value:
         if value != value:
             return "NaN"
-        if not (is_single and _is_same_single(read, value)):
+        distance = read - value
+        # Two floats are at least so far apart, but for those with few bits.
+        is_far = distance * distance > value * value * 2.0**-48 > 2.0**-300
+        if not is_single or is_far or _SINGLE.unpack(_SINGLE.pack(read))[0] != value:
             text = ("%.9g" if is_single else "%.17g") % value
     elif value - value:
         return "Infinity" if value > 0 else "-Infinity"
     return text if not value.is_integer() or "." in text or "e" in text else text + ".0"
-
-
-def _is_same_single(read: float, value: float) -> bool:
-    """Whether a number reads as this float."""
-    # Two floats are at least so far apart, except for those with few bits.
-    square, distance = value * value, read - value
-    if distance * distance > square * 2.0**-48 and square > 2.0**-250:
-        return False
-    (nearest,) = _SINGLE.unpack(_SINGLE.pack(read))
-    return nearest == value  # type: ignore[no-any-return]
