@@ -49,7 +49,7 @@ class _Immediate:
     def find(self, _app: str) -> _Immediate:
         return self
 
-    def submit(self, call: Call) -> asyncio.Future[Outputs]:
+    def submit(self, call: Call, _traveller: object = None) -> asyncio.Future[Outputs]:
         reply: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         reply.set_result({"y": call.inputs["x"] / np.float32(2) + np.float32(2)})
         return reply
@@ -83,7 +83,7 @@ def make_app(json_text: str) -> RestApp:
     route = Route(ServableId("half_plus_two", 1), "app", {DEFAULT_SIGNATURE: signature})
     follower = RouteFollower("gateway", _nobody, _nobody)
     follower.table = RouteTable(1, {"half_plus_two": ModelRoutes({1: route})})
-    plane = DataPlane(follower, _Immediate())  # type: ignore[arg-type]  # as much of them as it needs
+    plane = DataPlane(follower, _Immediate(), None)  # type: ignore[arg-type]  # as much of them as it needs
     settings = GatewayConfig(json_text=json_text)
     return RestApp(plane, identity={}, models=(), settings=settings, meter=RequestMeter(Registry()))
 

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError, Unavailable
+from serving_app.core.stages import Traveller, leg
 from serving_app.protocol.calls import Answer, Call, Outputs
 from serving_app.protocol.joined_calls import join_requests, send_apart
 
@@ -51,6 +52,7 @@ class _Waiting(NamedTuple):
     call: Call
     deadline: float | None
     reply: asyncio.Future[Outputs]
+    traveller: Traveller | None
 
     def time_left(self, now: float) -> float | None:
         return None if self.deadline is None else max(0.001, self.deadline - now)
@@ -84,14 +86,15 @@ class Caller:
         """The outputs of one call, or its error. The caller guards the deadline; a cancelled call is not sent."""
         return await self.submit(call)
 
-    def submit(self, call: Call) -> asyncio.Future[Outputs]:
-        """The same, as an answer to come. It is to be cancelled by whoever does not want it any more."""
+    def submit(self, call: Call, traveller: Traveller | None = None) -> asyncio.Future[Outputs]:
+        """The same, as an answer to come. It is to be cancelled by whoever does not want it any more. `traveller` gets
+        to know of its leg before that."""
         if len(self._waiting) >= _MAX_WAITING:
             raise ResourceExhausted(f"{_MAX_WAITING} requests wait for this model already; try again later")
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Outputs] = loop.create_future()
         deadline = None if call.timeout is None else time.monotonic() + call.timeout
-        self._waiting.append(_Waiting(call, deadline, reply))
+        self._waiting.append(_Waiting(call, deadline, reply, traveller))
         if self._turn is None:
             # At the end of this turn of the loop, so that requests that arrived together leave together.
             self._turn = loop.call_soon(self._end_turn)
@@ -135,7 +138,7 @@ class Caller:
         return members
 
     async def _hop(self, members: list[_Waiting]) -> None:
-        started = time.monotonic()
+        started, left = time.monotonic(), time.perf_counter()
         requests = [waiting.call for waiting in members]
         timeouts = [waiting.time_left(started) for waiting in members]
         most_rows = self._most_rows
@@ -157,9 +160,12 @@ class Caller:
             return
         self._most_rows = answer.most_rows
         self._measure(len(members), answer.seconds, time.monotonic() - started)
+        travelled = leg(left, time.perf_counter(), len(members), answer.held, answer.ran)
         for waiting, reply in zip(members, replies, strict=True):
             if waiting.reply.done():
                 continue
+            if waiting.traveller is not None:
+                waiting.traveller.leg = travelled
             if isinstance(reply, ServingError):
                 waiting.reply.set_exception(reply)
             else:

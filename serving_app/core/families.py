@@ -29,6 +29,7 @@ def _histogram(
 _TFS = "/tensorflow/serving"
 _ASKED = ("version", "signature")
 _HELD = ("model_name", "version")
+_STAGED = (*_HELD, "entrypoint", "stage")
 
 REQUEST_COUNT = _count(
     f"{_TFS}/request_count",
@@ -93,6 +94,13 @@ BATCHES = _count(
     "batch_timeout_micros), thread_free (without a timeout), or closed (the settings of batching changed).",
     (), ("model_name", "version", "reason"),
 )  # fmt: skip
+STAGE_MICROSECONDS = _count(
+    "serving_app_stage_microseconds",
+    "What requests that succeeded and asked a version spent in each stage: decode, queue (in the gateway), hop (there "
+    "and back), batch_wait (for a batch or a thread), run, resume (until the gateway comes to the answer), encode.",
+    (), _STAGED,
+)  # fmt: skip
+STAGE_REQUESTS = _count("serving_app_stage_requests", "Requests that have passed each stage.", (), _STAGED)
 VERSIONS = _gauge(
     "serving_app_versions", "Versions by the state that GetModelStatus tells; ended ones are counted while they are "
     "listed there.", (), ("model_name", "state"),
@@ -120,8 +128,8 @@ SILENT = _gauge(
 FAMILIES = (
     REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, REQUEST_EXAMPLE_COUNTS, REQUEST_EXAMPLE_COUNT_TOTAL,
     MODEL_WARMUP_LATENCY, MODEL_WARMUP_RECORDS_READ, REQUEST_LOG_COUNT, MLMD_MAP, QUEUING_LATENCY, WRAPPED_RUN_COUNT,
-    INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, BATCHES, VERSIONS, IN_FLIGHT, WAITING, RUNNING, REPLICAS,
-    OTHER_REQUESTS, LOADS, LOAD_SECONDS, SILENT,
+    INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, BATCHES, STAGE_MICROSECONDS, STAGE_REQUESTS, VERSIONS,
+    IN_FLIGHT, WAITING, RUNNING, REPLICAS, OTHER_REQUESTS, LOADS, LOAD_SECONDS, SILENT,
 )  # fmt: skip
 """All of them."""
 

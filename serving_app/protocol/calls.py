@@ -76,12 +76,17 @@ class Answer(NamedTuple):
 
     `most_rows` is how many rows one run may join there; 0 where each request runs by itself, and nothing is won by
     sending joined calls. Either kind is answered in either case.
+
+    `held` is for how long the replica had the calls, from their coming to this answer, and `ran` the sum over all
+    requests of what their runs took, which for each of a run of many is the whole of that run.
     """
 
     replies: list[Reply]
     seconds: float
     counts: tuple[int, ...] = ()
     most_rows: int = 0
+    held: float = 0.0
+    ran: float = 0.0
 
 
 def total_bytes(tensors: Mapping[str, np.ndarray[Any, Any]]) -> int:

@@ -68,13 +68,16 @@ class DataPlane:
         if route.placement is Placement.COLOCATED and self._residents is not None:
             begun = self._residents.begin(route.servable, call)
             if isinstance(begun, dict):
+                measured.receive()
                 return begun
             reply = begun
         else:
-            reply = self._callers.find(route.app).submit(call)
-        if call.timeout is None:
-            return await reply
-        return await self._deadlines.wait(reply, call.timeout, route.servable)
+            reply = self._callers.find(route.app).submit(call, measured)
+        outputs = await (
+            reply if call.timeout is None else self._deadlines.wait(reply, call.timeout, route.servable)
+        )
+        measured.receive()
+        return outputs
 
 
 class RouteLease:

@@ -260,7 +260,7 @@ def test_a_wrong_number_of_replies_is_an_error_for_all(count: int) -> None:
 def test_time_that_a_call_waits_here_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call leaves with the time that is left of its own; one whose time is over with next to none, none with none."""
     now = 100.0
-    monkeypatch.setattr("serving_app.client.caller.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("serving_app.client.caller.time", SimpleNamespace(monotonic=lambda: now, perf_counter=lambda: now))
 
     async def scenario() -> None:
         nonlocal now

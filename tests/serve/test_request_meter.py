@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from serving_app.core.families import (
     REQUEST_EXAMPLE_COUNT_TOTAL,
     REQUEST_EXAMPLE_COUNTS,
     REQUEST_LATENCY,
+    STAGE_MICROSECONDS,
+    STAGE_REQUESTS,
 )
 from serving_app.core.metrics import Registry
+from serving_app.core.stages import leg
 from serving_app.protocol import grpc_methods
 from serving_app.protocol.calls import Call
 from serving_app.serve.request_meter import OTHERS, Request, RequestMeter
@@ -152,3 +156,45 @@ def test_latency_is_told_in_whole_microseconds(scene: Scene, monkeypatch: pytest
 def test_without_a_meter_everything_works() -> None:
     """A front end that nobody counts for measures into the void."""
     assert ask(RequestMeter().rest()).api == ""
+
+
+def ask_stepwise(scene: Scene, monkeypatch: pytest.MonkeyPatch, travels: bool, fails: bool = False) -> None:
+    """A request whose moments are 100.0 (it came), 100.1 (its call was made), 100.5 (outputs) and 101.0 (answered)."""
+    moments = iter((100.0, 100.1, 101.0) if fails else (100.0, 100.1, 100.5, 101.0))
+    clock = SimpleNamespace(perf_counter=lambda: next(moments))
+    monkeypatch.setattr("serving_app.serve.request_meter.time", clock)
+    with scene.meter.rest() as request:
+        request.name("m", "predict")
+        request.version = "7"
+        request.take(CALL)
+        if travels:
+            request.leg = leg(100.15, 100.45, requests=2, held=0.1, ran=0.12)
+        if fails:
+            request.code = Code.ABORTED
+        else:
+            request.receive()
+
+
+def test_the_stages_of_a_request_are_all_of_its_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that travelled has seven stages, one whose version is here three; either way they add up to its latency."""
+    ask_stepwise(scene, monkeypatch, travels=True)
+    micros = scene.counts(STAGE_MICROSECONDS)
+    assert {labels[3]: value for labels, value in micros.items()} == {
+        "decode": 100_000, "queue": 50_000, "hop": 200_000, "batch_wait": 40_000, "run": 60_000, "resume": 50_000,
+        "encode": 500_000,
+    }  # fmt: skip
+    assert {labels[:3] for labels in micros} == {("m", "7", "REST")}
+    assert set(scene.counts(STAGE_REQUESTS).values()) == {1}
+    ask_stepwise(scene, monkeypatch, travels=False)
+    assert sum(scene.counts(STAGE_MICROSECONDS).values()) == 2_000_000
+    assert scene.counts(STAGE_REQUESTS)["m", "7", "REST", "run"] == 2
+    assert scene.counts(STAGE_REQUESTS)["m", "7", "REST", "hop"] == 1
+
+
+def test_only_requests_with_outputs_have_stages(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that fails after its call was made has any, nor one that makes none."""
+    ask_stepwise(scene, monkeypatch, travels=True, fails=True)
+    monkeypatch.undo()
+    with scene.meter.rest() as request:
+        request.name("m", "status")
+    assert scene.counts(STAGE_REQUESTS) == {}
