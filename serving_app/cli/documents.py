@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from serving_app.cli.health import are_healthy, is_active, is_healthy, labels_of, ready
@@ -60,6 +61,7 @@ def version_document(model: ModelView, version: VersionView) -> dict[str, Any]:
         "size": version.size,
         "app": version.app,
         "placement": None if version.placement is None else version.placement.value,
+        "batching": None if version.batching is None else asdict(version.batching),
         "progress": version.progress,
         "failures": version.failures,
         "error": _failure(version.error),

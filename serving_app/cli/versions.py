@@ -76,5 +76,7 @@ def _more(version: VersionView, now: float) -> Iterator[str]:
         yield "not aspired"
     if version.placement is Placement.COLOCATED:
         yield "colocated: in every gateway"
+    if version.batching is not None:
+        yield f"batched: {version.batching}"
     if version.path:
         yield version.path

@@ -40,6 +40,15 @@ class Batching:
         if complaint := self._find_contradiction():
             raise InvalidArgument(complaint)
 
+    def __str__(self) -> str:
+        """What differs from the defaults, and how large batches are."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = [
+            f"{field.name} {shown[field.name]}" for field in fields(self)
+            if field.name == "max_batch_size" or shown[field.name] != field.default
+        ]
+        return ", ".join(told)
+
     @property
     def run_rows(self) -> int:
         """The most rows that one run has, before padding."""

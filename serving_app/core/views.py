@@ -6,8 +6,9 @@ Values only. They travel between processes, and nothing here takes part in a dec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from serving_app.core.batching import Batching
 from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.servable import ServableId
@@ -32,7 +33,8 @@ class VersionView:
     `aspired` is None while no listing has told. `error` is the last failure until a load succeeds, also while the
     version is tried again. `retry_at` is None when no attempt is due by time alone. `progress` is told while the
     version loads. `size` is in bytes of its files, None while nobody has looked into them. `placement` says where it
-    lives, None while nothing of it could answer.
+    lives, None while nothing of it could answer. `batching` is by which limits its requests are joined, None if they
+    are not.
     """
 
     servable: ServableId
@@ -47,6 +49,7 @@ class VersionView:
     progress: str | None = None
     size: int | None = None
     placement: Placement | None = None
+    batching: Batching | None = None
 
     def __str__(self) -> str:
         words = [f"{self.servable} {self.state.value} since {self.since:.3f}"]
@@ -104,3 +107,15 @@ class AppView:
     gateways: Mapping[str, Mapping[str, str]]
     models: Mapping[str, ModelView]
     problems: tuple[str, ...] = ()
+
+
+def with_batching(
+    models: Mapping[str, ModelView], batching: Mapping[ServableId, Batching]
+) -> Mapping[str, ModelView]:
+    """The models with the limits of those versions that are batched."""
+    changed = dict(models)
+    for name in {servable.name for servable in batching} & models.keys():
+        model = models[name]
+        versions = tuple(replace(each, batching=batching.get(each.servable)) for each in model.versions)
+        changed[name] = replace(model, versions=versions)
+    return changed

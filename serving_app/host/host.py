@@ -97,6 +97,11 @@ class Host:
         """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
         return self._find(servable_id)[1].batching
 
+    def batched(self) -> Mapping[ServableId, Batching]:
+        """The versions that are batched, and by which limits."""
+        held = dict(self._held)
+        return {servable: entry[1].batching for servable, entry in held.items() if entry[1].batching is not None}
+
     def set_batching(self, servable_id: ServableId, batching: Batching | None, from_version: bool) -> None:
         """Have a version batched by these limits from now on, which are meant as those of an Assignment are.
 

@@ -45,7 +45,7 @@ from serving_app.core.plan import Plan
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
-from serving_app.core.views import AppView, ModelView
+from serving_app.core.views import AppView, ModelView, with_batching
 from serving_app.host import Assignment
 from serving_app.serve import opening
 from serving_app.serve.apps import Observation
@@ -225,7 +225,7 @@ class Controller:
             revision=seen.revision,
             readers=seen.readers,
             gateways=self._live_gateways(),
-            models=seen.models,
+            models=with_batching(seen.models, self._metering.find_batching()),
             problems=tuple(self._problems.values()),
         )
 

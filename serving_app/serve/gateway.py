@@ -72,6 +72,7 @@ class GatewayReplica:
         meter = RequestMeter(registry, lambda model: model in plane.table.models, context.replica_id.unique_id)
         registry.watch(WAITING, self._count_waiting)
         self._reporter = Reporter(self._follower.name, registry, self._find_controller, RayExport(self._app))
+        self._reporter.batched = self._residents.batched
         self._rest = RestApp(
             plane,
             identity=identity,

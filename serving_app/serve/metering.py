@@ -17,13 +17,15 @@ import pickle
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from serving_app.core.batching import Batching
 from serving_app.core.errors import Unavailable
 from serving_app.core.families import SILENT, VERSIONS
 from serving_app.core.metrics import Labels, Registry, Snapshot, add_to, replace_in, total
 from serving_app.core.routing import RouteTable
+from serving_app.core.servable import ServableId
 from serving_app.serve import kept_counts
 from serving_app.serve.doors import Doors
 from serving_app.serve.kept_counts import KeptCounts
@@ -60,6 +62,7 @@ class _Process:
     number: int = -1
     """Of its last report; -1 while that is one to an earlier controller."""
     answered: str | None = None
+    batched: Mapping[ServableId, Batching] = field(default_factory=dict)
     is_silent: bool = False
     calls: int = 0
 
@@ -218,6 +221,11 @@ class Metering:
 
     # What is known.
 
+    def find_batching(self) -> Mapping[ServableId, Batching]:
+        """The versions that are batched, and by which limits, as those who hold them have said last."""
+        batched = [process.batched for process in self._processes.values()]
+        return {servable: limits for each in batched for servable, limits in each.items()}
+
     def expire(self) -> None:
         """Expect nothing more of processes that gave no sign of life for long. Their counts stay."""
         horizon = self._clock() - LEASE_S
@@ -242,6 +250,7 @@ class Metering:
             replace_in(process.counts, report.counts)
         process.gauges = report.gauges
         process.number = report.number
+        process.batched = report.batched or {}
         process.answered = report.answers
         process.is_silent = False
         self._answered.set()

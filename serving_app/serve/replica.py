@@ -59,6 +59,7 @@ class ServableReplica:
             RayExport(controller.removeprefix(controller_name(""))),
             follow=self._follow,
         )
+        self._reporter.batched = self._host.batched
         self._batching: BatchingChoice = BatchingChoice(
             self._assignment.batching, self._assignment.batching_from_version
         )

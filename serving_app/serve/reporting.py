@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-from serving_app.core.batching import BatchingChoice
+from serving_app.core.batching import Batching, BatchingChoice
 from serving_app.core.door import Door
 from serving_app.core.metrics import Registry, Snapshot, replace_in
+from serving_app.core.servable import ServableId
 from serving_app.serve.ray_metrics import RayExport
 
 logger = logging.getLogger("ray.serve")
@@ -29,6 +30,7 @@ class Report(NamedTuple):
     """What a process has counted: all of it, or what changed since the report before.
 
     `answers` names the scrape that asked for it, if one did. `door` is where a replica listens for lanes.
+    `batched` has the versions held by the process that are batched, and by which limits.
     """
 
     number: int
@@ -37,6 +39,7 @@ class Report(NamedTuple):
     is_all: bool
     answers: str | None = None
     door: Door | None = None
+    batched: Mapping[ServableId, Batching] | None = None
 
 
 class Wish(NamedTuple):
@@ -69,6 +72,8 @@ class Reporter:
         self._controller: Any = None
         self._start_s = start_s
         self._follow = follow
+        self.batched: Callable[[], Mapping[ServableId, Batching]] = dict
+        """Asked for each report which versions are batched here, and by which limits."""
         self._number = 0
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,4 +138,6 @@ class Reporter:
         counts = self._registry.take_changed()
         if wish.everything:
             replace_in(counts, self._registry.counts())
-        return Report(self._number, counts, self._registry.gauges(), wish.everything, wish.scrape, self.door)
+        return Report(
+            self._number, counts, self._registry.gauges(), wish.everything, wish.scrape, self.door, self.batched()
+        )

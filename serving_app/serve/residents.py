@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from serving_app.core.batching import BatchingChoice
+from serving_app.core.batching import Batching, BatchingChoice
 from serving_app.core.errors import FailedPrecondition, ServingError, Unavailable, as_serving_error
 from serving_app.core.families import LOAD_SECONDS, LOADS, REPLICAS, RUNNING
 from serving_app.core.metrics import Labels, Registry
@@ -148,6 +148,10 @@ class Residents:
         except TimeoutError:
             missing = ", ".join(map(str, sorted(named - self._residents.keys())))
             logger.error("the route table names %s, which this gateway does not hold", missing)
+
+    def batched(self) -> Mapping[ServableId, Batching]:
+        """The versions here that are batched, and by which limits."""
+        return self._host.batched()
 
     def check(self) -> None:
         """Raise what went so wrong that this process has to be replaced."""

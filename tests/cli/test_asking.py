@@ -16,6 +16,7 @@ import pytest
 
 from serving_app.cli import asking, main
 from serving_app.config import load_yaml
+from serving_app.core.batching import Batching
 from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.states import State
@@ -91,6 +92,17 @@ def test_what_is_colocated_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "m      2 (colocated)\nn      1" in said(capsys, "status")
     assert "colocated: in every gateway" in said(capsys, "versions", "m")
     assert "colocated" not in said(capsys, "versions", "n")
+
+
+def test_limits_in_force_are_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a version that is batched it is told by which limits, also where a file of its own says so."""
+    limits = Batching(max_batch_size=8, pad_variable_length_inputs=True)
+    serve(monkeypatch, app(model("m", version(2, batching=limits), version(1))))
+    lines = " ".join(said(capsys, "versions", "m").split())
+    assert lines.count("batched: max_batch_size 8, pad_variable_length_inputs True") == 1
+    new, old = json.loads(said(capsys, "versions", "m", "--json"))["versions"]
+    assert (new["batching"]["max_batch_size"], new["batching"]["batch_timeout_micros"]) == (8, 0)
+    assert old["batching"] is None
 
 
 def test_versions_tell_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +212,8 @@ def test_an_unknown_model_is_told_with_those_that_are_known(
 
 
 VERSION_KEYS = {
-    "version", "state", "phase", "since", "aspired", "labels", "path", "size", "app", "placement", "progress",
+    "version", "state", "phase", "since", "aspired", "labels", "path", "size", "app", "placement",
+    "batching", "progress",
     "failures", "error", "retry_at",
 }  # fmt: skip
 MODEL_KEYS = {

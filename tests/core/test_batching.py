@@ -62,3 +62,10 @@ def test_limits_that_cannot_be_obeyed_are_refused(limits: dict[str, Any], compla
 def test_runs_are_smaller_than_requests_only_where_those_are_split(limits: dict[str, Any], rows: int) -> None:
     """The size of a run is that of a batch, unless large requests are split and it is given by itself."""
     assert Batching(**limits).run_rows == rows
+
+
+def test_limits_are_told_in_one_line() -> None:
+    """How large batches are, and whatever differs from TensorFlow Serving's defaults."""
+    assert str(Batching()) == "max_batch_size 1000"
+    limits = Batching(max_batch_size=4, allowed_batch_sizes=(2, 4), batch_timeout_micros=5)
+    assert str(limits) == "max_batch_size 4, batch_timeout_micros 5, allowed_batch_sizes (2, 4)"

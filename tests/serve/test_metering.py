@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from serving_app.core.batching import Batching
 from serving_app.core.errors import Code, Unavailable
 from serving_app.core.families import IN_FLIGHT, LOAD_SECONDS, REQUEST_COUNT, SILENT, VERSIONS
 from serving_app.core.metrics import Registry, Snapshot
 from serving_app.core.routing import ModelRoutes, RouteTable, VersionStatus
+from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState
 from serving_app.serve.metering import LEASE_S, Metering
 from serving_app.serve.reporting import Report, Reporter, Wish
@@ -373,5 +375,39 @@ def test_histograms_are_added_over_processes(play: Callable[[Play], None]) -> No
         cell = (await scene.metering.collect("g1"))[LOAD_SECONDS.name]["m",]
         assert isinstance(cell, tuple)
         assert (cell[0], cell[-2], cell[-1]) == (2, 1, 1000000.1)
+
+    play(scenario)
+
+
+# --- batching --------------------------------------------------------------------------------------------------------
+
+
+def test_limits_in_force_are_known(play: Callable[[Play], None]) -> None:
+    """Who holds versions tells with each report by which limits they are batched, until it goes."""
+    limits = {ServableId("m", 1): Batching(max_batch_size=8)}
+
+    async def scenario(scene: Scene) -> None:
+        replica = await scene.start("r1")
+        assert scene.metering.find_batching() == {}
+        await turns()
+        replica.reporter.batched = lambda: limits
+        scene.metering.wake()
+        await until(lambda: scene.metering.find_batching() == limits)
+        await replica.reporter.stop()
+        assert scene.metering.find_batching() == {}
+
+    play(scenario)
+
+
+def test_news_wake_all_who_report(play: Callable[[Play], None]) -> None:
+    """What the controller has to say reaches processes at once, and not only when they would report next."""
+
+    async def scenario(scene: Scene) -> None:
+        for name in ("r1", "r2"):
+            await scene.start(name)
+        await turns()
+        before = len(scene.controller.reports)
+        scene.metering.wake()
+        await until(lambda: len(scene.controller.reports) == before + 2)
 
     play(scenario)
