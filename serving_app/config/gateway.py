@@ -58,8 +58,8 @@ class GatewayConfig(Settings):
     )
     grpc_channel_arguments: Mapping[str, int | str] = Field(
         default={},
-        description="Arguments for the gRPC server, such as {grpc.max_concurrent_streams: 100}; gRPC ignores those "
-        "that it does not know.",
+        description="Arguments for the gRPC server, such as {grpc.max_concurrent_streams: 100}; those that have no "
+        "effect are named in the log.",
     )
     grpc_health: bool = Field(default=True, description="Whether gRPC's health service answers.")
     tensor_content: bool = Field(

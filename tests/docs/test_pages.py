@@ -24,6 +24,7 @@ from serving_app.protocol.rest_status import HTTP_STATUS
 from serving_app.protocol.rest_url import RestAction
 from serving_app.serve import rest_app
 from serving_app.serve.grpc_app import GrpcApp
+from serving_app.serve.grpc_settings import ARGUMENTS
 from tests.docs.pages import PAGES, ROOT, blocks, matches, page_name, scenarios
 
 
@@ -236,6 +237,13 @@ def test_every_rpc_is_in_the_table_as_it_is(path: str) -> None:
     methods = GrpcApp(None, None, settings=GatewayConfig()).methods()  # type: ignore[arg-type]  # nothing is called
     is_served = path in methods
     assert table_rows("docs/compatibility.md")[path].startswith("absent") is not is_served
+
+
+def test_channel_arguments_are_in_their_table() -> None:
+    """The table of channel arguments names those that have an effect, and no other."""
+    section = read("docs/model-server.md").partition("## Channel arguments")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`grpc.*?) \|", section, re.M)
+    assert {name for row in rows for name in re.findall(r"`([^`]+)`", row)} == ARGUMENTS.keys()
 
 
 _FILES = ("ModelServerConfig", "BatchingParameters", "SSLConfig", "MonitoringConfig", "PlatformConfigMap")
