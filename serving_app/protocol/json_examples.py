@@ -19,9 +19,10 @@ from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.example_requests import ExampleQuery, Task, merge_context
 from serving_app.protocol.example_results import Classification, read_results
 from serving_app.protocol.json_answer import Array, Style
-from serving_app.protocol.json_document import JsonValue, encode
+from serving_app.protocol.json_document import encode
 from serving_app.protocol.json_excerpt import excerpt, kind
 from serving_app.protocol.json_numbers import number_texts
+from serving_app.protocol.json_parser import JsonValue
 from serving_app.protocol.json_predict import read_document
 from serving_app.protocol.json_tensor import decode_base64, is_base64
 

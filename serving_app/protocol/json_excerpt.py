@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from serving_app.protocol.json_document import JsonValue, encode
+from serving_app.protocol.json_document import encode
+from serving_app.protocol.json_parser import JsonValue
 
 _ENOUGH = 256
 _LIMIT = 1024  # a single string may still be long; TensorFlow Serving would quote all of an image

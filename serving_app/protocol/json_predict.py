@@ -27,9 +27,9 @@ import numpy as np
 from serving_app.core.errors import InvalidArgument, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serving_app.protocol import json_document, json_tensor
-from serving_app.protocol.json_document import JsonValue
 from serving_app.protocol.json_excerpt import excerpt
 from serving_app.protocol.json_grid import find_grid
+from serving_app.protocol.json_parser import JsonValue
 from serving_app.protocol.json_tensor import Array, Elements, is_base64
 
 _INSTANCES = "instances"

@@ -25,8 +25,9 @@ import numpy as np
 from serving_app.core.errors import InvalidArgument, Unimplemented
 from serving_app.core.signatures import DType
 from serving_app.protocol import dtypes
-from serving_app.protocol.json_document import JsonValue, encode
+from serving_app.protocol.json_document import encode
 from serving_app.protocol.json_excerpt import excerpt, kind
+from serving_app.protocol.json_parser import JsonValue
 
 Array = np.ndarray[Any, Any]
 

@@ -16,6 +16,7 @@ from serving_app.protocol import json_document, json_examples, json_predict, mes
 from serving_app.protocol.dtypes import from_numpy
 from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.json_numbers import float_text, number_texts
+from serving_app.protocol.json_parser import parse_exactly
 from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.prediction_log import decode_log, logged_call
 from serving_app.protocol.rest_status import error_answer
@@ -77,7 +78,7 @@ def check_json(text: bytes) -> None:
     except ServingError as error:
         refuse_our_faults(error)
         return
-    assert repr(json_document.parse(text)) == repr(json_document.parse_exactly(text))
+    assert repr(json_document.parse(text)) == repr(parse_exactly(text))
     quick = json_predict.parse_predict(text, large=0)
     for signature in _SIGNATURES:
         assert _decoded(quick, signature) == _decoded(body, signature)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving_app.core.errors import InvalidArgument
-from serving_app.protocol.json_document import encode, parse, parse_exactly
+from serving_app.protocol.json_document import encode, parse
+from serving_app.protocol.json_parser import parse_exactly
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.protocol import dtypes
-from serving_app.protocol.json_document import parse_exactly
 from serving_app.protocol.json_grid import ReadPiece, find_grid, make_simdjson_reader, read_by_orjson
+from serving_app.protocol.json_parser import parse_exactly
 from serving_app.protocol.json_predict import (
     decode_inputs,
     decode_rows_exactly,
