@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +29,14 @@ def main() -> int:
     elif options.install:
         return _install(options.contenders, options.home)
     else:
-        results, described = run(_options(options)), machine.describe()
+        if shutil.which("wrk") is None:
+            sys.exit("the suite needs wrk: apt-get install wrk")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+        results, described = Results(), machine.describe()
+        try:
+            run(_options(options), results)
+        except KeyboardInterrupt:
+            results.troubles.append("the run was ended before it was done")
     found = ratios.compute(results)
     page = report.write(results, found, described)
     print(page)
@@ -45,6 +54,8 @@ def _options(options: argparse.Namespace) -> Options:
     if options.models:
         known = {chapter.work: chapter for chapter in (*FULL, *chapters)}
         chapters = tuple(known[name] for name in options.models)
+    if options.no_open:
+        chapters = tuple(replace(chapter, has_open=False) for chapter in chapters)
     if options.concurrency:
         chapters = tuple(replace(chapter, concurrencies=tuple(options.concurrency)) for chapter in chapters)
     return Options(
@@ -79,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", choices=[chapter.work for chapter in FULL], help="only these models")
     parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), help="only these servers")
     parser.add_argument("--concurrency", nargs="+", type=int, help="these concurrencies of closed loops")
+    parser.add_argument("--no-open", action="store_true", help="no open loops")
     parser.add_argument("--rounds", type=int, help="rounds (5, quick 2)")
     parser.add_argument("--seconds", type=float, help="seconds of each window (4, quick 2)")
     parser.add_argument("--grpc-client", choices=["grpc", "grpcio"], default="grpc",

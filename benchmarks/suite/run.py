@@ -40,15 +40,13 @@ class Options:
     fixed_rates: Sequence[float] = FIXED_RATES
 
 
-def run(options: Options) -> Results:
-    """All of it."""
-    results = Results()
+def run(options: Options, results: Results) -> None:
+    """All of it, added to the results as it is found. Servers end with it, however it ends."""
     if OURS in options.contenders and not has_colocated():
         results.troubles.append(f"{OURS}, {COLOCATED}: models have no setting `placement` in this version")
     made = works.make(options.home / "models", [chapter.work for chapter in options.chapters])
     for chapter in options.chapters:
         _run_chapter(chapter, made[chapter.work], options, results)
-    return results
 
 
 def _run_chapter(chapter: Chapter, work: Work, options: Options, results: Results) -> None:
@@ -89,6 +87,7 @@ def _start(contender: Contender, work: Work, options: Options, servers: list[Ser
     try:
         command = contender.command(Place(work, ports, folder, options.home))
         server = Server(command, log, contender.cwd, contender.environment)
+        servers.append(server)
         targets = [
             Target(contender.name, door, server, ports[door.port], work, folder) for door in contender.doors(work)
         ]
@@ -103,7 +102,6 @@ def _start(contender: Contender, work: Work, options: Options, servers: list[Ser
             server.end()
         return []
     print(f"   {contender.name} answers after {time.monotonic() - began:.1f} s", flush=True)
-    servers.append(server)
     server.stop()
     return targets
 
