@@ -61,7 +61,7 @@ class _Hop:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.seconds = 0.0
+        self.seconds = self.ran = 0.0
         self._is_joined = any(call.members for call in calls)
         self._shares: list[list[tuple[int, int, Reply]]] = [[] for _ in calls]
         self._open = sum([call.requests for call in calls])
@@ -83,7 +83,8 @@ class _Hop:
             for _, requests, reply in shares:
                 replies.append(reply)
                 counts.append(requests)
-        self.answer.set_result(Answer(replies, self.seconds, tuple(counts) if self._is_joined else (), most_rows))
+        told = tuple(counts) if self._is_joined else ()
+        self.answer.set_result(Answer(replies, self.seconds, told, most_rows, ran=self.ran))
 
 
 def _first(share: tuple[int, int, Reply]) -> int:
@@ -335,6 +336,7 @@ class Batcher:
             task = share.task
             # What a run took is told before its replies.
             task.hop.seconds += answer.seconds * share.requests / requests
+            task.hop.ran += answer.seconds * share.requests
             first, last = share.first, share.first + share.requests
             while first < last:
                 reply, count = next(replies)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError, Unavailable, as_serving_error
 from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
+from serving_app.core.stages import Traveller, leg
 from serving_app.host.host import Host
 from serving_app.host.pace import Pace
 from serving_app.host.runner import Runner
@@ -34,6 +35,7 @@ _MOST_PACES = 1000
 class _Waiting(NamedTuple):
     call: Call
     reply: asyncio.Future[Outputs]
+    traveller: Traveller | None
 
 
 class Resident:
@@ -56,13 +58,14 @@ class Resident:
         """Requests that came and are not answered yet."""
         return self._on_threads + self._runner.in_hand
 
-    def begin(self, call: Call) -> Outputs | asyncio.Future[Outputs]:
+    def begin(self, call: Call, traveller: Traveller | None = None) -> Outputs | asyncio.Future[Outputs]:
         """The outputs of one call, or what will be that; to cancel it is to give the call up while it does not run.
+        `traveller` gets to know of its leg, if it has to wait.
 
         Raises the call's error where that is known at once. The caller guards the deadline.
         """
         if self._runner.is_batched:
-            return self._join(call)
+            return self._join(call, traveller)
         pace = self._find_pace(call)
         size = call.nbytes
         if pace.is_quick(size):
@@ -70,7 +73,7 @@ class Resident:
             if isinstance(reply, ServingError):
                 raise reply
             return reply
-        return self._begin_on_thread(pace, size, call)
+        return self._begin_on_thread(pace, size, call, traveller)
 
     async def answer(self, calls: Sequence[Call]) -> Answer:
         """The replies to a list of calls from somewhere else, joined ones or not."""
@@ -102,7 +105,9 @@ class Resident:
             pace = self._paces[kind] = Pace()
         return pace
 
-    def _begin_on_thread(self, pace: Pace, size: int, call: Call) -> asyncio.Future[Outputs]:
+    def _begin_on_thread(
+        self, pace: Pace, size: int, call: Call, traveller: Traveller | None
+    ) -> asyncio.Future[Outputs]:
         if self._is_closed:
             raise _gone()
         if self._on_threads >= MAX_WAITING:
@@ -112,36 +117,45 @@ class Resident:
         run = loop.run_in_executor(self._pool, pace.run_on_thread, size, partial(self._run_in_time, call, deadline))
         reply: asyncio.Future[Outputs] = loop.create_future()
         self._on_threads += 1
-        run.add_done_callback(partial(self._end_on_thread, reply))
+        run.add_done_callback(partial(self._end_on_thread, reply, traveller, time.perf_counter()))
         reply.add_done_callback(lambda _: run.cancel())  # nobody waits any more, so it need not begin
         return reply
 
-    def _run_in_time(self, call: Call, deadline: float | None) -> Reply:
+    def _run_in_time(self, call: Call, deadline: float | None) -> tuple[Reply, float]:
+        """The reply, and how long its run took."""
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
-                return DeadlineExceeded("Run() timeout exceeded while waiting for others to run")
+                return DeadlineExceeded("Run() timeout exceeded while waiting for others to run"), 0.0
             call = call._replace(timeout=left)
-        return self._host.run(self.servable, call)
+        started = time.perf_counter()
+        return self._host.run(self.servable, call), time.perf_counter() - started
 
-    def _end_on_thread(self, reply: asyncio.Future[Outputs], run: asyncio.Future[Reply]) -> None:
+    def _end_on_thread(
+        self, reply: asyncio.Future[Outputs], traveller: Traveller | None, came: float,
+        run: asyncio.Future[tuple[Reply, float]],
+    ) -> None:
         self._on_threads -= 1
         if run.cancelled():
             reply.cancel()
         elif (error := run.exception()) is not None:
             _settle(reply, as_serving_error(error))
         else:
-            _settle(reply, run.result())
+            result, ran = run.result()
+            if traveller is not None:
+                now = time.perf_counter()
+                traveller.leg = leg(came, now, 1, now - came, ran)
+            _settle(reply, result)
 
     # Together.
 
-    def _join(self, call: Call) -> asyncio.Future[Outputs]:
+    def _join(self, call: Call, traveller: Traveller | None) -> asyncio.Future[Outputs]:
         if self._is_closed:
             raise _gone()
         reply: asyncio.Future[Outputs] = self._loop.create_future()
         if not self._joining:
             self._loop.call_soon(self._end_turn)
-        self._joining.append(_Waiting(call, reply))
+        self._joining.append(_Waiting(call, reply, traveller))
         return reply
 
     def _end_turn(self) -> None:
@@ -155,14 +169,21 @@ class Resident:
         joined = join_requests(calls, timeouts, self._most_rows) if self._most_rows else send_apart(calls, timeouts)
         self._runner.in_hand += len(waiting)
         answer = asyncio.ensure_future(self._runner.run(joined.calls))
-        answer.add_done_callback(partial(self._end_run, waiting, joined))
+        answer.add_done_callback(partial(self._end_run, waiting, joined, time.perf_counter()))
 
-    def _end_run(self, waiting: list[_Waiting], joined: JoinedCalls, run: asyncio.Future[Answer]) -> None:
+    def _end_run(
+        self, waiting: list[_Waiting], joined: JoinedCalls, left: float, run: asyncio.Future[Answer]
+    ) -> None:
         self._runner.in_hand -= len(waiting)
         try:
             answer = run.result()
             self._most_rows = answer.most_rows
             replies = joined.separate(answer)
+            now = time.perf_counter()
+            travelled = leg(left, now, len(waiting), now - left, answer.ran)
+            for each in waiting:
+                if each.traveller is not None:
+                    each.traveller.leg = travelled
         except asyncio.CancelledError:
             replies = [_gone()] * len(waiting)
         except Exception as error:

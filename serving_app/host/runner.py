@@ -70,18 +70,19 @@ class Runner:
         if any(call.members for call in calls):
             calls = [request for call in calls for request in members_of(call)]
         if self._pace.is_quick(len(calls)):
-            replies = self._pace.run_here(len(calls), partial(self._run_in_turn, calls, arrived))
-            return Answer(replies, self._seconds_per_call * len(calls))
+            replies, ran = self._pace.run_here(len(calls), partial(self._run_in_turn, calls, arrived))
+            return Answer(replies, self._seconds_per_call * len(calls), ran=ran)
         lanes = min(self._threads, len(calls)) if calls and self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
-            replies = await self._run_on_thread(calls, arrived)
-            return Answer(replies, self._seconds_per_call * len(calls))
+            replies, ran = await self._run_on_thread(calls, arrived)
+            return Answer(replies, self._seconds_per_call * len(calls), ran=ran)
         # Gathered, so that a hop that is cancelled gives up all of its lanes.
         parts = await asyncio.gather(*(self._run_on_thread(calls[lane::lanes], arrived) for lane in range(lanes)))
         gathered: list[Any] = [None] * len(calls)
-        for lane, part in enumerate(parts):
+        for lane, (part, _) in enumerate(parts):
             gathered[lane::lanes] = part
-        return Answer(gathered, self._seconds_per_call * len(calls) / lanes)
+        ran = sum(seconds for _, seconds in parts)
+        return Answer(gathered, self._seconds_per_call * len(calls) / lanes, ran=ran)
 
     def follow_limits(self) -> None:
         """Batch what comes from now on as the Host says now: by other limits, or anew, or no more.
@@ -107,19 +108,20 @@ class Runner:
             self._batcher.close()
         self._pool.shutdown(wait=False)
 
-    def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[list[Reply]]:
+    def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[tuple[list[Reply], float]]:
         run = partial(self._run_in_turn, calls, arrived)
         return asyncio.get_running_loop().run_in_executor(self._pool, self._pace.run_on_thread, len(calls), run)
 
-    def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> list[Reply]:
+    def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> tuple[list[Reply], float]:
+        """The replies, and how long their runs took."""
         started = time.perf_counter()
         replies = [self._run_in_time(call, arrived) for call in calls]
+        seconds = time.perf_counter() - started
         run = len(replies) - replies.count(_TOO_LATE)
         if run:
-            taken = (time.perf_counter() - started) / run
             # Threads may overwrite one another's measure; any of them will do.
-            self._seconds_per_call += 0.2 * (taken - self._seconds_per_call)
-        return replies
+            self._seconds_per_call += 0.2 * (seconds / run - self._seconds_per_call)
+        return replies, seconds
 
     def _run_in_time(self, call: Call, arrived: float) -> Reply:
         """One call with what it has left of its time; nobody waits any more for one that has nothing left."""

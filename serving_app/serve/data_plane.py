@@ -66,7 +66,7 @@ class DataPlane:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
         call = measured.take(call)
         if route.placement is Placement.COLOCATED and self._residents is not None:
-            begun = self._residents.begin(route.servable, call)
+            begun = self._residents.begin(route.servable, call, measured)
             if isinstance(begun, dict):
                 measured.receive()
                 return begun

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,24 +96,26 @@ class ServableReplica:
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:
         """Asked by Serve handles: a reply to each request, in order, outputs or the error of that one alone."""
-        if not self._runner.is_batched:
-            return await self.answer(calls)
-        requests = sum(call.requests for call in calls)
-        self._runner.in_hand += requests
-        try:
-            answer: Awaitable[Answer] = await self._collect(calls)
-            return await answer
-        finally:
-            self._runner.in_hand -= requests
+        return await self._hold(calls, self._run_collected if self._runner.is_batched else self._runner.run)
 
     async def answer(self, calls: Sequence[Call]) -> Answer:
         """The same for those who bring calls by other ways, without what the decorator costs."""
+        return await self._hold(calls, self._runner.run)
+
+    async def _hold(self, calls: Sequence[Call], run: Callable[[Sequence[Call]], Awaitable[Answer]]) -> Answer:
+        """Run calls that came just now, and tell in the answer how long they were here."""
+        came = time.perf_counter()
         requests = sum(call.requests for call in calls)
         self._runner.in_hand += requests
         try:
-            return await self._runner.run(calls)
+            answer = await run(calls)
         finally:
             self._runner.in_hand -= requests
+        return answer._replace(held=time.perf_counter() - came)
+
+    async def _run_collected(self, calls: Sequence[Call]) -> Answer:
+        answer: Awaitable[Answer] = await self._collect(calls)
+        return await answer
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve where the model autoscales."""

@@ -25,6 +25,7 @@ from serving_app.core.metrics import Labels, Registry
 from serving_app.core.placement import Placement
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
+from serving_app.core.stages import Traveller
 from serving_app.core.views import Failure
 from serving_app.host import Assignment, Host
 from serving_app.host.resident import Resident
@@ -83,12 +84,14 @@ class Residents:
 
     # Answering.
 
-    def begin(self, servable: ServableId, call: Call) -> Outputs | asyncio.Future[Outputs]:
+    def begin(
+        self, servable: ServableId, call: Call, traveller: Traveller | None = None
+    ) -> Outputs | asyncio.Future[Outputs]:
         """The outputs of one call, or what will be that; see Resident.begin."""
         resident = self._residents.get(servable)
         if resident is None:
             raise _absent(servable)
-        return resident.begin(call)
+        return resident.begin(call, traveller)
 
     async def answer(self, servable: ServableId, calls: Sequence[Call]) -> Answer:
         """The replies to calls that came from another process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from serving_app.core.errors import (
 )
 from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
+from serving_app.core.stages import Leg
 from serving_app.host import Assignment, Host, resident
 from serving_app.host.pace import Pace
 from serving_app.host.resident import Resident
@@ -239,5 +241,24 @@ def test_nothing_begins_after_the_end(play: Callable[..., None], batching: Batch
         stage.model.go.set()
         assert await running == [2]
         assert stage.model.runs == [1]
+
+    play(scenario, batching)
+
+
+@pytest.mark.parametrize("batching", [None, Batching(max_batch_size=4)])
+def test_who_waits_gets_to_know_of_its_leg(play: Callable[..., None], batching: Batching | None) -> None:
+    """Before its outputs are there a request knows how long it waited and ran, and that there was no hop."""
+
+    async def scenario(stage: Stage) -> None:
+        traveller = SimpleNamespace(leg=None)
+        begun = stage.resident.begin(x(1), traveller)
+        assert isinstance(begun, asyncio.Future)
+        begun.add_done_callback(lambda _: seen.append(traveller.leg))
+        seen: list[Leg] = []
+        await begun
+        [leg] = seen
+        assert leg.hop == 0
+        assert leg.run > 0
+        assert leg.batch_wait + leg.run == pytest.approx(leg.back - leg.left)
 
     play(scenario, batching)

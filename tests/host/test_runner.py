@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -20,7 +21,7 @@ from serving_app.host.runner import Runner
 from serving_app.protocol.calls import Call
 from serving_app.protocol.joined_calls import join_requests
 from tests.host.scripted import SCRIPTED_PLATFORM, Scripted, ScriptedLoader
-from tests.stepping import PATIENCE_S, until
+from tests.stepping import PATIENCE_S, turns, until
 
 SERVABLE = ServableId("m", 1)
 
@@ -137,5 +138,23 @@ def test_quick_runs_come_to_the_loop(play: Callable[..., None], limits: Batching
         assert main_thread() not in threads
         while main_thread() not in threads:
             assert await scene.ask(x(1)) == [[2]]
+
+    play(limits, scenario)
+
+
+@pytest.mark.parametrize("limits", [None, Batching(max_batch_size=4)])
+def test_an_answer_tells_how_long_its_requests_ran(play: Callable[..., None], limits: Batching | None) -> None:
+    """Each of two requests that run at one time counts with its whole run, and no more than was waited for it."""
+
+    async def scenario(scene: Scene) -> None:
+        scene.model.go.clear()
+        began = time.perf_counter()
+        answer = asyncio.ensure_future(scene.runner.run([x(1), x(2)]))
+        await until(scene.model.running.is_set)
+        running = time.perf_counter()
+        await turns(5)
+        held = time.perf_counter() - running
+        scene.model.go.set()
+        assert held < (await answer).ran <= 2 * (time.perf_counter() - began)
 
     play(limits, scenario)

@@ -277,6 +277,7 @@ def test_a_call_whose_time_is_over_is_told_so(stage: Stage, zoo: Zoo) -> None:
         answer = await replica.predict_many(calls)
         codes = [reply.code if isinstance(reply, ServingError) else Code.OK for reply in answer.replies]
         assert codes == [Code.DEADLINE_EXCEEDED, Code.OK, Code.DEADLINE_EXCEEDED, Code.OK]
+        assert 0 < answer.ran < len(calls) * answer.held
 
     stage.run(zoo_version(zoo, "slow"), scenario)
 
