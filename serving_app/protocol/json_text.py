@@ -131,7 +131,7 @@ def _numbers(array: Array) -> bytes:
             return _numbers(array.reshape(1))[1:-1]
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" not in text:
+    if text.find(b"null") < 0:  # several times as fast as `in` where the text is short
         return text
     # orjson writes null for each value that is not finite, in C order, and for no other value of a tensor.
     tokens = iter(array[~np.isfinite(array)].tolist())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.protocol import dtypes
-from serving_app.protocol.json_grid import ReadPiece, find_grid, make_simdjson_reader, read_by_orjson
+from serving_app.protocol.json_grid import DEFAULT_READER, ReadPiece, find_grid, read_by_orjson
 from serving_app.protocol.json_parser import parse_exactly
 from serving_app.protocol.json_predict import (
     decode_inputs,
@@ -453,7 +453,7 @@ def test_a_grid_has_the_errors_of_a_document(frame: bytes, parts: list[bytes], s
 def test_what_is_found_as_a_grid_is_in_the_text(part: bytes, piece: int, has_simdjson: bool):
     """In whatever pieces it was read, a grid has the numbers and the shape of the text that it was found in."""
     text = b'{"x":' + part + b"}"
-    grid = find_grid(text, piece, make_simdjson_reader() if has_simdjson else read_by_orjson)
+    grid = find_grid(text, piece, DEFAULT_READER() if has_simdjson else read_by_orjson)
     if grid is not None:
         found = text[len(grid.before) : len(text) - len(grid.after)]
         assert grid.before + found + grid.after == text
@@ -470,7 +470,7 @@ def test_what_is_found_as_a_grid_is_in_the_text(part: bytes, piece: int, has_sim
         b'{"instances": [{"x": [ 1 , 2 ]}]}',
     ],
 )
-@pytest.mark.parametrize("read_piece", [make_simdjson_reader(), read_by_orjson])
+@pytest.mark.parametrize("read_piece", [DEFAULT_READER(), read_by_orjson])
 def test_large_tensors_are_found_as_grids(text: bytes, read_piece: ReadPiece):
     """Every usual form of a request with one large tensor of numbers goes that way, whichever parser there is."""
     assert parse_predict(text, large=0).grid is not None
