@@ -1,17 +1,20 @@
 """Calls of one servable version, coalesced: concurrent requests travel to a replica in one hop.
 
-A hop costs about a millisecond whatever it carries, so for quick models many requests should share one. For slow models
-that would be wrong: one replica would get the whole list while others idle. Replicas say how long they ran, and from
-that follows what to do here:
+A hop costs both ends a tenth of a millisecond on a lane, ten times that by a Serve handle, and little more if it
+carries a hundred calls; so for quick models many requests should share one. For slow models that would be wrong: one
+replica would get the whole list while others idle. Replicas say how long they ran, and from that follows what to do
+here:
 
 - at most so many calls travel together that a replica is busy with them for about `_RUN_S`;
-- up to `_FREE_HOPS` hops leave at once, so an idle system adds no wait;
-- beyond that, calls gather while hops are under way, but no longer than half of what a hop costs besides the run. That
-  keeps a few hops in flight over a quick model, and as many as it takes to feed all replicas of a slow one; and when
-  replicas fall behind, hops take longer, so more calls share one.
+- up to `_FREE_HOPS` hops leave at once, so an idle system adds no wait; while the model is slow, as many for each
+  replica;
+- beyond that, calls gather while hops are under way, until one of them is back, but no longer than half of what a hop
+  costs besides the run. That keeps a few hops in flight over a quick model, and as many as it takes to feed all
+  replicas of a slow one; and when replicas fall behind, hops take longer, so more calls share one.
 
-A hop that fails as a whole fails each of its calls; so does one that takes longer than any of them may. Everything here
-runs on one event loop.
+A hop that fails as a whole fails each of its calls; so does one that takes longer than any of them may. One that nobody
+waits for any more is called off. That is looked for by one timer: a timer for each hop would cost a tenth of the hop.
+Everything here runs on one event loop.
 """
 
 from __future__ import annotations
@@ -41,6 +44,12 @@ _GRACE_S = 0.1
 _MAX_WAITING = 20_000
 """Requests that may wait here; more would only grow the memory, and their clients have given up."""
 
+_MAX_WAITING_BYTES = 512 << 20
+"""And what they may carry."""
+
+_LOOK_S = 0.1
+"""How often is looked for what nobody waits for any more."""
+
 _WEIGHT = 0.2
 """Of the newest measurement in the running averages."""
 
@@ -53,18 +62,30 @@ class _Waiting(NamedTuple):
     deadline: float | None
     reply: asyncio.Future[Outputs]
     traveller: Traveller | None
+    nbytes: int
 
     def time_left(self, now: float) -> float | None:
         return None if self.deadline is None else max(0.001, self.deadline - now)
 
 
+class _Flight(NamedTuple):
+    """A hop under way: for whom, and until when any of them waits; None if somebody waits for ever."""
+
+    members: list[_Waiting]
+    until: float | None
+
+
 class Caller:
     """The queue before one servable version."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, count_replicas: Callable[[], int] = lambda: 1) -> None:
+        """`count_replicas` tells how many replicas are known to take hops."""
         self._send = send
+        self._count_replicas = count_replicas
         self._waiting: deque[_Waiting] = deque()
-        self._hops: set[asyncio.Task[None]] = set()
+        self._waiting_bytes = 0
+        self._hops: dict[asyncio.Task[None], _Flight] = {}
+        self._looking: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
         self._gathering: asyncio.TimerHandle | None = None
         # Running averages: of a call's run, and of what a hop costs besides.
@@ -91,10 +112,16 @@ class Caller:
         to know of its leg before that."""
         if len(self._waiting) >= _MAX_WAITING:
             raise ResourceExhausted(f"{_MAX_WAITING} requests wait for this model already; try again later")
+        nbytes = call.nbytes
+        if self._waiting and self._waiting_bytes + nbytes > _MAX_WAITING_BYTES:
+            raise ResourceExhausted(
+                f"requests of {self._waiting_bytes >> 20} MiB wait for this model already; try again later"
+            )
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Outputs] = loop.create_future()
         deadline = None if call.timeout is None else time.monotonic() + call.timeout
-        self._waiting.append(_Waiting(call, deadline, reply, traveller))
+        self._waiting.append(_Waiting(call, deadline, reply, traveller, nbytes))
+        self._waiting_bytes += nbytes
         if self._turn is None:
             # At the end of this turn of the loop, so that requests that arrived together leave together.
             self._turn = loop.call_soon(self._end_turn)
@@ -106,7 +133,8 @@ class Caller:
 
     def _dispatch(self) -> None:
         """Send what may leave at once; see that the rest does not gather for too long."""
-        while self._waiting and len(self._hops) < _FREE_HOPS:
+        free = _FREE_HOPS if self._run_s < _RUN_S / 2 else _FREE_HOPS * max(1, self._count_replicas())
+        while self._waiting and len(self._hops) < min(free, _MAX_HOPS):
             self._start_hop()
         if self._waiting and self._gathering is None and len(self._hops) < _MAX_HOPS:
             gather_s = min(max(_MIN_GATHER_S, self._hop_s / 2), _MAX_GATHER_S)
@@ -120,10 +148,18 @@ class Caller:
 
     def _start_hop(self) -> None:
         members = self._take()
-        if members:
-            hop = asyncio.get_running_loop().create_task(self._hop(members))
-            self._hops.add(hop)
-            hop.add_done_callback(self._end_hop)
+        if not members:
+            return
+        now = time.monotonic()
+        loop = asyncio.get_running_loop()
+        hop = loop.create_task(self._hop(members, now))
+        deadlines = [waiting.deadline for waiting in members]
+        # Those who wait guard their deadlines themselves, and know better what to say.
+        until = None if None in deadlines else max(filter(None, deadlines)) + _GRACE_S
+        self._hops[hop] = _Flight(members, until)
+        hop.add_done_callback(self._end_hop)
+        if self._looking is None:
+            self._looking = loop.call_later(_LOOK_S, self._look)
 
     def _take(self) -> list[_Waiting]:
         """The next calls that travel together; those that nobody waits for any more are dropped."""
@@ -132,29 +168,25 @@ class Caller:
         size = 0
         while self._waiting and len(members) < most and size < _MAX_BYTES_PER_HOP:
             waiting = self._waiting.popleft()
+            self._waiting_bytes -= waiting.nbytes
             if not waiting.reply.done():
                 members.append(waiting)
-                size += waiting.call.nbytes
+                size += waiting.nbytes
         return members
 
-    async def _hop(self, members: list[_Waiting]) -> None:
-        started, left = time.monotonic(), time.perf_counter()
+    async def _hop(self, members: list[_Waiting], started: float) -> None:
+        left = time.perf_counter()
         requests = [waiting.call for waiting in members]
         timeouts = [waiting.time_left(started) for waiting in members]
         most_rows = self._most_rows
         joined = join_requests(requests, timeouts, most_rows) if most_rows else send_apart(requests, timeouts)
         try:
-            # When nobody waits any more, the hop makes room for others: a replica may hang for long.
-            async with asyncio.timeout(_time_for_all(joined.calls)):
-                answer = await self._send(joined.calls)
+            answer = await self._send(joined.calls)
             replies = joined.separate(answer)
         except asyncio.CancelledError:
-            # Nobody here cancels a hop: the transport does, when its channel to a replica is closed.
+            # Here only hops are cancelled that nobody waits for. The transport does it, too, when a channel is closed.
             _fail(members, Unavailable("the replica went away under the request; try again"))
             raise
-        except TimeoutError:
-            _fail(members, DeadlineExceeded("no replica gave an answer in time"))
-            return
         except Exception as error:
             _fail(members, error)
             return
@@ -176,17 +208,23 @@ class Caller:
         self._hop_s += _WEIGHT * (max(0.0, taken_s - run_s) - self._hop_s)
 
     def _end_hop(self, hop: asyncio.Task[None]) -> None:
-        self._hops.discard(hop)
-        if self._turn is None:
+        del self._hops[hop]
+        if self._turn is None and self._waiting:
             self._dispatch()
 
-
-def _time_for_all(calls: Iterable[Call]) -> float | None:
-    """After how long surely nobody waits for any of these calls; None if somebody waits for ever."""
-    left = [call.timeout for call in calls]
-    known = [timeout for timeout in left if timeout is not None]
-    # Those who wait guard their deadlines themselves, and know better what to say.
-    return max(known) + _GRACE_S if len(known) == len(left) else None
+    def _look(self) -> None:
+        """Make room where nobody waits any more: a replica may hang for long."""
+        now = time.monotonic()
+        for hop, (members, until) in self._hops.items():
+            if until is not None and until < now:
+                _fail(members, DeadlineExceeded("no replica gave an answer in time"))
+            if all(waiting.reply.done() for waiting in members):
+                hop.cancel()
+        if any(waiting.reply.done() for waiting in self._waiting):
+            self._waiting = deque(waiting for waiting in self._waiting if not waiting.reply.done())
+            self._waiting_bytes = sum(waiting.nbytes for waiting in self._waiting)
+        busy = bool(self._hops or self._waiting)
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_S, self._look) if busy else None
 
 
 def _fail(members: Iterable[_Waiting], error: Exception) -> None:

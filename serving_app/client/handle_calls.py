@@ -79,7 +79,7 @@ class HandleCallers:
         if self._node is None:
             self._node = ray_private.node_id()
         hop = _Hop(app, self._node)
-        self._callers[app] = Caller(hop.send), hop
+        self._callers[app] = Caller(hop.send, hop.count_replicas), hop
         return self._callers[app]
 
 
@@ -97,6 +97,10 @@ class _Hop:
         self._app = app
         self._lanes = LaneSet(app, node)
         self._ways: _Ways | None = None
+
+    def count_replicas(self) -> int:
+        """How many replicas lanes lead to."""
+        return len(self._lanes)
 
     def follow(self, doors: Collection[Door]) -> None:
         """The replicas are behind these doors, as far as is known."""

@@ -342,3 +342,81 @@ def test_many_callers_get_each_their_own_answer() -> None:
         await until(lambda: caller.is_idle)
 
     asyncio.run(scenario())
+
+
+def test_a_hop_that_nobody_waits_for_is_called_off() -> None:
+    """When all calls of a hop are cancelled the transport hears of it soon; while one is waited for it does not."""
+
+    async def scenario() -> None:
+        called_off: list[int] = []
+        begun: list[int] = []
+
+        async def hang(calls: list[Call]) -> Answer:
+            begun.append(value_of(calls[0]))
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                called_off.append(value_of(calls[0]))
+                raise
+            raise AssertionError
+
+        caller = Caller(hang)
+        caller._run_s = 1e-6
+        first = ask(caller, 1, 2)
+        await until(lambda: begun == [1])
+        second = ask(caller, 3, 4)
+        await until(lambda: begun == [1, 3])
+        for task in (*first, second[0]):
+            task.cancel()
+        await until(lambda: called_off == [1])
+        second[1].cancel()
+        await until(lambda: called_off == [1, 3])
+        await until(lambda: caller.is_idle)
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_is_bounded_by_what_it_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that would carry too much besides those that wait are refused, until those that wait are sent or given
+    up; a single one may be of any size."""
+    monkeypatch.setattr("serving_app.client.caller._MAX_WAITING_BYTES", 1 << 20)
+    large = Call("serving_default", {"x": np.zeros(3 << 18, np.uint8)})
+    huge = Call("serving_default", {"x": np.zeros(2 << 20, np.uint8)})
+
+    async def scenario() -> None:
+        wire = Wire(reply=lambda call: {"y": np.zeros(1)})
+        caller = Caller(wire.send)
+        monkeypatch.setattr("serving_app.client.caller._MAX_HOPS", 1)
+        wire.open.clear()
+        under_way = asyncio.create_task(caller.call(huge))
+        await until(lambda: len(wire.hops) == 1)
+        waits = asyncio.create_task(caller.call(large))
+        await asyncio.sleep(0)
+        with pytest.raises(ResourceExhausted, match="requests of 0 MiB wait for this model already; try again later"):
+            await caller.call(large)
+        waits.cancel()
+        await until(lambda: caller.waiting == 0)
+        wire.open.set()
+        await asyncio.gather(under_way, caller.call(large))
+        assert caller._waiting_bytes == 0
+
+    asyncio.run(scenario())
+
+
+def test_slow_models_get_calls_for_all_replicas_at_once() -> None:
+    """Where runs take long, two hops for each replica leave in the turn in which the calls came."""
+
+    async def scenario() -> None:
+        wire = Wire(seconds_per_call=1.0)
+        caller = Caller(wire.send, lambda: 3)
+        for value in range(30):
+            await caller.call(number(value))
+        wire.hops.clear()
+        wire.open.clear()
+        tasks = ask(caller, *range(20))
+        await turns(4)
+        assert [len(hop) for hop in wire.hops] == [1] * 6
+        wire.open.set()
+        assert await answers(tasks) == list(range(20))
+
+    asyncio.run(scenario())

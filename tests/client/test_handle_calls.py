@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call
 from serving_app.ray_private import INLINE_LIMIT_BYTES
-from tests.stepping import until
+from serving_app.serve.lane_server import LaneServer
+from tests.stepping import PATIENCE_S, until
 
 
 class Handle:
@@ -202,5 +204,88 @@ def test_a_table_with_an_unknown_application_is_followed_all_the_same(
         monkeypatch.setattr("serving_app.ray_private.open_handle", missing)
         await HandleCallers().prepare(table(1, "a"))
         assert "a: no replica is known yet" in caplog.text
+
+    asyncio.run(scenario())
+
+
+class LaneReplica:
+    """A replica that lanes lead to; its answers are told from those of handles by their size."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.hops = 0
+        self.server = LaneServer("a", "r", self.predict_many, lambda: 8)
+
+    async def predict_many(self, calls: Sequence[Call]) -> Answer:
+        self.hops += 1
+        await self.open.wait()
+        return Answer([{"y": np.zeros(7)} for _ in calls], 0.0)
+
+
+async def with_lane(serve: Serve) -> tuple[HandleCallers, LaneReplica]:
+    """A caller of "a" with a lane to its only replica."""
+    replica = LaneReplica()
+    callers = HandleCallers("node")
+    await callers.prepare(replace(table(1, "a"), doors={"a": (await replica.server.open("node", "127.0.0.1"),)}))
+    return callers, replica
+
+
+def test_calls_take_a_lane_where_one_leads(serve: Serve) -> None:
+    """With a door in the table no handle is used; what a lane cannot carry takes the handle."""
+
+    async def scenario() -> None:
+        callers, replica = await with_lane(serve)
+        assert (await callers.find("a").call(ONE))["y"].size == 7
+        assert serve.ways == []
+        odd = Call("serving_default", {"x": np.array(["2020"], "M8[D]")})
+        assert (await callers.find("a").call(odd))["y"].size == 1
+        assert serve.ways == [False]
+        await callers.prepare(table(2))
+        await replica.server.close(PATIENCE_S)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("is_handle_lost", [False, True])
+def test_calls_whose_lane_breaks_are_sent_once_more_elsewhere(serve: Serve, is_handle_lost: bool) -> None:
+    """A replica that dies under a hop: the hop goes by the handle, once; one more loss and the calls are told."""
+
+    async def scenario() -> None:
+        callers, replica = await with_lane(serve)
+        replica.open.clear()
+        serve.outcomes = [ActorDiedError()] if is_handle_lost else []
+        call = asyncio.create_task(callers.find("a").call(ONE))
+        await until(lambda: replica.hops == 1)
+        for server in replica.server._servers:
+            server.close()
+        for lane in list(replica.server.lanes):
+            lane.close()
+        if is_handle_lost:
+            with pytest.raises(Unavailable, match="no replica of a answered"):
+                await call
+        else:
+            assert (await call)["y"].size == 1
+        await replica.server.close(PATIENCE_S)
+        await callers.prepare(table(2))
+
+    asyncio.run(scenario())
+
+
+def test_a_replica_that_says_good_bye_loses_nothing(serve: Serve) -> None:
+    """Calls under way are answered on the lane, later ones go by the handle."""
+
+    async def scenario() -> None:
+        callers, replica = await with_lane(serve)
+        replica.open.clear()
+        under_way = asyncio.create_task(callers.find("a").call(ONE))
+        await until(lambda: replica.hops == 1)
+        going = asyncio.create_task(replica.server.close(PATIENCE_S))
+        await until(lambda: callers._callers["a"][1].count_replicas() == 1)
+        await until(lambda: not any(lane.is_open for lane in callers._callers["a"][1]._lanes._lanes))
+        assert (await callers.find("a").call(ONE))["y"].size == 1
+        replica.open.set()
+        assert (await under_way)["y"].size == 7
+        await going
 
     asyncio.run(scenario())

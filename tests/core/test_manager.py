@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 
 from serving_app.core.actions import PublishRoutes, StartLoad
+from serving_app.core.door import Door
 from serving_app.core.errors import Code
 from serving_app.core.events import (
     ConfigApplied,
+    DoorsSeen,
     ListingFailed,
     LoadAdopted,
     LoadFailed,
@@ -670,3 +672,23 @@ def test_options_are_checked(options, message):
     """Limits that make no sense are refused by name."""
     with pytest.raises(ValueError, match=message):
         ManagerOptions(**options)
+
+
+def test_tables_tell_the_doors_of_what_they_name():
+    """Doors that are known before their version is ready come with its first table; each change is a table of its own
+    only for versions that are routed to; and doors go with their version."""
+    scene = Scene(M)
+    scene.list("m", 1)
+    doors = tuple(Door("app m@1", name, "node", None, "127.0.0.1", 1, b"secret") for name in "ab")
+    assert scene.tell(DoorsSeen("app m@1", doors[:1])) == []
+    assert scene.loaded("m@1") == ["routes m@1"]
+    assert scene.manager.table.doors == {"app m@1": doors[:1]}
+    assert scene.tell(DoorsSeen("app m@1", doors), DoorsSeen("another", doors)) == ["routes m@1"]
+    assert scene.manager.table.doors == {"app m@1": doors}
+    assert scene.tell(DoorsSeen("app m@1", doors)) == []
+    assert scene.tell(DoorsSeen("app m@1", ())) == ["routes m@1"]
+    assert scene.manager.table.doors == {}
+    scene.tell(DoorsSeen("app m@1", doors))
+    scene.list("m", 1, 2)
+    scene.loaded("m@2")
+    assert scene.manager.table.doors == {}

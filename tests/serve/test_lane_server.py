@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import time
@@ -103,9 +104,11 @@ def play(scenario: Callable[[], Awaitable[None]], make_loop: Callable[[], Any] =
     async def timed() -> None:
         async with asyncio.timeout(PATIENCE_S):
             await scenario()
+            await turns()  # what was closed last is closed for good in the next turn of the loop
 
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(timed())
+    gc.collect()  # what was left open is this test's, and no other's
 
 
 async def connect(door: Door, node: str = NODE) -> Lane:
