@@ -148,7 +148,8 @@ def _ours(place: Place) -> list[str]:
     for setup, settings in setups().items():
         base_path = base_path_of(place.folder, setup)
         shutil.copytree(place.work.base_path, base_path)
-        models[_model_name(setup)] = {"base_path": str(base_path), **settings}
+        # Versions come by a rename, whole: no need to wait until their files rest.
+        models[_model_name(setup)] = {"base_path": str(base_path), "settle_s": 0, **settings}
     config = place.folder / "serving.yaml"
     config.write_text(json.dumps({"models": models}))  # JSON is YAML
     return [

@@ -22,8 +22,9 @@ _PATIENCE_S = 60.0
 
 
 def measure(target: Target, rounds: int) -> list[float]:
-    """Seconds from the entry in the app's history that says that a version was seen, to its first right answer; a new
-    version for each round. The wait until an upload counts as finished comes before, and is a setting."""
+    """Seconds from the first entry about a version in the app's history, which says that it was seen, to its first
+    answer; a new version for each round. It comes by a rename, and the model's `settle_s` is 0 as there is nothing to
+    wait for then."""
     base_path = base_path_of(target.folder, target.door.setup)
     address = _address(target)
     took = []

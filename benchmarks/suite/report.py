@@ -12,7 +12,13 @@ def write(results: Results, ratios: Sequence[Ratio], machine: dict[str, str]) ->
     """The whole page."""
     parts = ["# Figures of the benchmark suite", _machine(machine), "## Ratios", ratio_table(ratios)]
     for work in dict.fromkeys(key.work for key in results.measured()):
-        parts += [f"## {work}", "Requests per second (median latency), closed loops:", _closed(results, work)]
+        parts += [
+            f"## {work}",
+            "Requests per second (median latency), closed loops:",
+            _closed(results, work, _cell),
+            "CPU time of all processes of the server for each request:",
+            _closed(results, work, _cpu_cell),
+        ]
         if open_loops := _open(results, work):
             parts += ["Open loops: latency from the time at which a request was to be sent.", open_loops]
     if results.figures:
@@ -48,7 +54,7 @@ def _machine(machine: dict[str, str]) -> str:
     return "Measured on " + ", ".join(f"{name} {value}" for name, value in machine.items()) + "."
 
 
-def _closed(results: Results, work: str) -> str:
+def _closed(results: Results, work: str, cell: Callable[[Results, Key], str]) -> str:
     keys = [key for key in results.measured() if key.work == work and key.loop == CLOSED]
     loads = sorted({key.load for key in keys if isinstance(key.load, int | float)})
     rows = []
@@ -56,7 +62,7 @@ def _closed(results: Results, work: str) -> str:
         cells = []
         for load in loads:
             key = next((key for key in keys if door == _door(key) and key.load == load), None)
-            cells.append(_cell(results, key) if key else "")
+            cells.append(cell(results, key) if key else "")
         rows.append([_name(door), *cells])
     return table(["", *(f"c={load:g}" for load in loads)], rows)
 
@@ -70,6 +76,11 @@ def _cell(results: Results, key: Key) -> str:
     failed = results.failed(key)
     latency = f" ({p50.median:.2f} ms)" if p50 else ""
     return f"{rate.median:,.0f} ± {width:.0f} %{latency}" + (f" **{failed} failed**" if failed else "")
+
+
+def _cpu_cell(results: Results, key: Key) -> str:
+    cpu = results.spread(key, lambda record: record.server_cpu_ms)
+    return f"{cpu.median:.3f} ms" if cpu else "–"
 
 
 def _open(results: Results, work: str) -> str:

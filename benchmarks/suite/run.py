@@ -185,5 +185,6 @@ def _add(results: Results, target: Target, record: Record) -> None:
 
 
 def _report(results: Results, trouble: str) -> None:
+    trouble = trouble.replace(f"{ROOT}/", "")  # results are kept with the project, wherever it lies
     results.troubles.append(trouble)
     print(f"   !! {trouble}", flush=True)

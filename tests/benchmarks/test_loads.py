@@ -19,7 +19,7 @@ from serving_app.protocol.predict_proto import encode_predict
 PATH = "/test.Echo/Say"
 SMALL = np.array([2.5, 3.0], np.float32)
 LARGE = np.random.default_rng(0).random(40_000, np.float32)
-SECONDS = 0.2
+SECONDS = 0.1
 Echo = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
@@ -189,7 +189,7 @@ def test_open_loop_of_rest(head: str, body: bytes) -> None:
     async def run() -> OpenLoop:
         running = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = running.sockets[0].getsockname()[1]
-        pace = OpenLoop(0.0, SECONDS, 200.0, 1)
+        pace = OpenLoop(0.0, SECONDS, 400.0, 1)
         right = Answers(READERS["json"]("y"), SMALL)
         request = http1.encode_request("127.0.0.1", port, "/", b"{}")
         lines = [await http1.Http1Line.open("127.0.0.1", port, pace, request, right) for _ in range(2)]
