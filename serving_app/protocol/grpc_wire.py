@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from serving_app.core.errors import Code, Internal, ResourceExhausted, ServingError, Unimplemented
 from serving_app.protocol.grpc_methods import truncate
@@ -27,8 +27,7 @@ _OK = (b"grpc-status", b"0")
 _STATUS_200 = reference(8)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What the header fields of a call say.
 
     `timeout` is in seconds, None for ever. `encoding` is the compression of messages that say they are compressed.
@@ -43,10 +42,26 @@ class Head:
 
 
 def read_head(fields: list[Field], size: int, limit: int) -> Head:
-    """The head in the fields of a request, whose size is this. Raises StreamFailure where they are no request."""
+    """The head in the fields of a request, whose size is this. Raises StreamFailure where they are no request.
+
+    Many clients send another timeout with each call, and all else again; so that is read once.
+    """
     if size > limit:
         too_large = ResourceExhausted(f"received metadata size exceeds hard limit ({size} vs. {limit})")
         return Head("", refusal=error_block(too_large))
+    for at, (name, value) in enumerate(fields):
+        if name == b"grpc-timeout":
+            head = _read_fields((*fields[:at], _SOME_TIMEOUT, *fields[at + 1 :]))
+            return head if head.refusal else head._replace(timeout=parse_timeout(value))
+    return _read_fields(tuple(fields))
+
+
+_SOME_TIMEOUT = (b"grpc-timeout", b"")
+
+
+@lru_cache(256)
+def _read_fields(fields: tuple[Field, ...]) -> Head:
+    """The head in these fields but for the timeout."""
     pseudo: dict[bytes, bytes] = {}
     known: dict[bytes, bytes] = {}
     metadata: list[Field] = []
@@ -72,7 +87,7 @@ def read_head(fields: list[Field], size: int, limit: int) -> Head:
     if kind[:16] != b"application/grpc" or kind[16:17] not in (b"", b"+", b";"):
         return Head(path, refusal=literal(b":status", b"415"))
     encoding = known.get(b"grpc-encoding", b"identity").decode("utf-8", "replace")
-    return Head(path, parse_timeout(known.get(b"grpc-timeout")), encoding, None, tuple(metadata))
+    return Head(path, None, encoding, None, tuple(metadata))
 
 
 def parse_timeout(text: bytes | None) -> float | None:

@@ -32,7 +32,7 @@ from serving_app.protocol.grpc_wire import (
     read_prefix,
     write_prefix,
 )
-from serving_app.protocol.http2_connection import Stream
+from serving_app.protocol.http2_streams import Stream
 from serving_app.serve.data_plane import work_on
 from serving_app.serve.steps import Steps
 
@@ -233,8 +233,8 @@ class Call:
         connection = self._connection
         if not self._has_headers:
             self._has_headers = True
-            connection.http2.send_headers(self._stream, connection.fields.headers())
-        connection.http2.send_data(self._stream, write_prefix(len(message)), message)
+            connection.http2.sender.send_headers(self._stream, connection.fields.headers())
+        connection.http2.sender.send_data(self._stream, write_prefix(len(message)), message)
         connection.wake()
         while not self._is_over and (self._stream.outgoing or connection.is_paused):
             await connection.wait_for_room()
@@ -250,12 +250,12 @@ class Call:
         self._is_over = True
         http2, stream, fields = connection.http2, self._stream, connection.fields
         prefix = write_prefix(len(answer))
-        if http2.fits(stream, PREFIX_BYTES + len(answer)):
-            http2.send_answer(stream, fields.headers(), prefix, answer, fields.trailers())
+        if http2.sender.fits(stream, PREFIX_BYTES + len(answer)):
+            http2.sender.send_answer(stream, fields.headers(), prefix, answer, fields.trailers())
         else:
-            http2.send_headers(stream, fields.headers())
-            went = http2.send_data(stream, prefix, answer)
-            http2.send_headers(stream, fields.trailers(late=not went), ends=True)
+            http2.sender.send_headers(stream, fields.headers())
+            went = http2.sender.send_data(stream, prefix, answer)
+            http2.sender.send_headers(stream, fields.trailers(late=not went), ends=True)
         connection.wake()
 
     def _finish_stream(self) -> None:
@@ -264,9 +264,9 @@ class Call:
         self._is_over = True
         connection = self._connection
         if not self._has_headers:
-            connection.http2.send_headers(self._stream, connection.fields.headers())
+            connection.http2.sender.send_headers(self._stream, connection.fields.headers())
         trailers = connection.fields.trailers(late=bool(self._stream.outgoing))
-        connection.http2.send_headers(self._stream, trailers, ends=True)
+        connection.http2.sender.send_headers(self._stream, trailers, ends=True)
         connection.wake()
 
     def _fail(self, error: Exception) -> None:
@@ -279,7 +279,7 @@ class Call:
         block = connection.fields.failed(
             as_serving_error(error), has_headers=self._has_headers, late=bool(stream.outgoing)
         )
-        connection.http2.send_headers(stream, block, ends=True)
+        connection.http2.sender.send_headers(stream, block, ends=True)
         connection.wake()
 
 

@@ -9,7 +9,8 @@ from typing import cast
 
 from serving_app.core.errors import Unimplemented
 from serving_app.protocol.grpc_wire import AnswerFields, Head, error_block, read_head
-from serving_app.protocol.http2_connection import Connection, Stream
+from serving_app.protocol.http2_connection import Connection
+from serving_app.protocol.http2_streams import Stream
 from serving_app.serve.grpc_calls import Call, Methods
 from serving_app.serve.grpc_lifetime import Lifetime
 from serving_app.serve.grpc_settings import GrpcSettings
@@ -144,12 +145,12 @@ class GrpcConnection(asyncio.Protocol):
 
     def _accept(self, stream: Stream, head: Head, ended: bool) -> Call | None:
         if head.refusal is not None:
-            self.http2.send_headers(stream, self.fields.whole(head.refusal), ends=True)
+            self.http2.sender.send_headers(stream, self.fields.whole(head.refusal), ends=True)
             return None
         method = self._methods.get(head.path)
         if method is None:
             unknown = Unimplemented(f"Method not found: {head.path:.200}; server reflection lists the services")
-            self.http2.send_headers(stream, self.fields.whole(error_block(unknown)), ends=True)
+            self.http2.sender.send_headers(stream, self.fields.whole(error_block(unknown)), ends=True)
             return None
         call = Call(self, stream, head, method)
         if ended:
@@ -160,7 +161,7 @@ class GrpcConnection(asyncio.Protocol):
         self._flushing = False
         if not self.http2.streams:
             self._lifetime.rested()
-        out = self.http2.take()
+        out = self.http2.sender.take()
         if not out or self._transport is None:
             return
         if len(out) == 1:

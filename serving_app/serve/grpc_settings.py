@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from serving_app.protocol.http2_connection import Limits
 from serving_app.protocol.http2_frames import DEFAULT_FRAME, DEFAULT_WINDOW, LARGEST_FRAME, LARGEST_WINDOW
+from serving_app.protocol.http2_streams import Limits
 
 logger = logging.getLogger("ray.serve")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from serving_app.protocol.hpack import Decoder, literal
-from serving_app.protocol.http2_connection import Connection, Limits, Stream
+from serving_app.protocol.http2_connection import Connection
 from serving_app.protocol.http2_frames import (
     CONTINUATION,
     DATA,
@@ -18,6 +18,7 @@ from serving_app.protocol.http2_frames import (
     frame,
     settings_frame,
 )
+from serving_app.protocol.http2_streams import Limits, Stream
 
 GREETING = PREFACE + settings_frame({})
 REQUEST = {
@@ -138,7 +139,7 @@ class Server:
         self.take()
 
     def take(self) -> bytes:
-        sent = b"".join(self.connection.take())
+        sent = b"".join(self.connection.sender.take())
         self.answers.read(sent)
         return sent
 

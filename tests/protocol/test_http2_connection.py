@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving_app.protocol.hpack import literal, reference
-from serving_app.protocol.http2_connection import Limits
 from serving_app.protocol.http2_frames import (
     ACK,
     CONTINUATION,
@@ -37,6 +36,7 @@ from serving_app.protocol.http2_frames import (
     settings_frame,
     window_update,
 )
+from serving_app.protocol.http2_streams import Limits
 from tests.protocol.http2_peer import BLOCK, GREETING, REQUEST, Server, data, frames, headers
 
 FIELDS = tuple((name.encode(), value.encode()) for name, value in REQUEST.items())
@@ -225,12 +225,12 @@ def test_answers_wait_for_windows() -> None:
     server.send(headers(1, ends=True) + headers(3, ends=True))
     first, second = server.stream(1), server.stream(3)
     body = random.Random(1).randbytes(200_000)
-    connection.send_headers(first, literal(b"a", b"b"))
-    assert not connection.fits(first, 11)
-    assert connection.fits(second, 10)
-    assert not connection.send_data(first, b"12345", body)
-    connection.send_headers(first, literal(b"end", b"1"), ends=True)
-    connection.send_answer(second, literal(b"a", b"b"), b"12345", b"67890", literal(b"end", b"3"))
+    connection.sender.send_headers(first, literal(b"a", b"b"))
+    assert not connection.sender.fits(first, 11)
+    assert connection.sender.fits(second, 10)
+    assert not connection.sender.send_data(first, b"12345", body)
+    connection.sender.send_headers(first, literal(b"end", b"1"), ends=True)
+    connection.sender.send_answer(second, literal(b"a", b"b"), b"12345", b"67890", literal(b"end", b"3"))
     server.take()
     assert (answers.data[1], answers.data[3]) == (b"12345" + body[:5], b"1234567890")
     assert answers.ended == [3]
@@ -251,8 +251,8 @@ def test_frames_keep_to_the_size_that_the_client_takes() -> None:
     """Neither data nor fields come in larger frames than the client's settings say."""
     server = Server()
     server.send(headers(1, ends=True) + window_update(1, 1 << 20) + window_update(0, 1 << 20))
-    server.connection.send_headers(server.stream(1), literal(b"a", b"b" * 40_000))
-    server.connection.send_data(server.stream(1), b"x" * 40_000)
+    server.connection.sender.send_headers(server.stream(1), literal(b"a", b"b" * 40_000))
+    server.connection.sender.send_data(server.stream(1), b"x" * 40_000)
     sent = server.take()
     assert [(each.kind, len(each.payload)) for each in frames(sent)] == [
         *((HEADERS, 16_384), (CONTINUATION, 16_384), (CONTINUATION, 7_239)),
@@ -300,7 +300,7 @@ def test_an_answer_before_the_end_of_its_request() -> None:
     """The client is told that it need not send the rest; what is on its way is ignored, and the connection goes on."""
     server = Server()
     server.send(headers(1) + data(1, b"x"))
-    server.connection.send_headers(server.stream(1), literal(b"a", b"b"), ends=True)
+    server.connection.sender.send_headers(server.stream(1), literal(b"a", b"b"), ends=True)
     server.send(data(1, b"x", ends=True) + headers(3))
     assert [(each.stream, each.number) for each in server.answers.of(RST_STREAM)] == [(1, E.NO_ERROR)]
     assert server.log(1).data == b"x"

@@ -14,7 +14,6 @@ import pytest
 from serving_app.core.errors import NotFound
 from serving_app.protocol.grpc_wire import parse_timeout, percent_encode
 from serving_app.protocol.hpack import literal
-from serving_app.protocol.http2_connection import Limits
 from serving_app.protocol.http2_frames import (
     ACK,
     GOAWAY,
@@ -30,6 +29,7 @@ from serving_app.protocol.http2_frames import (
     settings_frame,
     window_update,
 )
+from serving_app.protocol.http2_streams import Limits
 from serving_app.serve.grpc_calls import Context, Method
 from serving_app.serve.grpc_connection import GrpcConnection
 from serving_app.serve.grpc_settings import GrpcSettings, grpc_settings
