@@ -48,6 +48,7 @@ async def _run(order: dict[str, Any], request: bytes) -> dict[str, Any]:
     else:
         pace = OpenLoop(order["warm_up"], order["seconds"], order["rate"], order["calls"])
     lines = await _open(order, request, pace, answers)
+    # Runs when the loop first waits, and so when the clock is set.
     measuring = asyncio.create_task(_measure_cpu(order["pids"], pace))
     if isinstance(pace, OpenLoop):
         await pace.run(lines)

@@ -72,6 +72,8 @@ class Http2Line(asyncio.Protocol):
         self._answers = answers
         self._transport: asyncio.Transport | None = None
         self._is_closed = False
+        self.opened = 0
+        """How many connections this line has had."""
         self._ended = asyncio.Event()
         self._waiting: deque[float] = deque()
         """Calls that wait for the connection, or for the server to allow one more at a time."""
@@ -183,6 +185,7 @@ class Http2Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.opened += 1
         self._transport.write(_OPENING)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import ctypes
+import math
 import os
 import struct
 import time
@@ -33,21 +34,28 @@ class Pace:
     """Keeps lines busy, and the account of what came back."""
 
     def __init__(self, warm_up: float, seconds: float) -> None:
-        self._begin = now() + warm_up
-        self._end = self._begin + seconds
+        self._warm_up = warm_up
+        self._seconds = seconds
+        self._begin = self._end = math.inf
         self.latencies: list[float] = []
         self.failures: Counter[str] = Counter()
         self.under_way = 0
 
     @property
     def begin(self) -> float:
-        """When what is sent (open loop) or answered (closed loop) begins to count."""
+        """When what is sent (open loop) or answered (closed loop) begins to count; known once it runs."""
         return self._begin
 
     @property
     def end(self) -> float:
         """When it ceases to."""
         return self._end
+
+    def _start_clock(self) -> float:
+        at = now()
+        self._begin = at + self._warm_up
+        self._end = self._begin + self._seconds
+        return at
 
     def done(self, line: Line, due: float, wrong: str | None) -> None:
         """A request has been answered (`wrong` is None) or has failed. The line can take another."""
@@ -59,6 +67,7 @@ class ClosedLoop(Pace):
 
     async def run(self, lines: Sequence[Line], calls: Sequence[int]) -> None:
         """Run to the end of the window, and close the lines. Requests that are under way then do not count."""
+        self._start_clock()
         for line, count in zip(lines, calls, strict=True):
             for _ in range(count):
                 self.under_way += 1
@@ -96,7 +105,7 @@ class OpenLoop(Pace):
         the lines."""
         for _ in range(self._calls_per_line):
             self._free.extend(lines)
-        self._started = now()
+        self._started = self._start_clock()
         loop = asyncio.get_running_loop()
         timer = Timer(self._interval)
         loop.add_reader(timer.fd, self._on_timer, timer)
@@ -105,6 +114,7 @@ class OpenLoop(Pace):
         finally:
             loop.remove_reader(timer.fd)
             timer.close()
+        self._send_due(self._end)
         for _ in range(int(patience / 0.01)):
             if not self.under_way and not self._waiting:
                 break
@@ -116,8 +126,10 @@ class OpenLoop(Pace):
 
     def _on_timer(self, timer: Timer) -> None:
         timer.read()
-        at = now()
-        while (due := self._started + self._sent * self._interval) <= at:
+        self._send_due(min(now(), self._end))
+
+    def _send_due(self, until: float) -> None:
+        while (due := self._started + self._sent * self._interval) < until:
             self._sent += 1
             if self._free:
                 self.under_way += 1

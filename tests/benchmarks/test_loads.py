@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc.aio
 import numpy as np
@@ -48,7 +48,7 @@ async def server(say: Echo, *options: tuple[str, int]) -> AsyncIterator[int]:
         await running.stop(None)
 
 
-async def raw_lines(port: int, pace: Pace, sent: bytes, right: Answers, count: int) -> list[Line]:
+async def raw_lines(port: int, pace: Pace, sent: bytes, right: Answers, count: int) -> list[http2.Http2Line]:
     call = http2.Call("127.0.0.1", port, PATH, sent)
     return [await http2.Http2Line.open(pace, call, right) for _ in range(count)]
 
@@ -85,7 +85,7 @@ def test_errors_count_as_failures(kind: str) -> None:
     async def run() -> ClosedLoop:
         async with server(refuse) as port:
             pace = ClosedLoop(0.0, SECONDS)
-            lines: list[Line]
+            lines: Sequence[Line]
             if kind == "raw":
                 lines = await raw_lines(port, pace, message(SMALL), answers(SMALL), 1)
             else:
@@ -107,7 +107,7 @@ def test_wrong_answers_count_as_failures(kind: str) -> None:
     async def run() -> ClosedLoop:
         async with server(echo) as port:
             pace = ClosedLoop(0.0, SECONDS)
-            lines: list[Line]
+            lines: Sequence[Line]
             if kind == "raw":
                 lines = await raw_lines(port, pace, message(SMALL + 1), answers(SMALL), 1)
             else:
@@ -123,15 +123,16 @@ def test_wrong_answers_count_as_failures(kind: str) -> None:
 def test_connections_that_age() -> None:
     """Where a server ends connections by GOAWAY, as one that goes does, calls go on over others and none fails."""
 
-    async def run() -> ClosedLoop:
+    async def run() -> tuple[ClosedLoop, list[int]]:
         async with server(echo, ("grpc.max_connection_age_ms", 40), ("grpc.max_connection_age_grace_ms", 2000)) as port:
             pace = ClosedLoop(0.0, 0.4)
-            await pace.run(await raw_lines(port, pace, message(SMALL), answers(SMALL), 2), [4, 4])
-            return pace
+            lines = await raw_lines(port, pace, message(SMALL), answers(SMALL), 2)
+            await pace.run(lines, [4, 4])
+            return pace, [line.opened for line in lines]
 
-    pace = asyncio.run(run())
+    pace, opened = asyncio.run(run())
     assert not pace.failures
-    assert len(pace.latencies) > 50
+    assert min(opened) > 1
 
 
 def test_open_loop_charges_a_pause() -> None:
@@ -158,7 +159,7 @@ def test_open_loop_charges_a_pause() -> None:
 
     pace = asyncio.run(run())
     assert not pace.failures
-    assert len(pace.latencies) in range(78, 82)
+    assert len(pace.latencies) in (79, 80, 81)
     assert sum(latency > 0.05 for latency in pace.latencies) >= 20
 
 
@@ -200,7 +201,7 @@ def test_open_loop_of_rest(head: str, body: bytes) -> None:
 
     pace = asyncio.run(run())
     assert not pace.failures
-    assert len(pace.latencies) in range(38, 42)
+    assert len(pace.latencies) in (39, 40, 41)
 
 
 def test_open_inference_protocol() -> None:
