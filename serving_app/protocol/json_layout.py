@@ -40,7 +40,10 @@ def rows_text(outputs: Mapping[str, Array]) -> bytes:
         ((name, array),) = outputs.items()
         if not len(array):
             return b'{\n    "predictions": []\n}'
-        return b'{\n    "predictions": [' + _rows_text(name, array) + b"\n    ]\n}"
+        if _is_long(array):
+            pieces = _marked_pieces(array, lambda level: _on_one_line(level) if level else (b"", b", ", b""))
+            return b"".join((b'{\n    "predictions": [', *pieces, b"\n    ]\n}"))
+        return b'{\n    "predictions": [' + _short_rows_text(name, array) + b"\n    ]\n}"
     columns = [_row_texts(name, array) for name, array in outputs.items()]
     if not columns[0]:
         return b'{\n    "predictions": []\n}'
@@ -56,46 +59,34 @@ def columns_text(outputs: Mapping[str, Array]) -> bytes:
     """The answer to a request by whole tensors, whose elements JSON can say."""
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return b'{\n    "outputs": ' + _tensor_text(name, array, 1) + b"\n}"
+        return b"".join((b'{\n    "outputs": ', *_tensor_pieces(name, array, 1), b"\n}"))
     members = [
-        b"\n        " + string_text(name.encode()) + b": " + _tensor_text(name, array, 2)
+        b"".join((b"\n        ", string_text(name.encode()), b": ", *_tensor_pieces(name, array, 2)))
         for name, array in outputs.items()
     ]
     return b'{\n    "outputs": {' + b",".join(members) + b"\n    }\n}"
 
 
-def _rows_text(name: str, array: Array) -> bytes:
-    """All rows of the only output; there is at least one."""
-    if array.size <= FEW:
-        type_kind = array.dtype.kind
-        if type_kind == "f":
-            return _few_text(array.tolist(), array.itemsize == 4).encode()
-        if type_kind in "iu":
-            return repr(array.tolist())[1:-1].encode()
-    elif _is_long(array):
-        return _marked_text(array, lambda level: _on_one_line(level) if level else (b"", b", ", b""))
-    texts = _element_texts(name, array, array.ndim + 1)
-    return b", ".join(_nest(texts, array.shape[1:], array.shape[0], _on_one_line))
-
-
 def _row_texts(name: str, array: Array) -> list[bytes]:
     """The rows of one output of several."""
     if _is_long(array):
-        text = _marked_text(array, lambda level: _on_one_line(level) if level else (b"", _ROW_END, b""))
-        return text.split(_ROW_END)
+        pieces = _marked_pieces(array, lambda level: _on_one_line(level) if level else (b"", _ROW_END, b""))
+        return b"".join(pieces).split(_ROW_END)
     texts = _element_texts(name, array, array.ndim + 2)
     return _nest(texts, array.shape[1:], array.shape[0], _on_one_line)
 
 
-def _tensor_text(name: str, array: Array, depth: int) -> bytes:
+def _tensor_pieces(name: str, array: Array, depth: int) -> list[bytes]:
+    """The text of a whole tensor around which there are so many containers."""
+
     def marks(level: int) -> tuple[bytes, bytes, bytes]:
         outer = b"\n" + _INDENT * (depth + level)
         inner = outer + _INDENT
         return b"[" + inner, b"," + inner, outer + b"]"
 
     if _is_long(array):
-        return _marked_text(array, marks)
-    return _nest(_element_texts(name, array, depth + array.ndim), array.shape, 1, marks)[0]
+        return _marked_pieces(array, marks)
+    return _nest(_element_texts(name, array, depth + array.ndim), array.shape, 1, marks)
 
 
 def _on_one_line(level: int) -> tuple[bytes, bytes, bytes]:
@@ -109,8 +100,11 @@ def _is_long(array: Array) -> bool:
     return array.size > FEW and array.dtype.kind not in "OSU"
 
 
-def _marked_text(array: Array, marks: Marks) -> bytes:
-    """A tensor of numbers, of whose elements and lists there are no single texts."""
+def _marked_pieces(array: Array, marks: Marks) -> list[bytes]:
+    """The text of a tensor of numbers, of whose elements and lists there are no single texts.
+
+    It may be many megabytes: it is put together once, as a part of the answer.
+    """
     opening = closing = b""
     between: list[tuple[bytes, bytes]] = []
     for level in reversed(range(array.ndim)):
@@ -122,10 +116,21 @@ def _marked_text(array: Array, marks: Marks) -> bytes:
         for place, text in between:
             piece = piece.replace(place, text)
         pieces.append(piece)
-    return b"".join((opening, *pieces, closing))
+    return [opening, *pieces, closing]
 
 
 # --- few numbers, and strings ----------------------------------------------------------------------------------------
+
+
+def _short_rows_text(name: str, array: Array) -> bytes:
+    """All rows of the only output, of which there is at least one."""
+    kind = array.dtype.kind
+    if kind == "f":
+        return _few_text(array.tolist(), array.itemsize == 4).encode()
+    if kind in "iu":
+        return repr(array.tolist())[1:-1].encode()
+    texts = _element_texts(name, array, array.ndim + 1)
+    return b", ".join(_nest(texts, array.shape[1:], array.shape[0], _on_one_line))
 
 
 def _few_text(values: list[Any], is_single: bool) -> str:
