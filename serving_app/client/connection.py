@@ -40,6 +40,7 @@ from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.core.views import AppView
 from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.lane_tensors import LARGE_BYTES
 from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
 
 T = TypeVar("T")
@@ -154,9 +155,15 @@ class Connection:
             caller = self._gateways.find(route) if is_colocated else self._callers.find(route.app)
             try:
                 async with asyncio.timeout(call.timeout):
-                    return await caller.call(call)
+                    return _apart(await caller.call(call))
             except TimeoutError:
                 raise DeadlineExceeded(f"{spec.name} gave no answer within {call.timeout} s") from None
+
+
+def _apart(outputs: Outputs) -> Outputs:
+    """The outputs, none of which keeps more memory than its own: small ones look into all that came with them, and
+    whoever called may keep them for long."""
+    return {name: each.copy() if each.nbytes < LARGE_BYTES else each for name, each in outputs.items()}
 
 
 class Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import inspect
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import pytest
 import ray
 import ray._private.worker
 from ray import serve
+from ray._private import grpc_utils, ray_constants, services
 from ray._private import node as ray_node
-from ray._private import ray_constants, services
 from ray._private.function_manager import FunctionActorManager
 from ray._raylet import PythonFunctionDescriptor
 from ray.actor import _ActorClassMethodMetadata
@@ -25,6 +26,8 @@ from ray.serve import context
 from ray.serve._private import constants, handle_options, long_poll
 from ray.serve._private.client import ServeControllerClient
 from ray.serve._private.common import DeploymentID
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.replica import Replica
 from ray.serve._private.request_router import replica_wrapper
 from ray.serve._private.router import SharedRouterLongPollClient
 from ray.serve.handle import DeploymentHandle
@@ -291,6 +294,27 @@ def test_what_an_autoscaler_could_add_is_known(monkeypatch: pytest.MonkeyPatch) 
     assert ray_private.nodes() == [{"CPU": 2.0, "memory": 1e9}, {"CPU": 8, "GPU": 1}]
     monkeypatch.setattr(state, "get_cluster_config", lambda: None)
     assert len(ray_private.nodes()) == 1
+
+
+def test_a_replica_knows_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve tells a replica how many requests it may have under way and how long it may take to end, and tells it anew
+    when that changes."""
+    assert {"max_ongoing_requests", "graceful_shutdown_timeout_s"} <= DeploymentConfig.model_fields.keys()
+    assert "_deployment_config" in {field.name for field in dataclasses.fields(context.ReplicaContext)}
+    assert "_set_internal_replica_context" in inspect.getsource(Replica.reconfigure)
+    config = SimpleNamespace(max_ongoing_requests=7, graceful_shutdown_timeout_s=8.0)
+    monkeypatch.setattr("ray.serve.get_replica_context", lambda: SimpleNamespace(_deployment_config=config))
+    assert (ray_private.max_ongoing_requests(), ray_private.shutdown_s()) == (7, 8.0)
+
+
+def test_no_port_is_opened_where_ray_encrypts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that turns Ray's TLS on is still the one that we look at."""
+    assert "RAY_USE_TLS" in inspect.getsource(grpc_utils)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    assert ray_private.open_address()
+    for value in ("1", "true", "True"):
+        monkeypatch.setenv("RAY_USE_TLS", value)
+        assert ray_private.open_address() is None
 
 
 def test_private_parts_of_ray_are_used_in_one_place() -> None:
