@@ -14,26 +14,26 @@ from typing import cast
 
 from benchmarks.load.answers import Answers
 from benchmarks.load.hpack import HeaderError, RequestHeaders, ResponseHeaders, table_size
-from benchmarks.load.pace import Pace
-
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_REFUSED = 7
-_LARGEST_WINDOW = 2**31 - 1
-_REFILL = 2**30
-"""The connection's window for answers is filled up when so much of it is used."""
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-
-
-_OPENING = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-    # ENABLE_PUSH 0, INITIAL_WINDOW_SIZE as large as can be: answers are never held up.
-    + _frame(_SETTINGS, 0, 0, b"\0\2" + bytes(4) + b"\0\4" + _LARGEST_WINDOW.to_bytes(4, "big"))
-    + _frame(_WINDOW_UPDATE, 0, 0, (_LARGEST_WINDOW - 65535).to_bytes(4, "big"))
+from benchmarks.load.http2_frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    OPENING,
+    PADDED,
+    PING,
+    PRIORITY,
+    REFILL,
+    REFUSED,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
 )
+from benchmarks.load.pace import Pace
 
 
 class Call:
@@ -158,8 +158,8 @@ class Http2Line(asyncio.Protocol):
                 size = min(len(body) - sent, self._most_frame, self._window, stream.window)
                 if size <= 0:
                     break
-                flags = _END_STREAM if sent + size == len(body) else 0
-                self._out.append(_frame(_DATA, flags, number, body[sent : sent + size]))
+                flags = END_STREAM if sent + size == len(body) else 0
+                self._out.append(frame(DATA, flags, number, body[sent : sent + size]))
                 self._window -= size
                 stream.window -= size
                 sent += size
@@ -186,7 +186,7 @@ class Http2Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.opened += 1
-        self._transport.write(_OPENING)
+        self._transport.write(OPENING)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -221,38 +221,38 @@ class Http2Line(asyncio.Protocol):
             self._on_frame(kind, flags, number, received[at + 9 : stop])
             at = stop
         self._rest = received[at:]
-        if self._used > _REFILL:
-            self._out.append(_frame(_WINDOW_UPDATE, 0, 0, self._used.to_bytes(4, "big")))
+        if self._used > REFILL:
+            self._out.append(frame(WINDOW_UPDATE, 0, 0, self._used.to_bytes(4, "big")))
             self._used = 0
         self._is_reading = False
         self._flush()
 
     def _on_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if kind == _DATA:
+        if kind == DATA:
             self._used += len(payload)
             stream = self._streams.get(number)
             if stream is not None:
-                payload = payload[1 : len(payload) - payload[0]] if flags & _PADDED else payload
+                payload = payload[1 : len(payload) - payload[0]] if flags & PADDED else payload
                 stream.message = stream.message + payload if stream.message else payload
-                if flags & _END_STREAM:
+                if flags & END_STREAM:
                     self._finish(number, "an answer without a status of gRPC's")
-        elif kind == _HEADERS:
-            if flags & (_PADDED | _PRIORITY):
-                first = 1 if flags & _PADDED else 0
-                last = len(payload) - payload[0] if flags & _PADDED else len(payload)
-                payload = payload[first + (5 if flags & _PRIORITY else 0) : last]
-            self._on_headers(number, payload, bool(flags & _END_HEADERS), bool(flags & _END_STREAM))
-        elif kind == _CONTINUATION:
-            self._on_headers(number, (self._block or b"") + payload, bool(flags & _END_HEADERS), self._ends)
-        elif kind == _WINDOW_UPDATE:
+        elif kind == HEADERS:
+            if flags & (PADDED | PRIORITY):
+                first = 1 if flags & PADDED else 0
+                last = len(payload) - payload[0] if flags & PADDED else len(payload)
+                payload = payload[first + (5 if flags & PRIORITY else 0) : last]
+            self._on_headers(number, payload, bool(flags & END_HEADERS), bool(flags & END_STREAM))
+        elif kind == CONTINUATION:
+            self._on_headers(number, (self._block or b"") + payload, bool(flags & END_HEADERS), self._ends)
+        elif kind == WINDOW_UPDATE:
             self._widen(number, int.from_bytes(payload, "big"))
-        elif kind == _SETTINGS and not flags & _ACK:
+        elif kind == SETTINGS and not flags & ACK:
             self._on_settings(payload)
-        elif kind == _PING and not flags & _ACK:
-            self._out.append(_frame(_PING, _ACK, 0, payload))
-        elif kind == _RST_STREAM:
+        elif kind == PING and not flags & ACK:
+            self._out.append(frame(PING, ACK, 0, payload))
+        elif kind == RST_STREAM:
             self._on_reset(number, int.from_bytes(payload, "big"))
-        elif kind == _GOAWAY:
+        elif kind == GOAWAY:
             self._on_go_away(int.from_bytes(payload[:4], "big"))
 
     def _on_headers(self, number: int, block: bytes, is_whole: bool, ends: bool) -> None:
@@ -294,7 +294,7 @@ class Http2Line(asyncio.Protocol):
                 self._stream_window = value
             elif name == 5:
                 self._most_frame = value
-        self._out.append(_frame(_SETTINGS, _ACK, 0))
+        self._out.append(frame(SETTINGS, ACK, 0))
         if self._next == 1:
             self._is_open = True
             if not self.ready.done():
@@ -313,7 +313,7 @@ class Http2Line(asyncio.Protocol):
     def _on_reset(self, number: int, code: int) -> None:
         """A call that was refused was not looked at, as where the server still counts calls that it has answered; it is
         sent again when another one ends."""
-        if code == _REFUSED and number in self._streams and len(self._streams) > 1:
+        if code == REFUSED and number in self._streams and len(self._streams) > 1:
             self._waiting.appendleft(self._streams.pop(number).due)
         else:
             self._finish(number, f"the stream was reset with {code}")

@@ -24,7 +24,7 @@ def python_of(peer: str, folder: Path) -> Path:
     place = folder / "envs" / peer
     python = place / "bin" / "python"
     mark = place / "installed"
-    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    wanted = _digest(requirements)
     if python.exists() and mark.exists() and mark.read_text() == wanted:
         return python
     shutil.rmtree(place, ignore_errors=True)
@@ -41,6 +41,12 @@ def python_of(peer: str, folder: Path) -> Path:
             raise Failed(f"cannot be installed; {log} ends with\n{tail(log)}")
     mark.write_text(wanted)
     return python
+
+
+def _digest(requirements: Path) -> str:
+    """Of the packages and of the Python that they are for."""
+    lines = [line for line in requirements.read_text().splitlines() if not line.startswith("#")]
+    return hashlib.sha256("\n".join([*lines, sys.version]).encode()).hexdigest()
 
 
 def tail(log: Path, lines: int = 15) -> str:
