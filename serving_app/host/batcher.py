@@ -133,13 +133,16 @@ class _Share(NamedTuple):
 
 
 class Batcher:
-    """The queues and threads of one version. Used on one event loop."""
+    """The queues and threads of one version. Used on one event loop, which itself runs none that may be endless."""
 
-    def __init__(self, limits: Batching, run: Run, meter: RunMeter | None = None) -> None:
+    def __init__(
+        self, limits: Batching, run: Run, meter: RunMeter | None = None, *, may_be_endless: bool = False
+    ) -> None:
         self._meter = meter or RunMeter(Registry(), ServableId("", 0))
         self._limits = limits
         self._queues: BatchQueues[_Task] = BatchQueues(limits)
         self._run = run
+        self._may_be_endless = may_be_endless
         self._threads = self._free = _threads(limits)
         self._pool = _pool(limits)
         self._paces: dict[Hashable, Pace] = {}
@@ -306,7 +309,7 @@ class Batcher:
         if pace is None:
             if len(self._paces) >= _MOST_PACES:
                 del self._paces[next(iter(self._paces))]
-            pace = self._paces[kind] = Pace()
+            pace = self._paces[kind] = Pace(self._may_be_endless)
         return pace
 
     def _run_safely(self, calls: list[Call], limits: Batching) -> Answer:

@@ -93,6 +93,10 @@ class Host:
         meter = self._meters.get(servable_id) or RunMeter(self._registry, servable_id)
         return _run_alone(held[0], None, meter, call)
 
+    def may_loop(self, servable_id: ServableId) -> bool:
+        """Whether a request may decide how long the version runs."""
+        return bool(getattr(self._find(servable_id)[0], "may_loop", False))
+
     def batching(self, servable_id: ServableId) -> Batching | None:
         """The limits that hold for a version: those of its assignment, or its own; None if it is not batched."""
         return self._find(servable_id)[1].batching

@@ -42,9 +42,10 @@ _GROWTH = 4
 
 
 class Pace:
-    """How quick the runs of one kind are."""
+    """How quick the runs of one kind are. Runs that may be endless never happen on the loop, whatever was seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_be_endless: bool = False) -> None:
+        self._may_be_endless = may_be_endless
         self._needed = _FIRST_TRUST
         self._seen = 0
         self._rows = 0
@@ -52,7 +53,7 @@ class Pace:
 
     def is_quick(self, rows: int) -> bool:
         """Whether a run with so many rows may happen on the event loop."""
-        return self._seen >= self._needed and rows <= 2 * self._rows
+        return self._seen >= self._needed and rows <= 2 * self._rows and not self._may_be_endless
 
     def run_here(self, rows: int, run: Callable[[], _Result]) -> _Result:
         """Run on the event loop, and see whether that was right."""

@@ -46,6 +46,7 @@ class Resident:
         self._loop = asyncio.get_running_loop()
         self._host = host
         self._runner = Runner(host, servable, registry)
+        self._may_loop = host.may_loop(servable)
         self._paces: dict[tuple[str, tuple[str, ...] | None], Pace] = {}
         self._pool = ThreadPoolExecutor(max(2, usable_cpus()), thread_name_prefix="run")
         self._on_threads = 0
@@ -102,7 +103,7 @@ class Resident:
         if pace is None:
             if len(self._paces) >= _MOST_PACES:
                 del self._paces[next(iter(self._paces))]
-            pace = self._paces[kind] = Pace()
+            pace = self._paces[kind] = Pace(self._may_loop)
         return pace
 
     def _begin_on_thread(

@@ -42,7 +42,8 @@ class Runner:
         self._threads = max(2, usable_cpus())
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
-        self._pace = Pace()
+        self._may_loop = host.may_loop(servable)
+        self._pace = Pace(self._may_loop)
         self._meter = RunMeter(registry, servable)
         self._batcher: Batcher | None = None
         self._is_closed = False
@@ -99,7 +100,8 @@ class Runner:
         elif self._batcher is not None:
             self._batcher.adjust(limits)
         else:
-            self._batcher = Batcher(limits, partial(self._host.run_batch, self._servable), self._meter)
+            run = partial(self._host.run_batch, self._servable)
+            self._batcher = Batcher(limits, run, self._meter, may_be_endless=self._may_loop)
 
     def close(self) -> None:
         """Refuse what waits for a batch; what runs is answered."""

@@ -43,7 +43,11 @@ class LoadOptions:
 
 
 class Servable(Protocol):
-    """A loaded version. Every method may be called from any thread; `run` from many at a time."""
+    """A loaded version. Every method may be called from any thread; `run` from many at a time.
+
+    One that has an attribute `may_loop` which is true is never run on an event loop, however quick it was: what a
+    request says may decide how long it runs.
+    """
 
     @property
     def signatures(self) -> Mapping[str, Signature]:

@@ -107,7 +107,7 @@ class SavedModel:
         self._session = session
         self._lib = library()
         self._plans: dict[_Key, _Plan] = {}
-        self._may_loop = _may_loop(session.meta_graph)
+        self.may_loop = _may_loop(session.meta_graph)
         self.signatures = signatures
 
     def run(
@@ -151,7 +151,7 @@ class SavedModel:
             for name in plan.inputs:
                 tensors.append(_tensor(lib, name, inputs[name]))
             started = time.perf_counter()
-            here = plan.pace.seconds < _QUICK_S and not self._may_loop
+            here = plan.pace.seconds < _QUICK_S and not self.may_loop
             results = iter(self._session.run(plan.feeds, tensors, plan.fetches, timeout_ms, here=here))
             plan.pace.measure(time.perf_counter() - started)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,25 @@ def test_a_model_becomes_quick_by_being_so(play: Callable[..., None]) -> None:
         assert len((await large)["y"]) == 100
 
     play(scenario)
+
+
+@pytest.mark.parametrize("batching", [None, Batching(max_batch_size=32)])
+def test_what_may_be_endless_never_runs_on_the_loop(play: Callable[..., None], batching: Batching | None) -> None:
+    """Where a request decides how long a run takes, it runs on a thread however quick all others were."""
+
+    async def scenario(stage: Stage) -> None:
+        stage.model.may_loop = True  # type: ignore[attr-defined]
+        stage.resident = Resident(stage.host, ONE, Registry())
+        here = threading.get_ident()
+        threads: list[int] = []
+        run = stage.model.run
+        stage.model.run = lambda *call: threads.append(threading.get_ident()) or run(*call)  # type: ignore[method-assign]
+        for _ in range(20):
+            assert await stage.ask(x(1)) == [2]
+        assert len(threads) == 20
+        assert here not in threads
+
+    play(scenario, batching)
 
 
 def test_slow_calls_run_beside_one_another(play: Callable[..., None]) -> None:
