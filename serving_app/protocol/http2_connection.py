@@ -134,6 +134,11 @@ class Connection(Generic[Head]):
             stream.credit += stream.credited
             stream.credited = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the other side has begun as it must."""
+        return self._reader.is_settled
+
     def ping(self, opaque: bytes) -> None:
         """Ask whether the other side is there; the answer comes to `pongs`."""
         self.sender.send(ping(opaque))
@@ -256,7 +261,6 @@ class Connection(Generic[Head]):
         """A frame of another kind, for the reader."""
         if kind == WINDOW_UPDATE:
             _check_size(payload, 4)
-            self._widen(number, int.from_bytes(payload, "big") & LAST_STREAM)
         elif kind == RST_STREAM:
             _check_size(payload, 4)
             self._take_reset(number)
@@ -274,7 +278,8 @@ class Connection(Generic[Head]):
             if kind == GOAWAY and number:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
 
-    def _widen(self, number: int, more: int) -> None:
+    def take_window(self, number: int, more: int) -> None:
+        """WINDOW_UPDATE, for the reader."""
         if not number:
             if not more:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")

@@ -21,10 +21,12 @@ from serving_app.protocol.http2_frames import (
     PADDED,
     PREFACE,
     SETTINGS,
+    WINDOW_UPDATE,
     ConnectionFailure,
     ErrorCode,
 )
 
+_MARKS = END_HEADERS | HAS_PRIORITY
 _MOST_CONTINUATIONS = 64
 
 
@@ -39,6 +41,9 @@ class FrameTaker(Protocol):
 
     def take_block(self, number: int, block: bytes, ends: bool) -> None:
         """A header block."""
+
+    def take_window(self, number: int, more: int) -> None:
+        """A window grows."""
 
     def take_other(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """Any other frame."""
@@ -57,6 +62,11 @@ class FrameReader:
         self._block_size = self._block_stream = 0
         self._block_ends = False
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the other side has begun as it must: with the preface and its settings."""
+        return self._is_settled
+
     def read(self, data: bytes) -> None:
         """Hand on the frames that these bytes bring. Raises ConnectionFailure."""
         if self._rest:
@@ -70,19 +80,29 @@ class FrameReader:
                 self._rest = data
                 return
             self._is_greeted = True
-        unpack = HEADER.unpack_from
-        while True:
-            if self._data_left or self._padding_left:
-                at = self._read_data(data, at, end)
-            if end - at < HEADER.size:
-                break
+        if self._data_left or self._padding_left:
+            at = self._read_data(data, at, end)
+        unpack, taker = HEADER.unpack_from, self._taker
+        while end - at >= HEADER.size:
             high, low, kind, flags, number = unpack(data, at)
             size = high << 8 | low
             number &= LAST_STREAM
             start = at + HEADER.size
             if size > self._frame_limit:
                 raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
-            if kind == DATA and self._block is None and self._is_settled:
+            is_plain = self._is_settled and self._block is None
+            if is_plain and start + size <= end and not flags & PADDED:
+                # What most frames are; all of it is also told below, in general.
+                if kind == DATA:
+                    at = start + size
+                    taker.take_data_start(number, size, size, bool(flags & END_STREAM))
+                    taker.take_data(data, start, at, True)
+                    continue
+                if kind == HEADERS and flags & _MARKS == END_HEADERS and size <= self._block_limit:
+                    at = start + size
+                    taker.take_block(number, data[start:at], bool(flags & END_STREAM))
+                    continue
+            if kind == DATA and is_plain:
                 padding = -1
                 if flags & PADDED:
                     if start == end:
@@ -92,17 +112,22 @@ class FrameReader:
                     if padding >= size:
                         raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than there is room for")
                 self._data_left, self._padding_left = size - 1 - padding, max(padding, 0)
-                self._taker.take_data_start(number, size, self._data_left, bool(flags & END_STREAM))
-                at = start
-                if not self._data_left and not self._padding_left:
-                    self._taker.take_data(data, at, at, True)
+                taker.take_data_start(number, size, self._data_left, bool(flags & END_STREAM))
+                if self._data_left or self._padding_left:
+                    at = self._read_data(data, start, end)
+                else:
+                    at = start
+                    taker.take_data(data, at, at, True)
                 continue
             if size > self._block_limit:
                 raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, f"a frame of {size} bytes that are no data")
             if start + size > end:
                 break
             at = start + size
-            self._hand_on(kind, flags, number, data[start:at])
+            if kind == WINDOW_UPDATE and is_plain and size == 4:
+                taker.take_window(number, int.from_bytes(data[start:at], "big") & LAST_STREAM)
+            else:
+                self._hand_on(kind, flags, number, data[start:at])
         self._rest = data[at:] if at < end else b""
 
     def _read_data(self, data: bytes, at: int, end: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from serving_app.protocol.http2_frames import (
     DATA,
     DEFAULT_FRAME,
@@ -17,6 +19,9 @@ from serving_app.protocol.http2_frames import (
     reset,
 )
 from serving_app.protocol.http2_streams import Stream
+
+_START, _END = struct.Struct(">HBBBI3sHBBBI"), struct.Struct(">HBBBI1s")
+"""Headers of frames, with a block of three bytes and with one of one byte."""
 
 _SMALL = 1 << 16
 """Answers up to this size are joined, as a copy of them costs less than their parts would."""
@@ -72,6 +77,13 @@ class Sender:
         self._window -= length
         size, ending = len(headers), len(trailers)
         pack = HEADER.pack
+        if size == 3 and ending == 1:  # all but the first of a connection
+            high, low = length >> 8, length & 0xFF
+            start = _START.pack(0, 3, HEADERS, END_HEADERS, number, headers, high, low, DATA, 0, number)
+            end = _END.pack(0, 1, HEADERS, END_HEADERS | END_STREAM, number, trailers)
+            self._out.append(b"".join((start, prefix, message, end)))
+            del self._streams[number]
+            return
         self._out.append(
             b"".join(
                 (

@@ -21,6 +21,9 @@ _HIGH_WATER, _LOW_WATER = 4 << 20, 1 << 20
 _LATE_S = 0.05
 """How long after a deadline a call is ended from here: methods that know of it end by themselves, and say why."""
 
+_LOOK_S = 0.02
+"""Between two looks at all deadlines at least: there may be thousands, and each may be another."""
+
 
 class GrpcConnection(asyncio.Protocol):
     """The protocol of one connection. `gone` is called when it is over."""
@@ -187,6 +190,6 @@ class GrpcConnection(asyncio.Protocol):
                 call.expire()
         left = [call.deadline for call in calls if call.deadline is not None and call.deadline > limit]
         if left:
-            self.guard(min(left))
+            self.guard(max(min(left), limit + _LOOK_S))
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _FAREWELL, _KEEPALIVE = b"farewell", b"stillon?"
 _FAREWELL_S = 5.0
 """How long the answer to a farewell may take."""
+GREETING_S = 20.0
+"""How long a client may take to begin."""
 _LINGER_S = 1.0
 """How long a client may take to close a connection that is done."""
 
@@ -40,6 +42,7 @@ class Lifetime:
     def begin(self) -> None:
         """The connection is there."""
         settings = self._settings
+        self._set("greeting", GREETING_S, self._check_greeting)
         if self._is_retiring:
             self._send_off()
         if settings.max_age_s is not None:
@@ -90,6 +93,10 @@ class Lifetime:
         self._rested_at = self._connection.now
         if self._connection.http2.said_goodbye and "linger" not in self._timers:
             self._set("linger", _LINGER_S, self._connection.close)
+
+    def _check_greeting(self) -> None:
+        if not self._connection.http2.is_settled:
+            self._connection.abort()
 
     def _look_idle(self) -> None:
         limit = self._settings.max_idle_s or 0.0

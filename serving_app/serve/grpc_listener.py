@@ -27,7 +27,9 @@ from serving_app.serve.unix_socket import SharedPath, socket_place
 
 _BACKLOG = 4096
 _HANDSHAKE_S = 10.0
-"""How long a client may take to agree on keys; and how long one that is at it is waited for at the end."""
+"""How long a client may take to agree on keys."""
+_ARRIVAL_S = 2.0
+"""How long one that is at it is waited for at the end; nobody tells when it fails."""
 _ABORT_S = 1.0
 """How long connections may take to end that were cut."""
 
@@ -91,10 +93,10 @@ class GrpcListener:
             task.add_done_callback(self._arrivals.discard)
         for connection in list(self._connections):
             connection.retire()
-        await self._wait_until_left(deadline)
+        await self._wait_until_left(deadline, _ARRIVAL_S)
         for connection in list(self._connections):
             connection.abort()
-        await self._wait_until_left(loop.time() + _ABORT_S)
+        await self._wait_until_left(loop.time() + _ABORT_S, 0.0)
 
     def joined(self, connection: GrpcConnection) -> None:
         """A connection has been accepted. It may yet have to agree on keys."""
@@ -107,19 +109,20 @@ class GrpcListener:
         self._connections.discard(connection)
         self._left.set()
 
-    async def _wait_until_left(self, deadline: float) -> None:
+    async def _wait_until_left(self, deadline: float, arrival_s: float) -> None:
         loop = asyncio.get_running_loop()
-        while self._arrivals or any(self._is_here(connection, loop.time()) for connection in self._connections):
+
+        def is_here(connection: GrpcConnection) -> bool:
+            is_arriving = not connection.is_over and loop.time() < connection.made + arrival_s
+            return connection.is_connected or is_arriving
+
+        while self._arrivals or any(map(is_here, list(self._connections))):
             self._left.clear()
             left_s = deadline - loop.time()
             if left_s <= 0:
                 return
-            with contextlib.suppress(TimeoutError):  # those that never were quite here leave without a word
-                await asyncio.wait_for(self._left.wait(), min(left_s, 1.0))
-
-    @staticmethod
-    def _is_here(connection: GrpcConnection, now: float) -> bool:
-        return connection.is_connected or (not connection.is_over and now - connection.made < _HANDSHAKE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), min(left_s, 0.5))
 
     async def _welcome(self, arrived: socket.socket) -> None:
         """Serve a connection that came just before the sockets were closed."""

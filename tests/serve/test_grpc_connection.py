@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serving_app.core.errors import NotFound
 from serving_app.protocol.grpc_wire import parse_timeout, percent_encode
@@ -541,6 +543,51 @@ def test_what_breaks_the_protocol_ends_the_connection() -> None:
         with suppress(IndexError):
             scene.send(ask(3))
         assert 3 not in scene.answers.fields
+
+    on_loop(play)
+
+
+def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects and does not begin is cut after a while; whoever has begun may rest."""
+    monkeypatch.setattr("serving_app.serve.grpc_lifetime.GREETING_S", 0.01)
+
+    async def play(scene: Scene) -> None:
+        await until(lambda: scene.wire.closed == "aborted")
+
+    async def rest(scene: Scene) -> None:
+        await asyncio.sleep(0.05)
+        assert scene.wire.closed is None
+
+    on_loop(play, greeting=PREFACE)
+    on_loop(rest)
+
+
+_BLOCKS = st.sampled_from(
+    [BLOCK, *(with_fields(path, grpc_timeout="5m") for path in ("/t/Wait", "/t/Many", "/t/Talk", "/t/Fail"))]
+)
+_STREAMS = st.sampled_from((1, 3, 5, 7, 9))
+_DATA = st.sampled_from((message(b"2"), message(b"")[:3], message(b"wait"), message(GZIP, 1), b"\2\0\0\0\0", b""))
+_FRAMES = st.one_of(
+    st.builds(ask, _STREAMS, st.sampled_from((b"3", b"", b"x" * 1001)), _BLOCKS),
+    st.builds(headers, _STREAMS, _BLOCKS),
+    st.builds(lambda stream, payload, ends: data(stream, payload, ends=ends), _STREAMS, _DATA, st.booleans()),
+    st.builds(reset, _STREAMS, st.just(ErrorCode.CANCEL)),
+    st.builds(window_update, _STREAMS, st.integers(0, 5000)),
+    st.just(settings_frame({INITIAL_WINDOW_SIZE: 3})),
+    st.binary(max_size=12),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(_FRAMES, max_size=15))
+def test_whatever_a_client_sends_is_brought_to_an_end(frames: list[bytes]) -> None:
+    """Any frames in any order raise nothing, and leave no call behind when the connection ends."""
+
+    async def play(scene: Scene) -> None:
+        for each in frames:
+            scene.send(each)
+            await asyncio.sleep(0)
+        assert len(scene.connection.http2.streams) <= len(frames)
 
     on_loop(play)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import threading
 import time
@@ -159,6 +160,44 @@ def test_a_port_that_is_taken_meanwhile_is_said(front: Front) -> None:
         with pytest.raises(FailedPrecondition, match=f"cannot listen for gRPC at {HOST}:{port}"):
             Listening(front, port=port)
         assert ask_grpc(HOST, port) is None
+
+
+# --- what stock clients send -----------------------------------------------------------------------------------------
+
+
+def test_messages_of_all_sizes(front: Front) -> None:
+    """Requests and answers come whole, from nothing to more than any window, one after the other and side by side."""
+    with listening(front, arguments={"grpc.max_receive_message_length": -1}) as listener:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(listener.addresses[0], options) as client:
+            for size in (0, 1, 16_379, 16_380, 65_531, 65_532, 1 << 20, 9 << 20):
+                text = random.Random(size).randbytes(size)
+                assert ask(client, text) == text
+            texts = [bytes([number]) * 300_000 for number in range(20)]
+            calls = [client.unary_unary(ECHO).future(text, timeout=PATIENCE_S) for text in texts]
+            assert [call.result() for call in calls] == texts
+
+
+def test_a_thousand_calls_on_one_connection(front: Front) -> None:
+    """All are there at once, and each gets its answer; more than are allowed at once wait with their client."""
+    for most in (10_000, 100):
+        with (
+            listening(front, arguments={"grpc.max_concurrent_streams": most}) as listener,
+            alone(listener.addresses[0]) as client,
+        ):
+            calls = [client.unary_unary(ECHO).future(b"%d" % n, timeout=PATIENCE_S) for n in range(1000)]
+            assert [call.result() for call in calls] == [b"%d" % n for n in range(1000)]
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_requests(front: Front, compression: grpc.Compression) -> None:
+    """A client may compress what it sends; what would be too large then is refused as it is otherwise."""
+    with listening(front) as listener, channel(listener.addresses[0]) as client:
+        echo = client.unary_unary(ECHO)
+        assert echo(b"x" * LARGEST, timeout=PATIENCE_S, compression=compression) == b"x" * LARGEST
+        with pytest.raises(grpc.RpcError) as caught:
+            echo(b"x" * (LARGEST + 1), timeout=PATIENCE_S, compression=compression)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 # --- UNIX sockets ----------------------------------------------------------------------------------------------------
