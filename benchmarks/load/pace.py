@@ -72,9 +72,11 @@ class ClosedLoop(Pace):
             for _ in range(count):
                 self.under_way += 1
                 line.start(now())
-        await asyncio.sleep(self._end - now())
-        for line in lines:
-            await line.close()
+        try:
+            await asyncio.sleep(self._end - now())
+        finally:
+            for line in lines:
+                await line.close()
 
     def done(self, line: Line, due: float, wrong: str | None) -> None:
         at = now()
