@@ -120,7 +120,7 @@ class Connection:
     def close(self) -> None:
         """Follow no more. Calls that are under way fail; closing again does nothing."""
         if not self._closed:
-            self._on_loop(self._follower.stop()).result()
+            self._on_loop(self._stop()).result()
             self._closed = True
         atexit.unregister(self.close)
 
@@ -138,6 +138,10 @@ class Connection:
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self._on_loop(work).result()
+
+    async def _stop(self) -> None:
+        await self._follower.stop()
+        self._callers.close_lanes()
 
     async def _find_controller(self) -> Any:
         return await find_controller(self._app)

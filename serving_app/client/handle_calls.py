@@ -66,6 +66,11 @@ class HandleCallers:
             self._callers[app][1].follow(table.doors.get(app, ()))
         await asyncio.gather(*(hop.prepare() for hop in new))
 
+    def close_lanes(self) -> None:
+        """Nobody calls any more. Handles stay: all of a process that lead to one application share what they are."""
+        for _, hop in self._callers.values():
+            hop.follow_no_more()
+
     def find(self, app: str) -> Caller:
         """The caller of an application that some table has named."""
         return (self._callers.get(app) or self._open(app))[0]
@@ -106,6 +111,10 @@ class _Hop:
         """The replicas are behind these doors, as far as is known."""
         self._lanes.follow(doors)
 
+    def follow_no_more(self) -> None:
+        """Close the lanes, when what is under way on them is answered."""
+        self._lanes.close()
+
     async def prepare(self) -> None:
         """Open lanes and the handle, and wait a moment until they lead somewhere. What fails here, a request will
         report."""
@@ -122,7 +131,7 @@ class _Hop:
 
     async def close(self) -> None:
         """Leave nothing behind that works for the application in the background."""
-        self._lanes.close()
+        self.follow_no_more()
         ways, self._ways = self._ways, None
         if ways is not None:
             await ray_private.close_handle(self._app, ways.inline)

@@ -45,7 +45,7 @@ _WORD = b"serving_app lane"
 _FORMAT = 1
 """Of everything that travels; to be raised with any change. Two that differ do not talk, and use Serve's handles."""
 
-_SCRATCH_BYTES = 128 << 10
+_SCRATCH_BYTES = 32 << 10
 _OWN_FROM_BYTES = 4 << 10
 
 # Numbers are written as this machine has them in memory.

@@ -289,3 +289,21 @@ def test_a_replica_that_says_good_bye_loses_nothing(serve: Serve) -> None:
         await going
 
     asyncio.run(scenario())
+
+
+def test_lanes_are_closed_with_the_connection(serve: Serve) -> None:
+    """Who calls no more leaves no lane behind, nor what would open one again; what is under way is answered."""
+
+    async def scenario() -> None:
+        callers, replica = await with_lane(serve)
+        replica.open.clear()
+        under_way = asyncio.create_task(callers.find("a").call(ONE))
+        await until(lambda: replica.hops == 1)
+        callers.close_lanes()
+        replica.open.set()
+        assert (await under_way)["y"].size == 7
+        await until(lambda: not replica.server.lanes)
+        assert not callers._callers["a"][1]._lanes._keepers
+        await replica.server.close(PATIENCE_S)
+
+    asyncio.run(scenario())

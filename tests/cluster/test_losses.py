@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.bench_controller_kill import MOMENTS, Loads
+from serving_app.client.lane import open_lane
+from serving_app.core.door import Door
 from serving_app.core.states import PublicState
+from serving_app.protocol.calls import Call
 from tests.cluster.asking import Load, ask_everywhere, steadily
 from tests.cluster.serving import Serving, add_version, kill, serving
 from tests.cluster.waiting import wait_for
@@ -51,6 +56,26 @@ def kill_controller(app: Serving) -> int:
     killed = app.controller_pid()
     kill(killed)
     return killed
+
+
+def test_lanes_lead_to_every_replica(app: Serving) -> None:
+    """The route table tells where each replica takes calls without Serve: by its UNIX socket on its node, by TCP from
+    another one."""
+    name = f"{app.name}:{MODEL}@1"
+    wait_for("two doors", lambda: len(app.ask("routes").doors.get(name, ())) == 2)
+
+    async def ask(door: Door, node: str) -> float:
+        lane = await open_lane(door, node, lambda: None)
+        answer = await lane.ask([Call("serving_default", {"x": np.array([5.0], np.float32)})])
+        lane.close()
+        await lane.ended
+        (reply,) = answer.replies
+        assert isinstance(reply, dict)
+        return float(reply["y"][0])
+
+    for door in app.ask("routes").doors[name]:
+        assert door.path is not None
+        assert [asyncio.run(ask(door, node)) for node in (door.node, "another")] == [4.5, 4.5]
 
 
 def test_replica_dies(app: Serving, load: Load) -> None:
