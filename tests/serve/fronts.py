@@ -18,12 +18,15 @@ from serving_app.client.caller import Caller
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Code, InvalidArgument
+from serving_app.core.metrics import Registry
+from serving_app.core.placement import Placement
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.core.states import PublicState
 from serving_app.host import Assignment, Host
-from serving_app.protocol.calls import Answer, Call
+from serving_app.host.resident import Resident
+from serving_app.protocol.calls import Answer, Call, Outputs
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.followers import Followers
 from serving_app.serve.grpc_app import GrpcApp
@@ -45,6 +48,9 @@ _MODELS = {
     "dtypes": (1,),
 }
 """Those of the zoo that are served, and their versions."""
+
+_COLOCATED = {ServableId("half_plus_two", 2), ServableId("parser", 1), ServableId("dtypes", 1), ServableId("heads", 2)}
+"""Those of them that live in the gateway, where a call may be answered at once; which clients must not see."""
 
 
 class LoopThread:
@@ -136,6 +142,16 @@ class _Callers:
         raise KeyError("a fault of our own")
 
 
+class _Residents:
+    """What lives in this process, without a controller that orders it."""
+
+    def __init__(self, host: Host) -> None:
+        self._residents = {servable: Resident(host, servable, Registry()) for servable in _COLOCATED}
+
+    def begin(self, servable: ServableId, call: Call, request: Any) -> Outputs | asyncio.Future[Outputs]:
+        return self._residents[servable].begin(call, request)
+
+
 class Front:
     """Both front ends, listening; and twins of them in a hurry, which give each request next to no time."""
 
@@ -155,7 +171,8 @@ class Front:
                 servable = ServableId(name, version)
                 assignment = Assignment(servable, zoo.path(name, version))
                 app = f"app:{servable}"
-                routes[version] = Route(servable, app, self.host.load(assignment))
+                placement = Placement.COLOCATED if servable in _COLOCATED else Placement.DEDICATED
+                routes[version] = Route(servable, app, self.host.load(assignment), placement)
                 self._servables[app] = servable
             models[name] = _routes(routes)
         failed = VersionStatus(3, PublicState.END, Code.NOT_FOUND, 'no "saved_model.pb"')
@@ -179,7 +196,8 @@ class Front:
 
         self._follower = RouteFollower("gateway:1", connect, self._callers.prepare)
         await self._follower.start()
-        self.plane = DataPlane(self._follower, self._callers)  # type: ignore[arg-type]  # as much as it needs
+        residents = _Residents(self.host)
+        self.plane = DataPlane(self._follower, self._callers, residents)  # type: ignore[arg-type]  # as much as it needs
         patient, hurried = self.rest_listener(PATIENCE_S), self.rest_listener(HURRIED_S)
         self.rest_address, self.hurried_rest = await patient.start(), await hurried.start()
         patient_grpc, self.grpc_address = await self.start_grpc(PATIENCE_S)
