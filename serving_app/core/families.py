@@ -109,13 +109,17 @@ IN_FLIGHT = _gauge("serving_app_in_flight_requests", "Requests that a gateway is
 WAITING = _gauge(
     "serving_app_waiting_calls", "Calls that wait in gateways for their way to a replica.", (), _HELD
 )
-RUNNING = _gauge("serving_app_running_calls", "Calls that replicas have in hand.", (), _HELD)
-REPLICAS = _gauge("serving_app_replicas", "Replicas that hold a version and report.", (), _HELD)
+RUNNING = _gauge(
+    "serving_app_running_calls", "Calls that replicas, or gateways for colocated versions, have in hand.", (), _HELD
+)
+REPLICAS = _gauge("serving_app_replicas", "Replicas, or gateways, that hold a version and report.", (), _HELD)
 OTHER_REQUESTS = _count(
     "serving_app_other_requests", "gRPC requests that request_count leaves out, by method and outcome.",
     (), ("method", "status"),
 )  # fmt: skip
-LOADS = _count("serving_app_loads", "Loads of versions in replicas, by outcome.", (), ("model_name", "status"))
+LOADS = _count(
+    "serving_app_loads", "Loads of versions in replicas and gateways, by outcome.", (), ("model_name", "status")
+)
 LOAD_SECONDS = _histogram(
     "serving_app_load_seconds", exponential(0.1, 2, 14),
     "What loads that succeeded took, from the fetch to the end of warm-up, in seconds.", (), ("model_name",),

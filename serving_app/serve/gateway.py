@@ -130,8 +130,9 @@ class GatewayReplica:
         ]
         await asyncio.gather(*drains)
         await self._reporter.stop()
-        await self._follower.stop()
+        # In this order: who has said good-bye must not be heard of again.
         self._residents.stop()
+        await self._follower.stop()
 
     async def _prepare(self, table: RouteTable) -> None:
         """Get ready to route by this table."""

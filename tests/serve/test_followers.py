@@ -196,3 +196,23 @@ def test_leaving_under_a_poll_is_final() -> None:
 def test_polls_fit_well_into_a_lease() -> None:
     """A follower that polls without a break and gets no news is never taken for lost."""
     assert 2 * POLL_S <= LEASE_S
+
+
+def test_what_nobody_follows_any_more_is_waited_for() -> None:
+    """The wait for a revision ends when each follower has acknowledged it, or is there no more."""
+
+    async def scenario() -> None:
+        watched = Watched()
+        followers = watched.followers
+        await followers.wait_until_acknowledged(7)  # by nobody at all
+        for name in "abc":
+            followers.acknowledge(name, 6)
+        waiting = asyncio.create_task(followers.wait_until_acknowledged(7))
+        followers.acknowledge("a", 7)
+        followers.acknowledge("b", 8)
+        await turns()
+        assert not waiting.done()
+        followers.leave("c")
+        await waiting
+
+    asyncio.run(scenario())
