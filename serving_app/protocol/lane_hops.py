@@ -46,6 +46,11 @@ _IS_OUTPUTS, _IS_ERROR = b"\x00", b"\x01"
 _FIGURES_FROM = Answer._fields.index("most_rows") + 1
 """The fields of an answer from here on are seconds, that are known only where somebody measures."""
 
+_FIGURES = struct.Struct(f"<{len(Answer._fields) - _FIGURES_FROM}d")
+
+_DAMAGE = (struct.error, IndexError, ValueError, OverflowError, TypeError)
+"""What reading a body may raise that nobody wrote as it is."""
+
 _REMEMBERED = 4096
 """Kinds that are remembered; where models are asked in so many ways, remembering gains nothing."""
 
@@ -109,19 +114,21 @@ def write_hop(hop: int, calls: Sequence[Call]) -> list[Buffer]:
 
 def read_hop(body: Memory) -> list[Call]:
     """The calls of a hop. Raises Malformed."""
-    head, reader, encoded, numbers = _read_head(body)
     try:
-        times = reader.numbers("d", len(numbers))
-        members, timeouts = _read_members(reader, len(numbers)) if head.joined else ((), ())
+        head, encoded, numbers, at = _read_head(body)
+        times = struct.unpack_from(f"<{head.members}d", body, at)
+        at += 8 * head.members
+        if head.joined:
+            members, timeouts, at = _read_members(Reader(body, at), head.members)
         kinds = [_read_calls.get(each) or _note(_read_calls, each, _read_call_kind(each)) for each in encoded]
-        areas = _find_areas(body, reader, head.small_bytes)
+        areas = _find_areas(body, at, head.small_bytes)
         calls = []
         for number, left in zip(numbers, times, strict=True):
             kind = kinds[number]
             timeout = None if left != left else left
             calls.append(Call(kind[0], areas.read(kind[3]), kind[1], timeout, kind[2]))
         areas.check_end()
-    except (IndexError, ValueError, OverflowError, TypeError) as error:
+    except _DAMAGE as error:
         raise Malformed(f"its calls cannot be read: {error}") from error
     if head.joined:
         joins = zip(calls, members, timeouts, strict=True)
@@ -149,18 +156,19 @@ def write_answer(hop: int, answer: Answer) -> list[Buffer]:
 
 def read_answer(body: Memory) -> Answer:
     """The replies of an answer. Raises Malformed."""
-    head, reader, encoded, numbers = _read_head(body)
     try:
-        counts = tuple(reader.numbers("I", head.joined))
-        figures = reader.numbers("d", len(Answer._fields) - _FIGURES_FROM)
+        head, encoded, numbers, at = _read_head(body)
+        counts = struct.unpack_from(f"<{head.joined}I", body, at)
+        figures = _FIGURES.unpack_from(body, at + 4 * head.joined)
+        at += 4 * head.joined + _FIGURES.size
         kinds = [_read_replies.get(each) or _read_reply_kind(each) for each in encoded]
-        areas = _find_areas(body, reader, head.small_bytes)
+        areas = _find_areas(body, at, head.small_bytes)
         replies: list[Reply] = []
         for number in numbers:
             kind = kinds[number]
             replies.append(kind if isinstance(kind, ServingError) else areas.read(kind))
         areas.check_end()
-    except (IndexError, ValueError, OverflowError, TypeError) as error:
+    except _DAMAGE as error:
         raise Malformed(f"its replies cannot be read: {error}") from error
     return Answer(replies, head.seconds, counts, head.most_rows, *figures)
 
@@ -205,11 +213,15 @@ def _frame(
     return pieces + writer.large
 
 
-def _read_head(body: Memory) -> tuple[_Head, Reader, list[bytes], array[int]]:
-    reader = Reader(body)
-    head = _Head(*reader.unpack(_HEAD))
-    encoded = [reader.bytes(size) for size in reader.numbers("I", head.kinds)]
-    return head, reader, encoded, reader.numbers("I", head.members)
+def _read_head(body: Memory) -> tuple[_Head, list[bytes], tuple[int, ...], int]:
+    """How a body begins, its kinds, of each member the number of its kind, and where the rest begins."""
+    head = _Head(*_HEAD.unpack_from(body))
+    at = _HEAD.size + 4 * head.kinds
+    encoded = []
+    for size in struct.unpack_from(f"<{head.kinds}I", body, _HEAD.size):
+        encoded.append(bytes(body[at : at + size]))
+        at += size
+    return head, encoded, struct.unpack_from(f"<{head.members}I", body, at), at + 4 * head.members
 
 
 def _write_members(calls: Sequence[Call]) -> bytes:
@@ -225,21 +237,25 @@ def _write_members(calls: Sequence[Call]) -> bytes:
     return b"".join(parts)
 
 
-def _read_members(reader: Reader, count: int) -> tuple[list[tuple[int, ...]], list[tuple[float | None, ...]]]:
+def _read_members(
+    reader: Reader, count: int
+) -> tuple[list[tuple[int, ...]], list[tuple[float | None, ...]], int]:
     members, timeouts = [], []
     for _ in range(count):
         rows, times = reader.unpack(_MEMBERS)
-        members.append(tuple(reader.numbers("I", rows)))
+        members.append(reader.numbers("I", rows))
         timeouts.append(tuple([None if left != left else left for left in reader.numbers("d", times)]))
-    return members, timeouts
+    return members, timeouts, reader.at
 
 
-def _find_areas(body: Memory, reader: Reader, small_bytes: int) -> Areas:
-    reader.align(8)
-    small = reader.skip(small_bytes)
-    if reader.at < len(body):
-        reader.align(ALIGNMENT)
-    return Areas(body, small, small + small_bytes, reader.at)
+def _find_areas(body: Memory, at: int, small_bytes: int) -> Areas:
+    small = at + -at % 8
+    small_end = large = small + small_bytes
+    if large < len(body):
+        large += -large % ALIGNMENT
+    if large > len(body):
+        raise Malformed("it ends too early")
+    return Areas(body, small, small_end, large)
 
 
 def _doubles(numbers: Iterable[Any]) -> bytes:

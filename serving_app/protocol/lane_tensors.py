@@ -36,6 +36,7 @@ _COUNT = struct.Struct("<I")
 _DIMENSIONS = struct.Struct("<BB")
 _STRINGS = struct.Struct("<Q")
 _PADDING = bytes(ALIGNMENT)
+_SIZES = {"I": 4, "Q": 8, "d": 8}
 
 
 class Tensor(NamedTuple):
@@ -122,11 +123,9 @@ class Reader:
         at = self.skip(size)
         return bytes(self._memory[at : at + size])
 
-    def numbers(self, code: str, count: int) -> array[Any]:
+    def numbers(self, code: str, count: int) -> tuple[Any, ...]:
         """The next so many numbers of one kind."""
-        numbers: array[Any] = array(code)
-        numbers.frombytes(self.bytes(count * numbers.itemsize))
-        return numbers
+        return struct.unpack_from(f"<{count}{code}", self._memory, self.skip(count * _SIZES[code]))
 
     def text(self) -> str:
         """The next text."""
@@ -157,7 +156,7 @@ def read_layout(reader: Reader) -> Layout:
         dtype, dimensions = reader.unpack(_DIMENSIONS)
         if dimensions > _MOST_DIMENSIONS:
             raise Malformed(f"a tensor of {dimensions} dimensions")
-        shape = tuple(reader.numbers("Q", dimensions))
+        shape = reader.numbers("Q", dimensions)
         try:
             described.append((name, to_numpy(dtype), shape))
         except InvalidArgument as error:
