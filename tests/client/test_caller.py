@@ -89,6 +89,45 @@ def test_quick_calls_of_one_turn_travel_together() -> None:
     asyncio.run(scenario())
 
 
+def test_calls_travel_joined_where_that_pays() -> None:
+    """As soon as a replica has said that it joins rows, calls of one kind travel as one, no larger than a run; each
+    gets its own outcome and keeps its own time; and when joining has ended they travel apart again."""
+
+    async def scenario() -> None:
+        wire = Wire()
+        caller = await measured(wire)
+        most_rows = 8
+
+        async def joining(calls: list[Call]) -> Answer:
+            answer = await wire.send(calls)
+            counts = tuple(call.requests for call in calls)
+            return answer._replace(counts=counts, most_rows=most_rows)
+
+        caller._send = joining
+        assert await answers(ask(caller, 7)) == [7]
+        wire.hops.clear()
+        tasks = [*ask(caller, 1, 2, 3), *ask(caller, 4, timeout=60.0), *ask(caller, *range(5, 11))]
+        tasks += [asyncio.create_task(caller.call(number(value, outputs=("y",)))) for value in (11, 12)]
+        assert await answers(tasks) == list(range(1, 13))
+        (hop,) = wire.hops
+        assert [call.inputs["x"].tolist() for call in hop] == [list(range(1, 9)), [9, 10], [11, 12]]
+        assert [timeout is None for timeout in hop[0].timeouts] == [True] * 3 + [False] + [True] * 4
+        assert [call.timeout for call in hop] == [None] * 3
+
+        wire._reply = lambda call: FailedPrecondition("bad") if 9 in call.inputs["x"] else {"y": call.inputs["x"]}
+        outcomes = await answers(ask(caller, *range(1, 11)))
+        assert outcomes[:8] == list(range(1, 9))
+        assert [type(outcome) for outcome in outcomes[8:]] == [FailedPrecondition] * 2
+
+        most_rows = 0
+        assert await answers(ask(caller, 1, 2)) == [1, 2]
+        wire.hops.clear()
+        assert await answers(ask(caller, 1, 2)) == [1, 2]
+        assert [len(hop) for hop in wire.hops] == [2]
+
+    asyncio.run(scenario())
+
+
 def test_slow_calls_are_spread() -> None:
     """Calls of a slow model leave one by one, without waiting for one another, so that every replica gets some."""
 
@@ -260,7 +299,8 @@ def test_a_wrong_number_of_replies_is_an_error_for_all(count: int) -> None:
 def test_time_that_a_call_waits_here_is_taken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call leaves with the time that is left of its own; one whose time is over with next to none, none with none."""
     now = 100.0
-    monkeypatch.setattr("serving_app.client.caller.time", SimpleNamespace(monotonic=lambda: now, perf_counter=lambda: now))
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=lambda: now)
+    monkeypatch.setattr("serving_app.client.caller.time", clock)
 
     async def scenario() -> None:
         nonlocal now
