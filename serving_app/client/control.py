@@ -23,6 +23,7 @@ from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name
 from serving_app.core.plan import Plan
+from serving_app.core.stacks import AppProfile
 from serving_app.core.views import AppView
 
 TIMEOUT_S = 30.0
@@ -146,13 +147,18 @@ class Control:
         happenings: tuple[Happening, ...] = await self._ask("history", model, version, limit)
         return happenings
 
-    async def metrics(self, asker: str) -> Snapshot:
-        """What all gateways and replicas have counted until now. For `asker`, one of those who report.
+    async def metrics(self, asker: str | None = None) -> Snapshot:
+        """What all gateways and replicas have counted until now. `asker` is the one of them that asks, if one does.
 
         Raises Unavailable while that is not known exactly, shortly after a restart of the controller.
         """
         snapshot: Snapshot = await self._ask("collect_metrics", asker)
         return snapshot
+
+    async def profile(self, seconds: float) -> AppProfile:
+        """What the controller, gateways and replicas do with their CPU time for so long. One at a time is taken."""
+        profile: AppProfile = await self._ask("profile", seconds, more_s=seconds)
+        return profile
 
     async def _ask(self, method: str, *arguments: Any, more_s: float = 0.0) -> Any:
         limit = self._timeout_s + more_s

@@ -45,6 +45,7 @@ from serving_app.core.plan import Plan
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
+from serving_app.core.stacks import AppProfile
 from serving_app.core.views import AppView, ModelView, with_batching
 from serving_app.host import Assignment
 from serving_app.serve import opening
@@ -65,6 +66,7 @@ from serving_app.serve.manager_loop import ManagerLoop
 from serving_app.serve.metering import Metering
 from serving_app.serve.places import Places
 from serving_app.serve.polling import Polling
+from serving_app.serve.profiling import Profiling
 from serving_app.serve.reloads import find_outcome
 from serving_app.serve.reporting import Report, Wish
 from serving_app.serve.sites import Sites
@@ -95,6 +97,7 @@ class Controller:
             self._changes, remember=self._places.take_in, perform=self._perform, tell=self._chronicle.tell
         )
         self._metering = Metering(app, lambda: self._followers.table, doors=Doors(self._loop.emit))
+        self._profiling = Profiling(lambda: self._metering.present, self._metering.wake)
         self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
         self._editing: Editing | None = None
         self._restored = asyncio.Event()
@@ -204,16 +207,22 @@ class Controller:
 
         A replica is told each time how its version is to be batched, so that no change can get lost.
         """
+        self._profiling.take(process, report.profile)
         wish = await self._metering.report(process, report)
-        return wish._replace(batching=self._batching_in(process))
+        return wish._replace(batching=self._batching_in(process), profile=self._profiling.wish_for(process))
 
     async def bid_farewell(self, process: str, report: Report) -> None:
         """The last report of a process that goes."""
         await self._metering.bid_farewell(process, report)
 
-    async def collect_metrics(self, asker: str) -> Snapshot:
-        """What all processes have counted until now; `asker` is the one of them that asks."""
+    async def collect_metrics(self, asker: str | None = None) -> Snapshot:
+        """What all processes have counted until now; `asker` is the one of them that asks, if one does."""
         return await self._metering.collect(asker)
+
+    async def profile(self, seconds: float) -> AppProfile:
+        """What all processes do with their CPU time for so long."""
+        self._refuse_when_closing()
+        return await self._profiling.profile(seconds)
 
     # Calls of people and tools: what is.
 

@@ -17,7 +17,7 @@ import pickle
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from serving_app.core.batching import Batching
@@ -157,10 +157,15 @@ class Metering:
 
     # Calls of those who want to know.
 
-    async def collect(self, asker: str) -> Snapshot:
+    @property
+    def present(self) -> Collection[str]:
+        """The processes that report."""
+        return [name for name, process in self._processes.items() if process.is_back and not process.is_silent]
+
+    async def collect(self, asker: str | None) -> Snapshot:
         """Everything that was counted before this was called. Raises Unavailable while that cannot be told.
 
-        Who asks is one who reports, and is waited for like the others.
+        An asker who reports is waited for like the others.
         """
         await self._restored.wait()
         arrived = self._rounds
@@ -172,7 +177,7 @@ class Metering:
             self._last_page = await self._collect(asker)
             return self._last_page
 
-    async def _collect(self, asker: str) -> Snapshot:
+    async def _collect(self, asker: str | None) -> Snapshot:
         self._rounds += 1
         self._round = f"{self._life}:{self._rounds}"
         self.wake()
@@ -186,11 +191,11 @@ class Metering:
         counts = [process.counts for process in self._processes.values()]
         return total([self._departed, *counts, *gauges, self._registry.gauges(), {SILENT.name: {(): silent}}])
 
-    async def _wait_for_return(self, asker: str) -> None:
+    async def _wait_for_return(self, asker: str | None) -> None:
         def missing() -> list[str]:
             self.expire()
             known = [name for name, process in self._processes.items() if not process.is_back and not process.is_silent]
-            return known if asker in self._processes else [*known, asker]
+            return known if asker is None or asker in self._processes else [*known, asker]
 
         try:
             async with asyncio.timeout(self._return_s):

@@ -16,6 +16,7 @@ from serving_app.core.batching import Batching, BatchingChoice
 from serving_app.core.door import Door
 from serving_app.core.metrics import Registry, Snapshot, replace_in
 from serving_app.core.servable import ServableId
+from serving_app.serve.profiling import Profiled, Profiler, ProfileWish
 from serving_app.serve.ray_metrics import RayExport
 
 logger = logging.getLogger("ray.serve")
@@ -30,7 +31,8 @@ class Report(NamedTuple):
     """What a process has counted: all of it, or what changed since the report before.
 
     `answers` names the scrape that asked for it, if one did. `door` is where a replica listens for lanes.
-    `batched` has the versions held by the process that are batched, and by which limits.
+    `batched` has the versions held by the process that are batched, and by which limits. `profile` is there when one
+    is wished and was taken.
     """
 
     number: int
@@ -40,17 +42,20 @@ class Report(NamedTuple):
     answers: str | None = None
     door: Door | None = None
     batched: Mapping[ServableId, Batching] | None = None
+    profile: Profiled | None = None
 
 
 class Wish(NamedTuple):
     """What the controller wants to have in the next report: everything, and for which scrape if there is one.
 
-    `batching` is how what the process holds is to be batched from now on; None where that is not known now.
+    `batching` is how what the process holds is to be batched from now on; None where that is not known now. With
+    `profile` the process is to watch itself for a while.
     """
 
     everything: bool = False
     scrape: str | None = None
     batching: BatchingChoice | None = None
+    profile: ProfileWish | None = None
 
 
 class Reporter:
@@ -74,6 +79,7 @@ class Reporter:
         self._follow = follow
         self.batched: Callable[[], Mapping[ServableId, Batching]] = dict
         """Asked for each report which versions are batched here, and by which limits."""
+        self._profiler = Profiler(role(name))
         self._number = 0
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,6 +104,7 @@ class Reporter:
     async def stop(self) -> None:
         """Bring what was counted last. If the controller is away, that is lost after a moment."""
         self._stopped = True
+        self._profiler.follow(None)
         for task in self._tasks:
             task.cancel()
         try:
@@ -112,6 +119,7 @@ class Reporter:
         while not self._stopped:
             wish = await self._report_until_taken(wish)
             first.set()
+            self._profiler.follow(wish.profile)
             if self._follow is not None:
                 await self._follow(wish)
 
@@ -139,5 +147,12 @@ class Reporter:
         if wish.everything:
             replace_in(counts, self._registry.counts())
         return Report(
-            self._number, counts, self._registry.gauges(), wish.everything, wish.scrape, self.door, self.batched()
+            self._number, counts, self._registry.gauges(), wish.everything, wish.scrape, self.door, self.batched(),
+            self._profiler.taken,
         )
+
+
+def role(name: str) -> str:
+    """What the process of this name is for: the application of a replica, or `gateway`."""
+    app, is_replica, _ = name.rpartition("#")
+    return app if is_replica else name.partition(":")[0]

@@ -462,3 +462,73 @@ def test_a_terminal_is_redrawn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     shown = said(capsys, "status", "--watch")
     assert shown.split("\x1b[H\x1b[2J\x1b[3J")[1:] == [said(capsys, "status")] * 2
+
+
+STAGES = """\
+m, REST: 20 requests, 0.400 ms each
+STAGE           MEAN   SHARE
+decode      0.100 ms   25.0%
+hop         0.200 ms   50.0%
+run         0.100 ms   25.0%
+"""
+
+PROFILE = f"""\
+{STAGES}
+PROCESS  PID  CPU TIME         HOST
+gateway  10   0.75 s of 2.0 s  one
+a:m@1    30   0.25 s of 2.0 s  two
+
+   OWN   TOTAL  FUNCTION
+ 50.0%   75.0%  m.serve
+ 25.0%   25.0%  m.read
+ 25.0%   25.0%  m.run
+
+gateway:2 gave no profile: it has ended, or is too busy to answer.
+"""
+
+
+def test_profile_tells_where_the_time_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Stages by model and entrypoint, CPU time by process and by function; who is missing is named, and counts."""
+    controller = serve(monkeypatch, FINE)
+    assert said(capsys, "profile", "--seconds", "2", "--model", "m") == PROFILE
+    assert controller.profiled == [2.0]
+    assert main(["profile"]) == asking.UNHEALTHY
+    capsys.readouterr()
+    told = json.loads(said(capsys, "profile", "--json"))
+    assert told["requests"][0]["stages"]["hop"] == {"mean_s": 0.0002, "share": 0.5}
+    assert [each["name"] for each in told["processes"]] == ["gateway", "a:m@1"]
+    assert (told["silent"], told["functions"][0]["own"]) == (["gateway:2"], 0.5)
+    for name, first in (("out.txt", "a:m@1;run;m.run 250000"), ("out.json", '{"$schema"')):
+        said(capsys, "profile", "--output", str(tmp_path / name))
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(first)
+
+
+def test_profile_of_stages_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then nobody samples anything; an app without requests says so."""
+    controller = serve(monkeypatch, FINE)
+    assert said(capsys, "profile", "--stages-only", "--seconds", "0.001") == STAGES
+    assert controller.profiled == []
+    monkeypatch.setattr(controller, "growth", 0)
+    assert said(capsys, "profile", "--stages-only", "--seconds", "0.001") == "No request was answered meanwhile.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("--seconds", "0"), "--seconds must be more than 0 and at most 300, not 0"),
+        (("--seconds", "nan"), "--seconds must be more than 0 and at most 300, not nan"),
+        (("--stages-only", "--output", "x"), "there are no stacks to write"),
+        (("--output", "/nowhere/x"), "/nowhere/x cannot be written: No such file or directory"),
+        (("--model", "other"), "there is no model 'other'; `serving-app models` lists"),
+    ],
+)
+def test_profiles_that_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
+) -> None:
+    """What cannot be done is said before anything is done."""
+    controller = serve(monkeypatch, FINE)
+    assert main(["profile", *arguments]) == asking.REFUSED
+    assert error in capsys.readouterr().err
+    assert controller.profiled == []

@@ -9,9 +9,12 @@ import pytest
 
 from serving_app.client.control import Control
 from serving_app.core.errors import Code, FailedPrecondition
+from serving_app.core.families import STAGE_MICROSECONDS, STAGE_REQUESTS
 from serving_app.core.history import Happening
+from serving_app.core.metrics import Snapshot
 from serving_app.core.plan import Change, Plan
 from serving_app.core.servable import ServableId
+from serving_app.core.stacks import AppProfile, ProcessProfile
 from serving_app.core.states import State
 from serving_app.core.views import AppView, Failure, ModelView, VersionView
 from tests.stepping import Actor
@@ -64,9 +67,30 @@ class Controller:
         self.happenings = [Happening(NOW, "m", 2, "loaded"), Happening(NOW, "m", None, "listed")]
         self.changed = 0
         self.changes = 1
+        self.profiled: list[float] = []
+        self.scrapes = 0
+        self.growth = 20
+        """Requests between two looks at the metrics."""
 
     async def view(self) -> AppView:
         return self.seen
+
+    async def collect_metrics(self, asker: str | None) -> Snapshot:
+        assert asker is None
+        self.scrapes += 1
+        requests = self.growth * self.scrapes
+        stages = {"decode": 100, "hop": 200, "run": 100}
+        labels = {stage: ("m", "2", "REST", stage) for stage in stages}
+        return {
+            STAGE_REQUESTS.name: {labels[stage]: requests for stage in stages},
+            STAGE_MICROSECONDS.name: {labels[stage]: requests * micros for stage, micros in stages.items()},
+        }
+
+    async def profile(self, seconds: float) -> AppProfile:
+        self.profiled.append(seconds)
+        gateway = ProcessProfile("gateway", "one", 10, 2.0, {"loop;m.serve": 500_000, "loop;m.serve;m.read": 250_000})
+        replica = ProcessProfile("a:m@1", "two", 30, 2.0, {"run;m.run": 250_000})
+        return AppProfile((gateway, replica), ("gateway:2",))
 
     async def config_text(self, form: str, secrets: bool) -> str:
         if form == "tfs":
