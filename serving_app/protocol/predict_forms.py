@@ -66,7 +66,7 @@ class Forms:
                 if not encoded.startswith(constant, start):
                     break
             else:
-                return said, {each.alias: _view(encoded, each) for each in values}
+                return said, {each[0]: _view(encoded, each) for each in values}
         return None
 
     def notice(
@@ -88,7 +88,10 @@ class Forms:
 
 
 def _view(encoded: bytes, values: _Values) -> Array:
-    array = np.frombuffer(encoded, values.dtype, values.length, values.start).reshape(values.shape)
+    _, dtype, shape, start, length = values
+    array: Array = np.frombuffer(encoded, dtype, length, start)
+    if len(shape) != 1:
+        array = array.reshape(shape)
     return array if array.flags.aligned else array.copy()
 
 

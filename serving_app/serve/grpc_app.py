@@ -5,6 +5,7 @@ It answers bytes with bytes, and knows nothing of sockets: see grpc_connection.p
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
@@ -25,7 +26,7 @@ from serving_app.protocol import (
     status_proto,
 )
 from serving_app.protocol.calls import Call, total_bytes
-from serving_app.serve.data_plane import DataPlane, work_on
+from serving_app.serve.data_plane import LARGE_BYTES, DataPlane, work_on
 from serving_app.serve.grpc_calls import Answer, Answers, Context, Method, Methods
 from serving_app.serve.grpc_health import Health
 from serving_app.serve.metrics_page import Scrape
@@ -108,12 +109,10 @@ class GrpcApp:
             wanted = predict_checks.select_outputs(signature, query.output_filter)
             call = Call(query.signature_name or DEFAULT_SIGNATURE, inputs, wanted, self._time_left(context))
             outputs = await self._plane.run(route, call, measured)
-            encode = partial(
-                predict_proto.encode_predict,
-                *(route.servable.name, route.servable.version, call.signature_name, outputs),
-                as_content=self._as_content,
-            )
-            return await work_on(total_bytes(outputs), encode)
+            answered = (route.servable.name, route.servable.version, call.signature_name, outputs)
+            if total_bytes(outputs) <= LARGE_BYTES:
+                return predict_proto.encode_predict(*answered, as_content=self._as_content)
+            return await asyncio.to_thread(predict_proto.encode_predict, *answered, as_content=self._as_content)
 
     async def _ask_about_examples(
         self, decode: Callable[[bytes], example_requests.ExampleQuery], request: bytes, context: Context,
