@@ -100,7 +100,8 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         serve.run(Replica.bind(), name="hop", route_prefix=None)
-        asyncio.run(compare())
+        # Not closed: Serve's routers of this process go on telling it news until Serve is shut down.
+        asyncio.new_event_loop().run_until_complete(compare())
     finally:
         serve.shutdown()
         ray.shutdown()

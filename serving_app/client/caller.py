@@ -1,9 +1,9 @@
 """Calls of one servable version, coalesced: concurrent requests travel to a replica in one hop.
 
-A hop costs both ends a tenth of a millisecond on a lane, ten times that by a Serve handle, and little more if it
-carries a hundred calls; so for quick models many requests should share one. For slow models that would be wrong: one
-replica would get the whole list while others idle. Replicas say how long they ran, and from that follows what to do
-here:
+A hop costs both ends a sixth of a millisecond on a lane, more than ten times that by a Serve handle, and a call that
+shares it a tenth of the former; so for quick models many requests should share one. For slow models that would be
+wrong: one replica would get the whole list while others idle. Replicas say how long they ran, and from that follows
+what to do here:
 
 - at most so many calls travel together that a replica is busy with them for about `_RUN_S`;
 - up to `_FREE_HOPS` hops leave at once, so an idle system adds no wait; while the model is slow, as many for each
