@@ -49,10 +49,11 @@ class ModelRoutes:
     labels: Mapping[str, int] = field(default_factory=dict)
     statuses: tuple[VersionStatus, ...] = ()
 
-    @property
-    def latest(self) -> int | None:
-        """The largest ready version."""
-        return max(self.routes, default=None)
+    latest: int | None = field(init=False)
+    """The largest ready version."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latest", max(self.routes, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class RouteTable:
     revision: int = 0
     models: Mapping[str, ModelRoutes] = field(default_factory=dict)
     doors: Mapping[str, tuple[Door, ...]] = field(default_factory=dict)
-    """Where replicas listen for lanes, by application, of those that some routes name. It may name none of a version's
+    """Where replicas listen for lanes, by application, of those that some route names. It may name none of a version's
     replicas, or one that is gone: Serve's handle reaches those that there are."""
 
 
