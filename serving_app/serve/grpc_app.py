@@ -34,6 +34,9 @@ from serving_app.serve.request_meter import Request, RequestMeter
 
 logger = logging.getLogger("ray.serve")
 
+_RECALLED_BYTES = 4 << 20
+"""Up to this size a request whose form is known is read where it comes: it is at most copied."""
+
 Reload = Callable[[bytes, float | None], Awaitable[None]]
 """Puts a serialized ModelServerConfig in force, and waits so many seconds (None: for ever) for its new models."""
 
@@ -94,7 +97,7 @@ class GrpcApp:
 
     async def _predict(self, request: bytes, context: Context, measured: Request) -> bytes:
         size = len(request)
-        query = predict_proto.recall_predict(request)
+        query = predict_proto.recall_predict(request) if size <= _RECALLED_BYTES else None
         if query is None:
             query = await work_on(size, partial(predict_proto.decode_predict, request))
         with self._plane.route(query.spec, measured) as route:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from serving_app.core.errors import (
@@ -33,7 +32,6 @@ from serving_app.protocol.grpc_wire import (
     write_prefix,
 )
 from serving_app.protocol.http2_streams import Stream
-from serving_app.serve.data_plane import work_on
 from serving_app.serve.steps import Steps
 
 if TYPE_CHECKING:
@@ -73,6 +71,10 @@ Methods = Mapping[str, Method]
 """All that is served, by path."""
 
 
+_LARGEST_OF_MANY = 1 << 20
+"""The most bytes of a message that is one of many: those are questions, and no tensors."""
+
+
 class Call:
     """One call, which owns its stream. Its methods are called on the connection's loop."""
 
@@ -97,6 +99,14 @@ class Call:
         """Seconds until the caller's deadline, None if there is none."""
         return None if self.deadline is None else self.deadline - self._connection.loop.time()
 
+    @property
+    def _largest(self) -> int:
+        """The most bytes that a message may have."""
+        largest = self._connection.largest
+        if not self._method.takes_many:
+            return largest
+        return _LARGEST_OF_MANY if largest < 0 else min(largest, _LARGEST_OF_MANY)
+
     # --- what comes --------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, start: int, end: int, ended: bool) -> None:
@@ -118,7 +128,7 @@ class Call:
     def _gather(self, data: bytes, start: int, end: int, ended: bool) -> None:
         """Data that is not a whole request."""
         if self._reader is None:
-            self._reader = MessageReader(self._connection.largest)
+            self._reader = MessageReader(self._largest)
             self._watch()
         messages = self._reader.feed(data, start, end)
         if self._method.takes_many:
@@ -139,8 +149,8 @@ class Call:
             self._start(self._answer_many(self._requests))
         if ended and self._reader is not None and not self._reader.is_between:
             raise InvalidArgument("the call ended within a message")
-        encoding, largest = self._head.encoding, self._connection.largest
-        plain = [decompress(each, encoding, largest) if packed else each for each, packed in messages]
+        encoding = self._head.encoding
+        plain = [decompress(each, encoding, self._largest) if packed else each for each, packed in messages]
         self._requests.put(plain, size, ended)
 
     def _credit(self, size: int) -> None:
@@ -193,8 +203,8 @@ class Call:
             self._connection.guard(self.deadline)
 
     async def _unpack(self, message: bytes) -> bytes:
-        work = partial(decompress, message, self._head.encoding, self._connection.largest)
-        return await work_on(len(message), work)
+        # In a thread, however small it is: nobody knows what it becomes.
+        return await asyncio.to_thread(decompress, message, self._head.encoding, self._connection.largest)
 
     async def _answer_one(self, message: bytes, is_compressed: bool) -> None:
         method = self._method

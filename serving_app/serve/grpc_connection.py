@@ -31,6 +31,7 @@ class GrpcConnection(asyncio.Protocol):
     def __init__(self, methods: Methods, settings: GrpcSettings, gone: Callable[[GrpcConnection], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
+        """When bytes came last."""
         self.made = self.now
         self.largest, self.largest_answer = settings.max_receive_bytes, settings.max_send_bytes
         self.fields = AnswerFields()
@@ -182,9 +183,8 @@ class GrpcConnection(asyncio.Protocol):
 
     def _expire(self) -> None:
         self._alarm = None
-        self.now = self.loop.time()
         calls = [stream.owner for stream in self.http2.streams.values() if isinstance(stream.owner, Call)]
-        limit = self.now - _LATE_S
+        limit = self.loop.time() - _LATE_S
         for call in calls:
             if call.deadline is not None and call.deadline <= limit:
                 call.expire()

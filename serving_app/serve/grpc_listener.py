@@ -66,9 +66,7 @@ class GrpcListener:
         if socket_path is not None:
             self._shared = SharedPath(socket_path)
             await self._tell(socket_place(socket_path))
-            own = socket.socket(socket.AF_UNIX)
-            own.bind(self._shared.own)
-            await self._listen(own)
+            await self._bind_path(self._shared.own)
             self._shared.take()
             found.append(f"unix:{socket_path}")
         return found
@@ -146,6 +144,19 @@ class GrpcListener:
         if host == "0.0.0.0" and (beside := self._claim_beside(number)) is not None:
             await self._listen(beside)
         return number
+
+    async def _bind_path(self, path: str) -> None:
+        bound = socket.socket(socket.AF_UNIX)
+        try:
+            bound.bind(path)
+        except OSError as error:
+            bound.close()
+            self._give_up()
+            raise FailedPrecondition(
+                f"cannot listen for gRPC at unix:{path} ({error.strerror}); set gateway.grpc_socket_path to a path in "
+                "a directory that this user may write to"
+            ) from error
+        await self._listen(bound)
 
     def _claim_beside(self, port: int) -> socket.socket | None:
         """All addresses are those of version 6, too, as of grpc; None where this machine has none."""

@@ -216,6 +216,12 @@ def test_a_socket_beside_the_port(front: Front, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_cannot_be_made_is_said(front: Front, tmp_path: Path) -> None:
+    """A directory that went meanwhile is no stack trace but an error that names the path and the setting."""
+    with pytest.raises(FailedPrecondition, match=r"cannot listen for gRPC at unix:.*set gateway\.grpc_socket_path"):
+        Listening(front, path=str(tmp_path / "gone" / "socket"))
+
+
 def test_a_stale_socket_is_replaced(front: Front, tmp_path: Path) -> None:
     """What a server that was killed has left behind is in nobody's way, and is removed."""
     path = tmp_path / "socket"
