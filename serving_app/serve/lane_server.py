@@ -39,6 +39,9 @@ logger = logging.getLogger("ray.serve")
 _STRANGER_S = 5.0
 """How long who connects may take to say hello."""
 
+_FAREWELL_S = 1.0
+"""How long a caller that waits for nothing may take to close its lane when the replica goes."""
+
 _YOUNG_S = 60.0
 """A socket that is not older may be one that is about to listen."""
 
@@ -62,7 +65,7 @@ class LaneServer:
         self.lanes: set[_Lane] = set()
         self._servers: list[asyncio.Server] = []
         self._path: str | None = None
-        self._idle = asyncio.Event()
+        self._news = asyncio.Event()
 
     async def open(self, node: str, host: str | None) -> Door:
         """Listen, and say where; for other nodes at a free port of `host`, or not at all.
@@ -98,14 +101,22 @@ class LaneServer:
             lane.say_goodbye()
         try:
             async with asyncio.timeout(drain_s):
-                # Callers close their lanes when they have all their answers; until then a hop may be on the way.
-                while self.lanes:
-                    self._idle.clear()
-                    await self._idle.wait()
+                await self._drain()
         except TimeoutError:
             logger.warning("%d hops were not finished within %.1f s", self.hops, drain_s)
         for lane in list(self.lanes):
             lane.close()
+
+    async def _drain(self) -> None:
+        """Callers close their lanes when they have all their answers; until then a hop may be on the way. One that has
+        nothing to wait for and does not close is not waited for."""
+        while self.lanes:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(None if self.hops else _FAREWELL_S):
+                    await self._news.wait()
+            except TimeoutError:
+                return
 
     def predict(self, calls: Sequence[Call]) -> Awaitable[Answer]:
         """Run what a hop brought."""
@@ -114,7 +125,12 @@ class LaneServer:
     def leave(self, lane: _Lane) -> None:
         """A lane is closed."""
         self.lanes.discard(lane)
-        self._idle.set()
+        self._news.set()
+
+    def end_hop(self) -> None:
+        """A hop is answered or given up."""
+        self.hops -= 1
+        self._news.set()
 
 
 class _Lane(asyncio.BufferedProtocol):
@@ -224,7 +240,7 @@ class _Lane(asyncio.BufferedProtocol):
             self._transport.writelines(pieces) if len(pieces) > 1 else self._transport.write(pieces[0])
 
     def _end(self, _task: asyncio.Task[None]) -> None:
-        self._server.hops -= 1
+        self._server.end_hop()
 
     def _cancel(self, hop: int) -> None:
         task = self._hops.pop(hop, None)

@@ -284,6 +284,22 @@ def test_a_replica_that_goes_does_not_wait_for_ever() -> None:
     play(scenario)
 
 
+def test_a_replica_that_goes_does_not_wait_for_callers_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that has all its answers and does not close its lane holds nobody up, however long draining may take."""
+    monkeypatch.setattr(lane_server, "_FAREWELL_S", 0.01)
+
+    async def scenario() -> None:
+        replica = Replica("r")
+        door = await replica.open()
+        _reader, writer = await asyncio.open_connection(door.host, door.port)
+        writer.write(hello(door.secret))
+        await until(lambda: bool(replica.server.lanes))
+        await replica.server.close(10 * PATIENCE_S)
+        writer.close()
+
+    play(scenario)
+
+
 def test_work_goes_where_there_is_least() -> None:
     """Of several replicas the one with the fewest calls under way is asked; a full one is passed over."""
 
