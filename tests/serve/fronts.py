@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -145,8 +145,8 @@ class _Callers:
 class _Residents:
     """What lives in this process, without a controller that orders it."""
 
-    def __init__(self, host: Host) -> None:
-        self._residents = {servable: Resident(host, servable, Registry()) for servable in _COLOCATED}
+    def __init__(self, host: Host, held: Iterable[ServableId]) -> None:
+        self._residents = {servable: Resident(host, servable, Registry()) for servable in _COLOCATED & set(held)}
 
     def begin(self, servable: ServableId, call: Call, request: Any) -> Outputs | asyncio.Future[Outputs]:
         return self._residents[servable].begin(call, request)
@@ -196,7 +196,7 @@ class Front:
 
         self._follower = RouteFollower("gateway:1", connect, self._callers.prepare)
         await self._follower.start()
-        residents = _Residents(self.host)
+        residents = _Residents(self.host, self._servables.values())
         self.plane = DataPlane(self._follower, self._callers, residents)  # type: ignore[arg-type]  # as much as it needs
         patient, hurried = self.rest_listener(PATIENCE_S), self.rest_listener(HURRIED_S)
         self.rest_address, self.hurried_rest = await patient.start(), await hurried.start()
