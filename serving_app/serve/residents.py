@@ -212,6 +212,8 @@ class Residents:
             self._untold = {}
             known = await self._controller.tell_holdings.remote(self._gateway, told, everything, self._is_member)
             self._is_known = known if everything else self._is_known and known
+            if self._untold:  # has come up meanwhile, when it could not be told
+                self._news.set()
 
     def _note(self, holding: Holding) -> None:
         """This has become of a ticket."""
