@@ -23,7 +23,8 @@ def server(door_port: int, zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("conformance") / "models"
     lay_out(folder, zoo)
     with serving("conformance", door_port) as app:
-        models = {name: {"base_path": str(folder / name)} for name in MODELS[:-1]}
+        # Where `model-server` has them, too; other tests ask versions that have replicas of their own.
+        models = {name: {"base_path": str(folder / name), "placement": "colocated"} for name in MODELS[:-1]}
         models["half_plus_two"] |= {"version_policy": "all", "labels": LABELS}
         once = {"retry_base_s": 600.0, "retry_max_s": 600.0}  # what has failed stays so
         app.deploy(models, allow_version_labels_for_unavailable_models=True, load=once)
