@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from serving_app.protocol.hpack import TABLE_SIZE, Decoder, Field, HpackError
+from serving_app.protocol.hpack import TABLE_SIZE, HpackError
 from serving_app.protocol.http2_frames import (
     ACK,
     CONTINUATION,
@@ -48,6 +48,7 @@ from serving_app.protocol.http2_frames import (
     settings_frame,
     window_update,
 )
+from serving_app.protocol.http2_heads import Heads, ReadHead
 from serving_app.protocol.http2_reader import FrameReader
 from serving_app.protocol.http2_sender import Sender
 from serving_app.protocol.http2_streams import Limits, Owner, Stream
@@ -58,22 +59,17 @@ Head = TypeVar("Head")
 Accept = Callable[[Stream, Head, bool], Owner | None]
 """Takes a new stream, and whether it has ended already: without data. None where it is answered at once."""
 
-_MOST_HEADS = 256
 _WIDEST = 8
 """Header blocks may have this many times the bytes that their fields may have: references are short, so they do not."""
 
 
 class Connection(Generic[Head]):
-    """One connection. `read_head` makes of the fields of a request, and of their size, what `accept` is given; of too
-    large ones some are missing. It raises StreamFailure for fields that are no request.
-    """
+    """One connection. `read_head` makes of the fields of a request what `accept` is given."""
 
-    def __init__(self, limits: Limits, read_head: Callable[[list[Field], int], Head], accept: Accept[Head]) -> None:
+    def __init__(self, limits: Limits, read_head: ReadHead[Head], accept: Accept[Head]) -> None:
         self._limits = limits
-        self._read_head = read_head
+        self._heads = Heads(limits.header_bytes, read_head)
         self._accept = accept
-        self._decoder = Decoder(limits.header_bytes)
-        self._heads: dict[bytes, Head] = {}
         self._reader = FrameReader(self, limits.frame_bytes, max(limits.header_bytes * _WIDEST, DEFAULT_FRAME))
         self.streams: dict[int, Stream] = {}
         """Those that are not answered yet."""
@@ -210,9 +206,7 @@ class Connection(Generic[Head]):
             return
         self._last = number
         try:
-            head = self._heads.get(block)
-            if head is None:
-                head = self._decode_head(block)
+            head = self._heads.read(block)
             if number > self._accepts_up_to:
                 return
             if len(self.streams) + self.lingering >= self._limits.streams:
@@ -225,24 +219,8 @@ class Connection(Generic[Head]):
         self.streams[number] = stream
         stream.owner = self._accept(stream, head, ends)
 
-    def _decode_head(self, block: bytes) -> Head:
-        before = self._decoder.generation
-        head = self._read_head(*self._decode(block))
-        if self._decoder.generation == before:  # else the same bytes will mean something else
-            if len(self._heads) >= _MOST_HEADS:
-                self._heads.clear()
-            self._heads[block] = head
-        return head
-
-    def _decode(self, block: bytes) -> tuple[list[Field], int]:
-        before = self._decoder.generation
-        fields = self._decoder.decode(block)
-        if self._decoder.generation != before:
-            self._heads.clear()
-        return fields
-
     def _take_trailers(self, number: int, block: bytes, ends: bool) -> None:
-        self._decode(block)  # what they say is of no interest, but the table has to follow
+        self._heads.skip(block)  # what they say is of no interest, but the table has to follow
         stream = self.streams.get(number)
         if stream is None:
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from serving_app.protocol.grpc_wire import (
     write_prefix,
 )
 from serving_app.protocol.http2_streams import Stream
+from serving_app.serve.grpc_requests import Requests
 from serving_app.serve.steps import Steps
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Call:
         self._is_over = self._has_headers = self._lingers = False
         self._first: tuple[bytes, bool] | None = None
         self._reader: MessageReader | None = None
-        self._requests: _Requests | None = None
+        self._requests: Requests | None = None
         self._steps: Steps | None = None
 
     def time_remaining(self) -> float | None:
@@ -145,7 +145,7 @@ class Call:
 
     def _hand_on(self, messages: list[tuple[bytes, bool]], size: int, ended: bool) -> None:
         if self._requests is None:
-            self._requests = _Requests(self._credit)
+            self._requests = Requests(self._credit)
             self._start(self._answer_many(self._requests))
         if ended and self._reader is not None and not self._reader.is_between:
             raise InvalidArgument("the call ended within a message")
@@ -291,42 +291,3 @@ class Call:
         )
         connection.http2.sender.send_headers(stream, block, ends=True)
         connection.wake()
-
-
-class _Requests:
-    """The messages of a call that sends many, as they come. Unread ones are few: the client may not send more."""
-
-    def __init__(self, credit: Callable[[int], None]) -> None:
-        self._credit = credit
-        self._messages: deque[bytes] = deque()
-        self._withheld = 0
-        self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, messages: list[bytes], size: int, ended: bool) -> None:
-        """These messages, which came in so many bytes; `ended`: there will be no more."""
-        self._messages += messages
-        self._ended = self._ended or ended
-        self._withheld += size
-        if not self._messages:  # a part of one that may be larger than the window
-            self._release()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _release(self) -> None:
-        size, self._withheld = self._withheld, 0
-        self._credit(size)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        while not self._messages:
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        message = self._messages.popleft()
-        if not self._messages:
-            self._release()
-        return message
