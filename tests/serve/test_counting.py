@@ -11,7 +11,15 @@ import pytest
 
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Unavailable
-from serving_app.core.families import FAMILIES, OTHER_REQUESTS, REQUEST_COUNT, REQUEST_EXAMPLE_COUNT_TOTAL
+from serving_app.core.families import (
+    FAMILIES,
+    OTHER_REQUESTS,
+    REQUEST_COUNT,
+    REQUEST_EXAMPLE_COUNT_TOTAL,
+    REQUEST_LATENCY,
+    STAGE_MICROSECONDS,
+    STAGE_REQUESTS,
+)
 from serving_app.core.metrics import Registry, Snapshot
 from serving_app.core.servable import ServableId
 from serving_app.protocol import grpc_methods, messages
@@ -126,6 +134,40 @@ def test_every_rest_request_counts(gateway: Gateway) -> None:
         'latency_count "half_plus_two","predict","REST","2","serving_default"': 1,
         'latency_count "several","predict","REST","1","square"': 1,
     }
+
+
+ALWAYS = {"decode", "run", "encode"}
+
+
+def test_stages_add_up_to_the_latency(gateway: Gateway) -> None:
+    """Requests of both front ends that run a version are counted stage by stage, and only those: as one whole where it
+    lives in another process, without a hop where it lives here. Microseconds are rounded once for each sum."""
+    predict = messages.PredictRequest()
+    predict.model_spec.name, predict.model_spec.version.value = "half_plus_two", 1
+    predict.inputs["x"].dtype = 1
+    predict.inputs["x"].tensor_shape.dim.add(size=1)
+    predict.inputs["x"].float_val.append(1.0)
+    for _ in range(2):
+        gateway.call(grpc_methods.PREDICT, predict)
+        for version in (1, 2):
+            target = f"/v1/models/half_plus_two/versions/{version}:predict"
+            assert ask(gateway.rest, "POST", target, b'{"instances": [1.0]}')[0] == 200
+            assert ask(gateway.rest, "POST", target, b'{"instances": ["no"]}')[0] == 400
+    assert ask(gateway.rest, "GET", "/v1/models/half_plus_two/metadata")[0] == 200
+    counted = gateway.registry.counts()
+    stages: dict[tuple[str, ...], set[str]] = {}
+    for (_, version, entrypoint, stage), requests in counted[STAGE_REQUESTS.name].items():
+        if stage in ALWAYS or version == "1":
+            assert requests == 2
+            stages.setdefault((version, entrypoint), set()).add(stage)
+        else:  # here it waits only until its runs are known to be quick
+            assert stage in {"queue", "batch_wait", "resume"}
+    there = {*ALWAYS, "queue", "hop", "batch_wait", "resume"}
+    assert stages == {("1", "REST"): there, ("1", "GRPC"): there, ("2", "REST"): ALWAYS}
+    latencies = [cell for labels, cell in counted[REQUEST_LATENCY.name].items() if labels[1] in ("predict", "Predict")]
+    latency = sum(cell[-1] for cell in latencies if isinstance(cell, tuple))
+    spent = sum(value for value in counted[STAGE_MICROSECONDS.name].values() if isinstance(value, int))
+    assert latency - 20 <= spent <= latency + 20
 
 
 def test_grpc_counts_what_asks_a_model(gateway: Gateway) -> None:
