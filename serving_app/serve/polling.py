@@ -1,6 +1,6 @@
 """Polls of model stores: each model on its own, paced, spread, and told only when there is news.
 
-A store that is slow or hangs delays no other model's polls (serving_app.serve.lanes). A model never has two polls under
+A store that is slow or hangs delays no other model's polls (see `spare_threads`). A model never has two polls under
 way, unless its settings change while one is stuck. A poll that takes longer than `poll_timeout_s` counts as failed; it
 is left to itself, and the next one waits until it came back.
 
@@ -20,7 +20,7 @@ from serving_app.config import ModelConfig, ServingConfig, store_options
 from serving_app.core.errors import Code, ServingError
 from serving_app.core.events import Event, ListingFailed, VersionsListed
 from serving_app.core.policies import VersionPolicy
-from serving_app.serve.lanes import Call, Lanes
+from serving_app.serve.spare_threads import Call, SpareThreads
 from serving_app.store import ModelSource, Poll
 
 _SPREAD_S = 0.002
@@ -83,7 +83,7 @@ class Polling:
 
     def __init__(self, emit: Callable[[Event], None]) -> None:
         self._emit = emit
-        self._lanes = Lanes()
+        self._threads = SpareThreads()
         self._watches: dict[str, _Watch] = {}
 
     def watch(self, config: ServingConfig, finished: Mapping[str, Mapping[int, str]] | None = None) -> None:
@@ -112,7 +112,7 @@ class Polling:
             if watch.task is not None:
                 watch.task.cancel()
         self._watches.clear()
-        self._lanes.stop()
+        self._threads.stop()
 
     async def _poll(self, watch: _Watch, delay: float) -> None:
         loop = asyncio.get_running_loop()
@@ -140,7 +140,7 @@ class Polling:
     async def _look(self, watch: _Watch) -> tuple[VersionsListed | ListingFailed, float | None]:
         """What one poll found, and when to look again at the latest."""
         name = watch.watched.name
-        call = self._lanes.call(watch.source.poll)
+        call = self._threads.call(watch.source.poll)
         try:
             if not await _is_done(call, watch.watched.timeout_s):
                 self._tell_timeout(watch)

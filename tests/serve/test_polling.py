@@ -16,8 +16,8 @@ import pytest
 from serving_app.config import ServingConfig
 from serving_app.core.errors import Code, PermissionDenied
 from serving_app.core.events import Event, ListingFailed, VersionsListed
-from serving_app.serve.lanes import Lanes
 from serving_app.serve.polling import Polling, _find_pause
+from serving_app.serve.spare_threads import SpareThreads
 from serving_app.store import Poll
 from tests.stepping import PATIENCE_S, until
 
@@ -337,15 +337,15 @@ def test_threads_that_were_needed_for_stuck_calls_end() -> None:
 
     async def scenario() -> None:
         release = threading.Event()
-        lanes = Lanes()
-        stuck = [lanes.call(release.wait) for _ in range(50)]
-        assert await lanes.call(lambda: "quick").done == "quick"
-        assert len(lanes) > 50
+        threads = SpareThreads()
+        stuck = [threads.call(release.wait) for _ in range(50)]
+        assert await threads.call(lambda: "quick").done == "quick"
+        assert len(threads) > 50
         release.set()
         assert all([await call.done for call in stuck])
-        await until(lambda: len(lanes) <= 8)
-        lanes.stop()
-        await until(lambda: len(lanes) == 0)
+        await until(lambda: len(threads) <= 8)
+        threads.stop()
+        await until(lambda: len(threads) == 0)
 
     asyncio.run(scenario())
 

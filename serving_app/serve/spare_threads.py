@@ -56,7 +56,7 @@ class Call(Generic[T]):
             self.done.set_result(result)  # type: ignore[arg-type]  # a result, there being no error
 
 
-class Lanes:
+class SpareThreads:
     """Runs blocking calls for one event loop; all methods are to be called on it."""
 
     def __init__(self) -> None:
