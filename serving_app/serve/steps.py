@@ -1,8 +1,9 @@
 """Drives a coroutine without a task, for answers of which there are tens of thousands a second.
 
-A task costs some five microseconds: it is entered in a set of all tasks, begins only with the next turn of the loop, and
-is struck off at its end. A coroutine that is driven here begins at once and, if all it needs is there, ends at once. The
-price: what asks for the current task, as `asyncio.timeout` does, cannot be awaited in it (but in a task that it awaits).
+A task costs some five microseconds: it is entered in a set of all tasks, begins only with the next turn of the loop,
+and is struck off at its end. A coroutine that is driven here begins at once and, if all it needs is there, ends at
+once. The price: what asks for the current task, as `asyncio.timeout` does, cannot be awaited in it (but in a task that
+it awaits).
 """
 
 from __future__ import annotations

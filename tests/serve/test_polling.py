@@ -298,7 +298,7 @@ def test_a_store_that_hangs_counts_as_failed_and_is_not_asked_again(store: Store
             assert isinstance(events[0], ListingFailed)
             assert events[0].code is Code.DEADLINE_EXCEEDED
             assert events[0].message.startswith("/slow has not been listed after 0.01 s")
-            assert len(polls._lanes) == 1
+            assert len(polls._threads) == 1
             answer.set()
             await looked(store, "/slow")
             assert events[1:] == [listed("slow", 7)]
