@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from serving_app import connect
 from serving_app.cli import main
 from serving_app.core.errors import FailedPrecondition, NotFound
-from tests.cluster.asking import QUESTION, version_of
+from tests.cluster.asking import QUESTION, Rest, version_of
 from tests.cluster.serving import Serving, kill
 
 pytestmark = pytest.mark.cluster
@@ -42,3 +44,37 @@ def test_a_label_set_while_the_controller_is_away(
     assert "half_plus_two@1: label stable is given to this version" in capsys.readouterr().out
     assert main(["labels", "half_plus_two", "delete", "stable", "--name", app.name]) == 0
     assert model.labels() == {}
+
+
+def test_a_profile_tells_of_requests_and_processes(
+    app: Serving, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While requests come, their stages add up to their latency, and gateway, replica and controller tell what they do
+    with their CPU time, the parts of the product among it."""
+    app.deploy({"half_plus_two": str(base)})
+    app.wait_for_version("half_plus_two", 1)
+    ended = threading.Event()
+
+    def ask() -> None:
+        with closing(Rest(app.rest_port)) as rest:
+            while not ended.is_set():
+                rest.predict("half_plus_two", {"instances": QUESTION})
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        capsys.readouterr()
+        assert main(["profile", "--seconds", "1", "--json", "--name", app.name]) == 0
+    finally:
+        ended.set()
+        asking.join()
+    told = json.loads(capsys.readouterr().out)
+    (part,) = told["requests"]
+    assert list(part["stages"]) == ["decode", "queue", "hop", "batch_wait", "run", "resume", "encode"]
+    assert sum(each["mean_s"] for each in part["stages"].values()) == pytest.approx(part["mean_s"])
+    assert sum(each["share"] for each in part["stages"].values()) == pytest.approx(1.0)
+    roles = {each["name"]: each for each in told["processes"]}
+    assert roles.keys() == {"controller", "gateway", f"{app.name}:half_plus_two@1"}
+    assert all(each["cpu_s"] > 0 for each in roles.values())
+    assert told["silent"] == []
+    assert any(each["function"].startswith("serving_app.") for each in told["functions"])
