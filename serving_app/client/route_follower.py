@@ -19,6 +19,8 @@ from serving_app.core.routing import RouteTable
 logger = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.2
+_SIGN_OF_LIFE_S = 3.0
+"""Well below the time after which the controller takes a silent follower for gone."""
 
 Prepare = Callable[[RouteTable], Awaitable[None]]
 """Awaited with each new table, before any request is routed by it."""
@@ -123,11 +125,21 @@ class RouteFollower:
             self.name, self.table.revision, self._told, self.addresses
         )
         if table is not None and table.revision > self.table.revision:
-            await self._prepare(table)
+            await self._get_ready(table)
             self.table = table
             if self._news is not None:
                 self._news.set()
                 self._news = None
+
+    async def _get_ready(self, table: RouteTable) -> None:
+        """Prepare for a table; while that takes long, the controller hears that somebody still follows the last one."""
+        preparing = asyncio.ensure_future(self._prepare(table))
+        try:
+            while not (await asyncio.wait([preparing], timeout=_SIGN_OF_LIFE_S))[0]:
+                self._controller.acknowledge.remote(self.name, self._acknowledged)
+            preparing.result()
+        finally:
+            preparing.cancel()
 
 
 class Lease:

@@ -334,3 +334,22 @@ def test_stopping_needs_no_controller() -> None:
         await following.follower.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_follower_that_gets_ready_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a table takes to be prepared, the controller hears of its follower, which goes on by the last."""
+    monkeypatch.setattr("serving_app.client.route_follower._SIGN_OF_LIFE_S", 0.001)
+
+    async def scenario() -> None:
+        controller, following = await started(1)
+        heard: list[int] = []
+        controller.followers.acknowledge = lambda _, revision: heard.append(revision)  # type: ignore[method-assign]
+        following.prepared.clear()
+        controller.publish(2)
+        await until(lambda: heard[-2:] == [1, 1])
+        assert following.follower.table.revision == 1
+        following.prepared.set()
+        await following.has(2)
+        await following.follower.stop()
+
+    asyncio.run(scenario())
