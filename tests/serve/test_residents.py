@@ -39,11 +39,16 @@ class Facade:
     def __init__(self, colony: Colony) -> None:
         self._colony = colony
         self.progress: list[str] = []
+        self.told: list[Holding] = []
+        self.listens = asyncio.Event()
+        self.listens.set()
 
     async def poll_holdings(self, gateway: str, have: int) -> Orders | None:
         return await self._colony.poll(gateway, have)
 
     async def tell_holdings(self, gateway: str, told: Sequence[Holding], is_all: bool, is_member: bool) -> bool:
+        await self.listens.wait()
+        self.told += told
         return await self._colony.tell(gateway, told, is_all=is_all, is_member=is_member)
 
     async def tell_holding_progress(self, _ticket: str, message: str) -> None:
@@ -255,6 +260,27 @@ def test_a_restart_of_the_controller_reloads_nothing(play: Callable[[Scenario], 
         world.colony.order(StartUnload(ONE, 2))
         await until(lambda: world.events[-1] == ServableGone(ONE, 2))
         assert await ask(gateway, TWO) == 2
+
+    play(scenario)
+
+
+def test_what_comes_up_while_everything_is_told_is_told_as_well(play: Callable[[Scenario], None]) -> None:
+    """A load that ends in the moment in which the next controller hears of the gateway is not lost."""
+
+    async def scenario(world: World) -> None:
+        gateway = await world.join()
+        model = await world.load()
+        world.crash()
+        world.start()
+        world.facade.listens.clear()
+        assert await world.colony.adopt() == 1
+        await until(gateway._telling.locked)
+        gone = Holding("another ticket", TWO, is_gone=True)
+        gateway._note(gone)
+        await turns()
+        world.facade.listens.set()
+        await until(lambda: gone in world.facade.told)
+        assert model.closed == 0
 
     play(scenario)
 
