@@ -1,8 +1,9 @@
 """The controller actor: Source and Manager of one serving app.
 
-Here is what gateways, replicas and people can ask of it, and how its parts are put together. Four of them feed the loop
-around the manager (`manager_loop`): one poll per model (`polling`), the reports of replicas (`fleet`) and of followers
-(`followers`), and looks at Serve's applications (`lookout`). What the manager orders is carried out by the fleet.
+Here is what gateways, replicas and people can ask of it, and how its parts are put together. These feed the loop
+around the manager (`manager_loop`): one poll per model (`polling`), the reports of replicas (`fleet`) or of gateways
+about colocated versions (`colony`), of followers (`followers`), and looks at Serve's applications (`lookout`). What the
+manager orders is carried out by the fleet or the colony; `sites` knows by which, and has versions move between them.
 
 The actor is detached and restarts by itself within a second (`max_restarts=-1`), so gateways hardly notice that it
 was gone: they serve on with their last table. It lives as long as the Serve application that owns it, which it watches:
