@@ -151,7 +151,8 @@ def _ours(place: Place) -> list[str]:
         # Versions come by a rename, whole: no need to wait until their files rest.
         models[_model_name(setup)] = {"base_path": str(base_path), "settle_s": 0, **settings}
     config = place.folder / "serving.yaml"
-    config.write_text(json.dumps({"models": models}))  # JSON is YAML
+    # One gateway uses one core at most; the other servers use all that there are.
+    config.write_text(json.dumps({"gateway": {"replicas": cpus()}, "models": models}))  # JSON is YAML
     return [
         str(Path(sys.executable).with_name("serving-app")), "up", str(config), "--address", "local",
         "--rest-port", str(place.ports["http"]), "--grpc-port", str(place.ports["grpc"]), "--http-port", "0",
