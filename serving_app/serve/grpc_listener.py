@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -21,7 +21,7 @@ from serving_app.core.errors import FailedPrecondition
 from serving_app.serve.grpc_calls import Methods
 from serving_app.serve.grpc_connection import GrpcConnection
 from serving_app.serve.grpc_settings import GrpcSettings
-from serving_app.serve.listeners import claim
+from serving_app.serve.listeners import claim, take_waiting
 from serving_app.serve.neighbours import grpc_place, tell
 from serving_app.serve.unix_socket import SharedPath, socket_place
 
@@ -81,7 +81,7 @@ class GrpcListener:
             await self._shared.leave()
         for teller in self._tellers:
             teller.close()
-        waiting = [each for listening in self._sockets for each in _take_waiting(listening)]
+        waiting = [each for listening in self._sockets for each in take_waiting(listening)]
         for server in self._servers:
             server.close()
         self._is_draining = True
@@ -207,15 +207,3 @@ def _refusal(address: str) -> FailedPrecondition:
         f"cannot listen for gRPC at {address}: somebody else has just taken it, or may listen there alone; "
         "stop it, or set gateway.grpc_port"
     )
-
-
-def _take_waiting(listening: socket.socket) -> Iterator[socket.socket]:
-    """Connections that the system has accepted and nobody has taken yet; they would be cut."""
-    while True:
-        try:
-            arrived, _ = listening.accept()
-        except OSError:  # mostly as there is none; else nothing could be done for it
-            return
-        arrived.setblocking(False)
-        yield arrived
-

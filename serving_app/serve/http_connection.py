@@ -7,7 +7,8 @@ Requests are answered one at a time and in order. What a client may try is bound
 - It may send requests without waiting for answers. Each that is read takes thousands of bytes until its turn, so no
   more are read while any waits, nor while the client does not take its answers.
 - A request line and headers may be of any length, and all of them stay in memory, so there is a limit. A body has one.
-- It may go away: what is being worked out for it is cancelled.
+- It may go away: what is being worked out for it is cancelled. It may also only say that it sends no more, and wait.
+  Both look the same from here until something is sent to it (see `eof_received`).
 - It may fall silent in the middle of a request, or take no more of an answer: `tick` closes such connections.
 """
 
@@ -15,15 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import socket
 from collections import deque
-from collections.abc import Iterable
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 import httptools
 
+from serving_app.core.errors import Unavailable
+from serving_app.protocol.rest_status import error_answer
+from serving_app.serve.http_heads import CLOSE, KEEP_ALIVE, UNSAID, make_head
 from serving_app.serve.http_messages import Answer, Headers, HttpRequest
 from serving_app.serve.steps import Steps
 
@@ -38,7 +39,12 @@ SILENT_TICKS = 15
 _TUNNEL = b"CONNECT"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNREADABLE = "Invalid HTTP request received."
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_SMALL_PIECE = 4096
+"""Pieces of bodies below this are copied together: each would take many times its bytes."""
+_GONE_S = 0.1
+"""How long after the end of what a client sends it is looked whether the client is there, besides every `tick`."""
+_CLOSED = 7
+"""TCP_CLOSE in the kernel's tcp_states.h."""
 _JOINED_BYTES = 1 << 16
 """Bodies up to this go out in one piece with their head; copying larger ones costs more than another call."""
 
@@ -70,17 +76,18 @@ class HttpConnection(asyncio.Protocol):
         self._method = self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._wanted: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._body_bytes = 0
-        self._is_reading = False
+        self._is_reading = self._is_in_head = self._is_old = False
         self._is_upgrade = False
         self._awaits_continue = False
         self._since_progress = 0
         # Of those that were read:
-        self._waiting: deque[tuple[HttpRequest, bool]] = deque()
+        self._waiting: deque[tuple[HttpRequest, bytes]] = deque()  # with what is said about the connection
         self._answering: Steps | None = None
         self._is_full = False
         self._is_last = False  # no request is read any more
+        self._is_half_closed = self._is_gone = False
         self._silent_ticks = 0
         self._unsent = 0
 
@@ -110,14 +117,30 @@ class HttpConnection(asyncio.Protocol):
         """The client is gone."""
         self._connections.discard(self)
         self._waiting.clear()
-        self._is_last = True
+        self._is_last = self._is_gone = True
         if self._answering is not None:
             self._answering.cancel()
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it has asked is answered."""
+        """The client sends no more; what it has asked is answered, unless it has gone altogether.
+
+        That shows when it is sent something, so it is sent what clients take at any time and pass over. Those of
+        HTTP/1.0 know nothing of the kind.
+        """
         self._is_last = True
+        if self._answering is not None and not self._is_full and not self._is_old:
+            self._is_half_closed = True
+            self._transport.write(_CONTINUE)
+            self._loop.call_later(_GONE_S, self._look_if_gone)
         return not self._owes_nothing
+
+    def _look_if_gone(self) -> None:
+        """The system knows; the event loop does not look at a connection of which nothing comes any more."""
+        if self._transport.is_closing():
+            return
+        connected: socket.socket = self._transport.get_extra_info("socket")
+        if connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED:
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """The client does not take its answers as fast as they come."""
@@ -158,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_reading = True
+        self._is_reading = self._is_in_head = True
         self._url = b""
         self._headers = []
         self._wanted = {}
@@ -170,7 +193,9 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers."""
+        """One of its headers, or of its trailers: those say nothing about the request."""
+        if not self._is_in_head:
+            return
         self._headers.append((name, value))
         name = name.lower()
         if name in _WANTED:
@@ -179,9 +204,12 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The body comes next, if there is one."""
         wanted = self._wanted
+        self._is_in_head = False
+        self._is_old = self._parser.get_http_version() == "1.0"
         self._method = self._parser.get_method()
         self._is_upgrade = b"upgrade" in wanted and self._parser.should_upgrade() and self._method != _TUNNEL
-        if b"expect" in wanted and wanted[b"expect"].lower() == b"100-continue" and not self._is_upgrade:
+        awaits = b"expect" in wanted and wanted[b"expect"].lower() == b"100-continue"
+        if awaits and not self._is_upgrade and not self._is_old:
             if self._owes_nothing:
                 self._transport.write(_CONTINUE)
             else:
@@ -192,18 +220,28 @@ class HttpConnection(asyncio.Protocol):
         self._since_progress = 0
         self._body_bytes += len(body)
         if self._body_bytes <= self._app.most_body_bytes:
-            self._body.append(body)
+            self._keep(body)
         else:  # the rest is read all the same, as the client reads no answer before it has sent that
             self._body.clear()
+
+    def _keep(self, piece: bytes) -> None:
+        if len(piece) >= _SMALL_PIECE or not self._body:
+            self._body.append(piece)
+        elif isinstance(last := self._body[-1], bytearray):
+            last += piece
+        else:
+            self._body.append(bytearray(piece))
 
     def on_message_complete(self) -> None:
         """The request is there."""
         self._since_progress = 0
         if self._is_upgrade or self._method == _TUNNEL:
             return  # the parser goes no further either
+        if self._is_last:
+            return  # it came with one that was answered as the last
         self._is_reading = self._awaits_continue = False
         parser = self._parser
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         request = HttpRequest(
             self._method.decode("ascii"),
@@ -216,36 +254,48 @@ class HttpConnection(asyncio.Protocol):
         is_last = not parser.should_keep_alive()
         if is_last:
             self._is_last = True
+        said = CLOSE if is_last else KEEP_ALIVE if self._is_old else UNSAID
         if self._answering is None and not self._is_full and not self._waiting:
-            self._start(request, is_last)
+            self._start(request, said)
         else:
-            self._waiting.append((request, is_last))
+            self._waiting.append((request, said))
             self._transport.pause_reading()
 
     # Answering.
 
-    def _start(self, request: HttpRequest, is_last: bool) -> None:
-        self._answering = Steps(self._answer(request, is_last))
+    def _start(self, request: HttpRequest, said: bytes) -> None:
+        self._answering = Steps(self._answer(request, said))
         self._answering.go()
 
-    async def _answer(self, request: HttpRequest, is_last: bool) -> None:
+    async def _work_out(self, request: HttpRequest) -> Answer:
         app = self._app
-        answer = app.refuse_body() if request.is_too_large else await app.answer(request)
+        try:
+            return app.refuse_body() if request.is_too_large else await app.answer(request)
+        except asyncio.CancelledError:
+            if self._is_gone:
+                raise
+            logger.warning("%s: its request was given up here", self._transport.get_extra_info("peername"))
+        except Exception:
+            logger.exception("%s %s was not answered", request.method, request.target)
+        return _GIVEN_UP
+
+    async def _answer(self, request: HttpRequest, said: bytes) -> None:
+        answer = await self._work_out(request)
         self._answering = None
         transport = self._transport
         if transport.is_closing():
             return
-        is_last = is_last or self.draining
-        head = _make_head(answer.status, answer.headers, is_last)
+        if self.draining:
+            said = CLOSE
         body = answer.body
-        head += b"content-length: %d\r\n\r\n" % len(body)
+        head = make_head(answer.status, answer.headers, said) + b"content-length: %d\r\n\r\n" % len(body)
         if request.method == "HEAD":
             transport.write(head)
         elif len(body) <= _JOINED_BYTES:
             transport.write(head + body)
         else:
             transport.writelines([head, body])
-        if is_last:
+        if said == CLOSE:
             self._end()
         elif self._waiting or self._awaits_continue or self._is_last:
             self._loop.call_soon(self._go_on)  # not from here: answers that need no waiting would pile up on the stack
@@ -270,7 +320,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_last = True
         if self._owes_nothing:
             if not self._transport.is_closing():
-                head = _make_head(400, _PLAIN, is_last=True)
+                head = make_head(400, _PLAIN, CLOSE)
                 self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(reason), reason.encode()))
             self._end()
 
@@ -284,6 +334,8 @@ class HttpConnection(asyncio.Protocol):
 
     def tick(self) -> None:
         """To be called every few seconds: closes the connection when nothing has moved for too long."""
+        if self._is_half_closed:
+            self._look_if_gone()
         unsent = self._transport.get_write_buffer_size()
         if self._answering is not None or unsent < self._unsent:
             self._silent_ticks = 0
@@ -308,28 +360,5 @@ class HttpConnection(asyncio.Protocol):
 
 _WANTED = frozenset({b"origin", b"content-encoding", b"expect", b"upgrade"})
 _PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"),)
-
-_heads: dict[tuple[int, Headers, bool], bytes] = {}
-_heads_of = 0
-_MOST_HEADS = 100
-
-
-def _make_head(status: int, headers: Headers, is_last: bool) -> bytes:
-    """Everything up to the length of the body. Few differ, each second."""
-    global _heads_of
-    now = int(time.time())
-    if now != _heads_of or len(_heads) > _MOST_HEADS:
-        _heads.clear()
-        _heads_of = now
-    key = status, headers, is_last
-    head = _heads.get(key)
-    if head is None:
-        lines: Iterable[bytes] = (
-            b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"Unknown")),
-            b"date: " + formatdate(now, usegmt=True).encode(),
-            *(b"%b: %b" % header for header in headers),
-            *([b"connection: close"] if is_last else []),
-            b"",
-        )
-        head = _heads[key] = b"\r\n".join(lines)
-    return head
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_GIVEN_UP = Answer(*error_answer(Unavailable("the server has given the request up; send it again")), _JSON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
 
 from serving_app.serve.http_connection import HttpApp, HttpConnection
 from serving_app.serve.neighbours import url_host
@@ -29,6 +30,17 @@ def claim(host: str, port: int) -> socket.socket:
     return bound
 
 
+def take_waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Connections that the system has accepted and nobody has taken yet; they would be cut when this one is closed."""
+    while True:
+        try:
+            arrived, _ = listening.accept()
+        except OSError:  # mostly as there is none; else nothing could be done for it
+            return
+        arrived.setblocking(False)
+        yield arrived
+
+
 class RestListener:
     """An HTTP server on the running loop."""
 
@@ -38,10 +50,12 @@ class RestListener:
         self._connections: set[HttpConnection] = set()
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._is_draining = False
 
     async def start(self) -> str:
         """Listen; returns the address."""
         loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
         self._server = await loop.create_server(self._meet, sock=self._socket, backlog=_BACKLOG)
         self._ticking = loop.create_task(self._tick())
         host, port = self._socket.getsockname()[:2]
@@ -60,10 +74,14 @@ class RestListener:
     async def drain(self, timeout: float) -> None:
         """Accept no more connections, let those that are open finish their requests, then close."""
         deadline = time.monotonic() + timeout
+        self._is_draining = True
+        waiting = []
         if self._server is not None:
+            waiting = list(take_waiting(self._socket))
             self._server.close()
         for connection in self._connections:
             connection.drain()
+        await asyncio.gather(*map(self._welcome, waiting))
         # Clients with an idle connection learn at their next request that it closes; give them the time for one.
         quiet_since = time.monotonic()
         while self._connections and time.monotonic() < deadline:
@@ -80,7 +98,16 @@ class RestListener:
             await asyncio.wait({self._ticking})
 
     def _meet(self) -> HttpConnection:
-        return HttpConnection(self._app, self._connections)
+        connection = HttpConnection(self._app, self._connections)
+        connection.draining = self._is_draining
+        return connection
+
+    async def _welcome(self, arrived: socket.socket) -> None:
+        """Serve a connection that came just before the socket was closed."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._meet, arrived)
+        except OSError:
+            arrived.close()  # it has gone again
 
     async def _tick(self) -> None:
         while True:

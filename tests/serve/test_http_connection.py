@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import json
 import socket
+import tracemalloc
 from typing import cast
 
 import pytest
 
 from serving_app.serve.http_connection import MOST_WITHOUT_BODY, SILENT_TICKS, HttpConnection
 from serving_app.serve.http_messages import Answer, HttpRequest
-from tests.serve.fronts import Front
+from serving_app.serve.listeners import RestListener, claim
+from tests.serve.fronts import HOST, Front
 from tests.serve.test_rest_app import ONE, PREDICT, THREE_AND_A_HALF, ask, raw, read_answers, request
-from tests.stepping import turns, until
+from tests.stepping import PATIENCE_S, turns, until
 
 UPGRADE = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA")
 CHUNKED = b"POST %s HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" % PREDICT.encode()
@@ -128,9 +130,12 @@ class Waiting:
 
     def __init__(self) -> None:
         self.answers = asyncio.Semaphore(0)
-        self.cancelled = 0
+        self.begun = self.cancelled = 0
+        self.seen: list[HttpRequest] = []
 
     async def answer(self, request: HttpRequest) -> Answer:
+        self.begun += 1
+        self.seen.append(request)
         try:
             await self.answers.acquire()
         except asyncio.CancelledError:
@@ -207,6 +212,136 @@ def test_a_client_that_leaves_gives_its_request_up() -> None:
         assert (app.cancelled, transport.written, connections) == (1, b"", set())
 
     asyncio.run(scenario())
+
+
+async def arrive(port: int, asked: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(asked)
+    return reader, writer
+
+
+def test_who_sends_no_more_may_wait_or_be_gone() -> None:
+    """A client that has closed its connection gives its request up; one that closed its own half gets its answer."""
+
+    async def scenario() -> None:
+        app = Waiting()
+        listener = RestListener(app, claim(HOST, 0))
+        port = int((await listener.start()).rpartition(":")[2])
+        _, leaving = await arrive(port, request(ONE))
+        reader, writer = await arrive(port, request(ONE))
+        await until(lambda: app.begun == 2)
+        leaving.close()
+        await until(lambda: app.cancelled == 1)
+        writer.write_eof()
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        app.answers.release()
+        assert (await reader.read()).endswith(ONE)
+        writer.close()
+        assert app.cancelled == 1
+        await listener.drain(0.0)
+
+    asyncio.run(scenario())
+
+
+def test_connections_that_nobody_has_taken_yet_are_answered() -> None:
+    """Those that came just before a gateway began to drain get their answers, and learn that they are the last."""
+
+    async def scenario() -> None:
+        app = Waiting()
+        listener = RestListener(app, claim(HOST, 0))
+        port = int((await listener.start()).rpartition(":")[2])
+        clients = [socket.create_connection((HOST, port)) for _ in range(20)]  # the loop does not turn meanwhile
+        for client in clients:
+            client.sendall(request(ONE))
+            app.answers.release()
+        await listener.drain(PATIENCE_S)
+        for client in clients:
+            with client, client.makefile("rb") as answer:
+                text = answer.read()
+                assert text.startswith(b"HTTP/1.1 200 ")
+                assert b"connection: close" in text
+
+    asyncio.run(scenario())
+
+
+def test_what_is_cancelled_here_is_answered() -> None:
+    """A request that is given up by the server, or fails in a way that nobody thought of, is an error for its client,
+    and not a wait without end."""
+
+    class Cancelling(Waiting):
+        async def answer(self, request: HttpRequest) -> Answer:
+            if request.body == ONE:
+                asyncio.get_running_loop().call_soon(waiting.cancel)
+                await waiting
+            raise KeyError("nobody thought of that")
+
+    async def scenario() -> None:
+        nonlocal waiting
+        waiting = asyncio.get_running_loop().create_future()
+        connection, transport, _ = connected(Cancelling())
+        connection.data_received(request(ONE) + request(b"{}"))
+        await until(lambda: transport.written.count(b"given the request up") == 2)
+        assert transport.written.count(b"HTTP/1.1 503 ") == 2
+
+    waiting: asyncio.Future[None]
+    asyncio.run(scenario())
+
+
+def test_clients_of_http_1_0() -> None:
+    """One that asks to go on is told that it may, as it would wait for the end; and none is sent 100 (Continue)."""
+
+    async def scenario() -> None:
+        app = Waiting()
+        connection, transport, _ = connected(app)
+        for keeps in (b"Connection: keep-alive\r\n", b""):
+            app.answers.release()
+            connection.data_received(b"POST / HTTP/1.0\r\n%bExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx" % keeps)
+            await turns()
+        first, second = transport.written.split(b"HTTP/1.1 200 OK\r\n")[1:]
+        assert b"connection: keep-alive\r\n" in first
+        assert b"connection: close\r\n" in second
+        assert transport.ended
+
+    asyncio.run(scenario())
+
+
+def test_trailers_say_nothing_about_their_request() -> None:
+    """What comes after a body does not change how that body is read."""
+
+    async def scenario() -> None:
+        app = Waiting()
+        app.answers.release()
+        connection, transport, _ = connected(app)
+        connection.data_received(CHUNKED + b"\r\n1\r\nx\r\n0\r\nContent-Encoding: gzip\r\nOrigin: http://x\r\n\r\n")
+        await until(lambda: b"200 OK" in transport.written)
+        assert app.seen == [HttpRequest("POST", PREDICT, b"x")]
+
+    asyncio.run(scenario())
+
+
+def test_small_pieces_of_a_body_take_no_more_memory_than_the_body() -> None:
+    """A body in chunks of two bytes is kept as one of its size, between large pieces as well."""
+
+    async def scenario() -> None:
+        app = Waiting()
+        app.most_body_bytes = 1 << 20
+        app.answers.release()
+        connection, _, _ = connected(app)
+        large = b"%x\r\n%b\r\n" % (5000, b"y" * 5000)
+        connection.data_received(CHUNKED + b"\r\n" + large)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100):
+            connection.data_received(b"2\r\nxx\r\n" * 500)
+        assert tracemalloc.get_traced_memory()[0] - before < 300_000
+        connection.data_received(large + b"0\r\n\r\n")
+        await until(lambda: bool(app.seen))
+        assert app.seen[0].body == b"y" * 5000 + b"x" * 100_000 + b"y" * 5000
+
+    tracemalloc.start()
+    try:
+        asyncio.run(scenario())
+    finally:
+        tracemalloc.stop()
 
 
 def test_who_does_not_read_is_not_answered_on() -> None:
