@@ -79,6 +79,7 @@ class Registry:
         self._counts: dict[str, dict[Labels, float]] = {}
         self._histograms: dict[str, dict[Labels, list[float]]] = {}
         self._changed: dict[tuple[str, Labels], None] = {}
+        self._moved: dict[tuple[str, Labels], None] = {}  # have changed, but stand where they stood before
         self._gauges: dict[str, Gauge] = {}
         self._feeders: list[Callable[[], None]] = []
 
@@ -91,10 +92,12 @@ class Registry:
         """Let a counter grow."""
         name = family.name
         with self._lock:
-            cells = self._counts.setdefault(name, {})
-            # Taken out and put in again, so that what did not change for long comes first.
-            cells[labels] = cells.pop(labels, 0) + by
-            self._changed[name, labels] = None
+            cells = self._counts.get(name)
+            if cells is None:
+                cells = self._counts[name] = {}
+            cells[labels] = cells.get(labels, 0) + by
+            key = name, labels
+            self._changed[key] = self._moved[key] = None
             if len(cells) > self._most:
                 self._forget(name, cells)
 
@@ -102,14 +105,16 @@ class Registry:
         """Add a value to a histogram, so many times. One that equals a limit is above it (tsl/lib/histogram)."""
         name = family.name
         with self._lock:
-            cells = self._histograms.setdefault(name, {})
-            cell = cells.pop(labels, None)
+            cells = self._histograms.get(name)
+            if cells is None:
+                cells = self._histograms[name] = {}
+            cell = cells.get(labels)
             if cell is None:
-                cell = [0] * (len(family.limits) + 2)
-            cells[labels] = cell
+                cell = cells[labels] = [0] * (len(family.limits) + 2)
             cell[bisect_right(family.limits, value)] += times
             cell[-1] += value * times
-            self._changed[name, labels] = None
+            key = name, labels
+            self._changed[key] = self._moved[key] = None
             if len(cells) > self._most:
                 self._forget(name, cells)
 
@@ -118,9 +123,10 @@ class Registry:
         name = family.name
         with self._lock:
             cells = self._histograms.setdefault(name, {})
-            known = cells.pop(labels, None)
+            known = cells.get(labels)
             cells[labels] = list(cell) if known is None else list(map(add, known, cell))
-            self._changed[name, labels] = None
+            key = name, labels
+            self._changed[key] = self._moved[key] = None
             if len(cells) > self._most:
                 self._forget(name, cells)
 
@@ -142,6 +148,7 @@ class Registry:
         self._be_fed()
         taken: Snapshot = {}
         with self._lock:
+            self._put_in_order()
             changed, self._changed = self._changed, {}
             for name, labels in changed:
                 if name in self._histograms:
@@ -158,7 +165,18 @@ class Registry:
         for feeder in self._feeders:
             feeder()
 
+    def _put_in_order(self) -> None:
+        """Let what did not change for long come first. Not with each change, as those are many."""
+        for name, labels in self._moved:
+            counts, histograms = self._counts.get(name), self._histograms.get(name)
+            if counts is not None and labels in counts:
+                counts[labels] = counts.pop(labels)
+            elif histograms is not None and labels in histograms:
+                histograms[labels] = histograms.pop(labels)
+        self._moved.clear()
+
     def _forget(self, name: str, cells: dict[Labels, float] | dict[Labels, list[float]]) -> None:
+        self._put_in_order()
         labels = next(iter(cells))
         del cells[labels]
         self._changed.pop((name, labels), None)

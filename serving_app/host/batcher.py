@@ -37,7 +37,7 @@ from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host.batch_queue import BatchQueues, Piece, Release
 from serving_app.host.batch_tasks import Cut, Hop, Share, Task, call_of, make_task, shares_of
-from serving_app.host.batching import count_filling, kind_of
+from serving_app.host.batching import count_filling, kind_of, row_count
 from serving_app.host.meter import RunMeter
 from serving_app.host.pace import Pace
 from serving_app.protocol.calls import Answer, Call
@@ -86,6 +86,33 @@ class Batcher:
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._dispatch)
         return answers
+
+    def run_at_once(self, call: Call) -> Answer | None:
+        """The answer to one request, run here and now as a batch of its own; None if it is to wait like others.
+
+        That is where nobody waits, no company is waited for, and runs of its kind are quick: a thread would begin it
+        now, and nothing be won by handing it there.
+        """
+        limits = self._limits
+        is_ready = self._free > 0 and self._turn is None and self._queues.is_empty and not limits.batch_timeout_micros
+        if not is_ready or self._is_finishing or self._is_closed:
+            return None
+        try:
+            rows = row_count(call)
+            kind = kind_of(call, limits.pad_variable_length_inputs)
+        except ServingError:
+            return None
+        pace = self._find_pace(kind)
+        if rows > limits.run_rows or not pace.is_quick(rows):
+            return None
+        meter = self._meter
+        meter.came(call, (rows,))
+        meter.waited(0.0, 1)
+        meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
+        meter.released(Release.THREAD_FREE.value)
+        answer = pace.run_here(rows, partial(self._run_safely, [call], limits))
+        meter.ran(call, answer.replies[0], answer.seconds, 1)
+        return answer._replace(most_rows=limits.run_rows, ran=answer.seconds)
 
     def adjust(self, limits: Batching) -> None:
         """Have what comes from now on batched by other limits. What waits runs as soon as threads are free, as it was

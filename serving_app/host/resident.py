@@ -52,6 +52,8 @@ class Resident:
         self._on_threads = 0
         self._joining: list[_Waiting] = []
         self._most_rows = 0  # that a run may join, as far as it has said
+        self._in_turn = 0  # requests to be batched that came in this turn of the loop
+        self._is_lonely = True  # not more than one came in the last turn in which any did
         self._is_closed = False
 
     @property
@@ -66,7 +68,8 @@ class Resident:
         Raises the call's error where that is known at once. The caller guards the deadline.
         """
         if self._runner.is_batched:
-            return self._join(call, traveller)
+            outputs = self._run_alone(call)
+            return self._join(call, traveller) if outputs is None else outputs
         pace = self._find_pace(call)
         size = call.nbytes
         if pace.is_quick(size):
@@ -150,17 +153,31 @@ class Resident:
 
     # Together.
 
+    def _run_alone(self, call: Call) -> Outputs | None:
+        """The outputs of a request that nobody else is likely to join, run at once if that is possible."""
+        if self._in_turn == 0:
+            self._loop.call_soon(self._end_turn)
+        self._in_turn += 1
+        if self._in_turn > 1 or not self._is_lonely:
+            return None
+        answer = self._runner.run_at_once(call)
+        if answer is None:
+            return None
+        [reply] = answer.replies
+        if isinstance(reply, ServingError):
+            raise reply
+        return reply
+
     def _join(self, call: Call, traveller: Traveller | None) -> asyncio.Future[Outputs]:
         if self._is_closed:
             raise _gone()
         reply: asyncio.Future[Outputs] = self._loop.create_future()
-        if not self._joining:
-            self._loop.call_soon(self._end_turn)
         self._joining.append(_Waiting(call, reply, traveller))
         return reply
 
     def _end_turn(self) -> None:
         """What came in this turn of the loop goes into the queues as one."""
+        self._is_lonely, self._in_turn = self._in_turn <= 1, 0
         waiting = [each for each in self._joining if not each.reply.done()]
         self._joining = []
         if not waiting:

@@ -58,7 +58,15 @@ class Runner:
 
     def run(self, calls: Sequence[Call]) -> Awaitable[Answer]:
         """The replies to these calls, joined ones or not; to cancel it is to give up what does not run yet."""
+        if len(calls) == 1 and not calls[0].members and (reply := self.run_at_once(calls[0])) is not None:
+            done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            done.set_result(reply)
+            return done
         return self.run_apart(calls) if self._batcher is None else self._batcher.submit([calls])[0]
+
+    def run_at_once(self, call: Call) -> Answer | None:
+        """What a batched version answers to a request that came alone, if it need not wait; see Batcher.run_at_once."""
+        return None if self._batcher is None else self._batcher.run_at_once(call)
 
     def submit(self, hops: Sequence[Sequence[Call]]) -> list[asyncio.Future[Answer]]:
         """As `run`, for hops that arrived together; an answer to come for each."""

@@ -29,8 +29,9 @@ from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment, Batcher, Host
 from serving_app.host.batch_queue import Release
-from serving_app.host.batching import row_count
+from serving_app.host.batching import kind_of, row_count
 from serving_app.host.meter import RunMeter
+from serving_app.host.pace import Pace
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.joined_calls import join_requests, send_apart
 from tests.host.scripted import SCRIPTED_PLATFORM, ScriptedLoader
@@ -119,6 +120,70 @@ def test_what_comes_while_threads_are_busy_runs_together() -> None:
         assert model.rows == [1, 1, 7, 2]
 
     play(Batching(max_batch_size=8, num_batch_threads=1), scenario)
+
+
+class _Known(Pace):
+    """A kind that is known to be quick."""
+
+    def is_quick(self, rows: int) -> bool:
+        return True
+
+
+def make_quick(batcher: Batcher, call: Call) -> None:
+    batcher._paces[kind_of(call, pad=False)] = _Known()
+
+
+def test_a_request_that_comes_alone_need_not_wait() -> None:
+    """One of a quick kind is a batch of its own at once, and counts as one; its error is its reply."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        assert batcher.run_at_once(x(1)) is None  # not known to be quick
+        make_quick(batcher, x(1))
+        for call, reply in ((x(1, 2), [2, 4]), (x(-1), FailedPrecondition)):
+            answer = batcher.run_at_once(call)
+            assert answer is not None
+            assert [_seen(each) for each in answer.replies] == [reply]
+            assert answer.most_rows == 4
+        assert (model.rows, model.threads) == ([2, 1], {current_thread().name})
+
+    play(Batching(max_batch_size=4), scenario)
+
+
+@pytest.mark.parametrize(
+    ("limits", "call"),
+    [
+        (Batching(batch_timeout_micros=1), x(1)),
+        (Batching(max_batch_size=2), x(1, 2, 3)),
+        (Batching(), Call("serving_default", {"x": np.float32(1)})),
+        (Batching(), Call("serving_default", {})),
+    ],
+)
+def test_some_requests_are_never_run_at_once(limits: Batching, call: Call) -> None:
+    """Those that company is waited for, and those that are refused or cut, go the common way."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        make_quick(batcher, x(1))
+        assert batcher.run_at_once(call) is None
+        assert not model.runs
+
+    play(limits, scenario)
+
+
+def test_nothing_overtakes_what_waits() -> None:
+    """While a request waits, or all threads are busy, or the batcher is closed, none is run at once."""
+
+    async def scenario(model: Model, batcher: Batcher) -> None:
+        make_quick(batcher, x(1))
+        [answer] = batcher.submit([[x(1)]])
+        assert batcher.run_at_once(x(2)) is None
+        await answer
+        async with busy(model, batcher):
+            assert batcher.run_at_once(x(2)) is None
+        await until(lambda: batcher.run_at_once(x(2)) is not None)
+        batcher.close()
+        assert batcher.run_at_once(x(2)) is None
+
+    play(Batching(num_batch_threads=1), scenario)
 
 
 def test_an_open_batch_waits_for_its_time() -> None:

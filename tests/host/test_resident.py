@@ -282,3 +282,31 @@ def test_who_waits_gets_to_know_of_its_leg(play: Callable[..., None], batching: 
         assert leg.batch_wait + leg.run == pytest.approx(leg.back - leg.left)
 
     play(scenario, batching)
+
+
+def test_a_batched_request_that_is_alone_runs_at_once(play: Callable[..., None]) -> None:
+    """As long as each turn of the loop brings one request it is answered there and then; with company it is joined,
+    and so are the first ones of the turns after that."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.ask(x(0.0))
+
+        def begun(*values: float) -> list[bool]:
+            """Of requests that come in one turn whether each is answered already."""
+            return [isinstance(stage.resident.begin(x(value)), dict) for value in values]
+
+        stage.resident._runner._batcher._paces = _AllQuick()  # type: ignore[union-attr,assignment]
+        assert begun(1.0) == [True]
+        await turns()
+        assert begun(1.0, 2.0, 3.0) == [True, False, False]
+        await turns()
+        assert begun(1.0) == [False]
+        await turns()
+        assert begun(1.0) == [True]
+
+    play(scenario, Batching(max_batch_size=64))
+
+
+class _AllQuick(dict[Any, Pace]):
+    def get(self, _kind: Any, _default: Any = None) -> Pace:
+        return _Quick()
