@@ -14,7 +14,7 @@ from typing import Any, cast
 from serving_app.core.door import Door
 from serving_app.core.errors import InvalidArgument
 from serving_app.protocol.calls import Answer, Call
-from serving_app.protocol.lane_frames import Inbox, Kind, Malformed, header, hello, read_welcome
+from serving_app.protocol.lane_frames import ANYBODY, Inbox, Kind, Malformed, header, hello, read_welcome
 from serving_app.protocol.lane_hops import read_answer, read_fault, write_hop
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,11 @@ CONNECT_S = 2.0
 
 _SILENT_S = 10
 """After how long without a sign of life from its machine a replica on another node counts as gone."""
+
+_MOST_UNSENT_BYTES = 8 << 20
+"""What may lie here for a replica that does not read; while it is more, no hop is added to it."""
+
+_IS_ANYBODY_THERE = b"".join(write_hop(ANYBODY, ()))
 
 
 class LaneLost(Exception):
@@ -46,6 +51,9 @@ class Lane(asyncio.BufferedProtocol):
         self.door = door
         self.calls = 0
         """How many calls are under way."""
+        self.unheard = 0
+        """How many were called off since the replica has given its last sign of life: one that hangs has them still,
+        and looks as if it had nothing to do."""
         self.max_hops = 0
         loop = asyncio.get_running_loop()
         self.welcomed: asyncio.Future[None] = loop.create_future()
@@ -59,7 +67,7 @@ class Lane(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._hops: dict[int, tuple[asyncio.Future[Answer], int]] = {}
         self._last_hop = 0
-        self._resting = False
+        self._resting = self._choked = False
 
     @property
     def is_open(self) -> bool:
@@ -69,7 +77,7 @@ class Lane(asyncio.BufferedProtocol):
     @property
     def has_room(self) -> bool:
         """Whether it takes another one now."""
-        return self.is_open and len(self._hops) < self.max_hops and not self._resting
+        return self.is_open and len(self._hops) < self.max_hops and not self._resting and not self._choked
 
     async def ask(self, calls: Sequence[Call]) -> Answer:
         """The answer to a hop. Raises LaneLost, LaneBusy, NotCarried, or why the hop failed as a whole.
@@ -92,7 +100,8 @@ class Lane(asyncio.BufferedProtocol):
             return await reply
         except asyncio.CancelledError:
             if hop in self._hops:
-                transport.write(header(Kind.CANCEL, hop))
+                transport.write(header(Kind.CANCEL, hop) + (b"" if self.unheard else _IS_ANYBODY_THERE))
+                self.unheard += len(calls)
                 self._take(hop)
             raise
 
@@ -120,6 +129,7 @@ class Lane(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say who we are."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is none by its class
+        self._transport.set_write_buffer_limits(_MOST_UNSENT_BYTES)
         self._transport.write(hello(self.door.secret))
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -128,12 +138,22 @@ class Lane(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take in what came."""
+        self.unheard = 0
         try:
             for kind, hop, body in self._inbox.take(nbytes):
                 self._handle(kind, hop, body)
         except Malformed as error:
             logger.error("the lane to %s is closed: %s", self.door.replica, error)
             self.close()
+
+    def pause_writing(self) -> None:
+        """The replica does not read; what is given up meanwhile would only pile up here."""
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._choked = False
+        self._changed()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whatever is under way will not be answered here."""

@@ -83,12 +83,12 @@ class LaneSet:
         if len(lanes) > _COMPARED:
             two = [lane for lane in random.sample(lanes, 2) if lane.has_room]
             if two:
-                return min(two, key=_calls)
+                return min(two, key=_load)
         free = [lane for lane in lanes if lane.has_room]
         if not free:
             return None
-        fewest = min(map(_calls, free))
-        return random.choice([lane for lane in free if lane.calls == fewest])
+        fewest = min(map(_load, free))
+        return random.choice([lane for lane in free if _load(lane) == fewest])
 
     async def _keep(self, door: Door) -> None:
         """Have a lane through this door until the replica says good-bye."""
@@ -126,5 +126,5 @@ class LaneSet:
         await self._changed.wait()
 
 
-def _calls(lane: Lane) -> int:
-    return lane.calls
+def _load(lane: Lane) -> int:
+    return lane.calls + lane.unheard

@@ -9,6 +9,8 @@
                                         <---  ANSWER 2  a reply for each call
       HOP 3  calls                      --->
                                         <---  BUSY 3  it has as many hops as it may: not taken
+      HOP 0  no calls                   --->  is anybody there?
+                                        <---  ANSWER 0  no replies, at once
                                         <---  GOODBYE  send no more; what was sent is answered
 
 Each frame is a header of 16 bytes, the body's length, the hop's number and the kind, and the body. What hops and
@@ -34,6 +36,9 @@ MAX_BODY_BYTES = 1 << 36
 
 HELLO_BYTES = 1 << 10
 """Nor is one of a stranger, who may make us set aside so much memory and no more."""
+
+ANYBODY = 0
+"""The number of hops without calls, which ask for a sign of life; other hops have others."""
 
 ALIGNMENT = 64
 """Of the start of a large body, and of large arrays in it: what TensorFlow reads in place."""

@@ -22,6 +22,7 @@ from serving_app.core.door import Door
 from serving_app.core.errors import Unavailable
 from serving_app.protocol.calls import Answer, Call
 from serving_app.protocol.lane_frames import (
+    ANYBODY,
     HELLO_BYTES,
     MAX_BODY_BYTES,
     Inbox,
@@ -47,6 +48,9 @@ _YOUNG_S = 60.0
 
 _LONGEST_PATH = 100
 """The system's limit for paths of sockets is 108 bytes."""
+
+_HERE = b"".join(write_answer(ANYBODY, Answer([], 0.0)))
+"""What who asks whether anybody is there is told."""
 
 Predict = Callable[[Sequence[Call]], Awaitable[Answer]]
 
@@ -218,6 +222,9 @@ class _Lane(asyncio.BufferedProtocol):
         if hop in self._hops:
             raise Malformed(f"the hop {hop} is under way already")
         self._tell_limit()
+        if hop == ANYBODY:
+            self._write(_HERE)
+            return
         if self._server.hops >= self._told:
             self._write(header(Kind.BUSY, hop))
             return

@@ -499,3 +499,80 @@ def test_a_directory_that_others_can_enter_is_not_used(folder: Path) -> None:
         await replica.server.close(1.0)
 
     play(scenario)
+
+
+class Deaf:
+    """A process at a door that lets callers in and is stopped then: it reads nothing more, until it goes on."""
+
+    def __init__(self, name: str) -> None:
+        self.replica = Replica(name)
+
+    async def open(self) -> Door:
+        return await self.replica.open()
+
+    def stop(self) -> None:
+        for lane in self.replica.server.lanes:
+            assert lane._transport is not None
+            lane._transport.pause_reading()
+
+    def go_on(self) -> None:
+        for lane in self.replica.server.lanes:
+            assert lane._transport is not None
+            lane._transport.resume_reading()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_hops_do_not_pile_up_for_a_replica_that_reads_nothing(make_loop: Callable[[], Any]) -> None:
+    """What is sent to a replica that hangs and given up takes bounded memory: after that hops wait, and leave when it
+    goes on."""
+
+    async def scenario() -> None:
+        deaf = Deaf("r")
+        found = await lanes(await deaf.open())
+        deaf.stop()
+        image = [Call("s", {"x": np.ones(1 << 18)})]
+        unsent = []
+        for _ in range(20):
+            hop = asyncio.create_task(ask(found, image))
+            await turns()
+            hop.cancel()
+            unsent.append(found._lanes[0]._transport.get_write_buffer_size())  # type: ignore[union-attr]
+        assert max(unsent) < 12 << 20
+        last = asyncio.create_task(ask(found, x(1)))
+        await turns()
+        deaf.go_on()
+        assert seen(await last) == [2]
+        found.close()
+        await deaf.replica.server.close(1.0)
+
+    play(scenario, make_loop)
+
+
+def test_a_replica_that_hangs_is_not_preferred_for_having_answered_nothing() -> None:
+    """Calls that were called off count until there is a sign of life: another replica gets what comes next, and the one
+    that hung gets its share again when it goes on."""
+
+    async def scenario() -> None:
+        deaf, other = Deaf("1"), Replica("2")
+        found = await lanes(await deaf.open(), await other.open())
+        deaf.stop()
+        other.model.open.clear()
+        hops = [asyncio.create_task(ask(found, x(value))) for value in range(8)]
+        await until(lambda: len(other.model.came) == 4)
+        (hung,) = [lane for lane in found._lanes if lane.door.replica == "1"]
+        for hop in hops:
+            hop.cancel()
+        await until(lambda: other.model.given_up == 4)
+        await until(lambda: sum(lane.unheard for lane in found._lanes) == 4)
+        other.model.open.set()
+        for value in range(20):
+            assert seen(await ask(found, x(value))) == [2 * value]
+        assert hung.calls == 0
+        deaf.go_on()
+        await until(lambda: hung.unheard == 0)
+        while not any(len(came) == 1 and came[0] >= 100 for came in deaf.replica.model.came):
+            await ask(found, x(100))
+        found.close()
+        await asyncio.gather(deaf.replica.server.close(1.0), other.server.close(1.0))
+
+    play(scenario)
