@@ -47,6 +47,9 @@ _MAX_WAITING = 20_000
 _MAX_WAITING_BYTES = 512 << 20
 """And what they may carry."""
 
+_MAX_FLYING_BYTES = 256 << 20
+"""While hops under way carry more, only those leave that keep the replicas busy; the rest waits, which is bounded."""
+
 _LOOK_S = 0.1
 """How often is looked for what nobody waits for any more."""
 
@@ -69,10 +72,11 @@ class _Waiting(NamedTuple):
 
 
 class _Flight(NamedTuple):
-    """A hop under way: for whom, and until when any of them waits; None if somebody waits for ever."""
+    """A hop under way: for whom, until when any of them waits, None if somebody waits for ever, and what it carries."""
 
     members: list[_Waiting]
     until: float | None
+    nbytes: int
 
 
 class Caller:
@@ -83,7 +87,7 @@ class Caller:
         self._send = send
         self._count_replicas = count_replicas
         self._waiting: deque[_Waiting] = deque()
-        self._waiting_bytes = 0
+        self._waiting_bytes = self._flying_bytes = 0
         self._hops: dict[asyncio.Task[None], _Flight] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
@@ -136,15 +140,19 @@ class Caller:
         free = _FREE_HOPS if self._run_s < _RUN_S / 2 else _FREE_HOPS * max(1, self._count_replicas())
         while self._waiting and len(self._hops) < min(free, _MAX_HOPS):
             self._start_hop()
-        if self._waiting and self._gathering is None and len(self._hops) < _MAX_HOPS:
+        if self._waiting and self._gathering is None and self._may_fly():
             gather_s = min(max(_MIN_GATHER_S, self._hop_s / 2), _MAX_GATHER_S)
             self._gathering = asyncio.get_running_loop().call_later(gather_s, self._end_gathering)
 
     def _end_gathering(self) -> None:
         self._gathering = None
-        if self._waiting:
+        if self._waiting and self._may_fly():
             self._start_hop()
         self._dispatch()
+
+    def _may_fly(self) -> bool:
+        """Whether another hop may leave that no replica is known to need."""
+        return len(self._hops) < _MAX_HOPS and self._flying_bytes < _MAX_FLYING_BYTES
 
     def _start_hop(self) -> None:
         members = self._take()
@@ -156,7 +164,9 @@ class Caller:
         deadlines = [waiting.deadline for waiting in members]
         # Those who wait guard their deadlines themselves, and know better what to say.
         until = None if None in deadlines else max(filter(None, deadlines)) + _GRACE_S
-        self._hops[hop] = _Flight(members, until)
+        nbytes = sum([waiting.nbytes for waiting in members])
+        self._flying_bytes += nbytes
+        self._hops[hop] = _Flight(members, until, nbytes)
         hop.add_done_callback(self._end_hop)
         if self._looking is None:
             self._looking = loop.call_later(_LOOK_S, self._look)
@@ -208,14 +218,14 @@ class Caller:
         self._hop_s += _WEIGHT * (max(0.0, taken_s - run_s) - self._hop_s)
 
     def _end_hop(self, hop: asyncio.Task[None]) -> None:
-        del self._hops[hop]
+        self._flying_bytes -= self._hops.pop(hop).nbytes
         if self._turn is None and self._waiting:
             self._dispatch()
 
     def _look(self) -> None:
         """Make room where nobody waits any more: a replica may hang for long."""
         now = time.monotonic()
-        for hop, (members, until) in self._hops.items():
+        for hop, (members, until, _) in self._hops.items():
             if until is not None and until < now:
                 _fail(members, DeadlineExceeded("no replica gave an answer in time"))
             if all(waiting.reply.done() for waiting in members):

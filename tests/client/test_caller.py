@@ -443,6 +443,34 @@ def test_the_queue_is_bounded_by_what_it_carries(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
+def test_what_is_under_way_is_bounded_by_what_it_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large calls do not all leave for replicas that take their time: beyond a bound they wait, where those that are
+    too many are refused, and leave when hops are back."""
+    monkeypatch.setattr("serving_app.client.caller._MAX_FLYING_BYTES", 4 << 20)
+    monkeypatch.setattr("serving_app.client.caller._MAX_WAITING_BYTES", 4 << 20)
+
+    async def scenario() -> None:
+        wire = Wire(reply=lambda call: {"y": np.zeros(1)}, seconds_per_call=1.0)
+        caller = Caller(wire.send)
+        for value in range(30):
+            await caller.call(number(value))
+        wire.open.clear()
+        large = Call("serving_default", {"x": np.zeros(1 << 20, np.uint8)})
+        tasks = []
+        for _ in range(8):
+            tasks.append(caller.submit(large))
+            await until(lambda: caller.waiting == 0 or caller._flying_bytes == 4 << 20)
+        assert caller.waiting == 4
+        with pytest.raises(ResourceExhausted, match="requests of 4 MiB wait for this model already"):
+            caller.submit(large)
+        wire.open.set()
+        await asyncio.gather(*tasks)
+        await turns()
+        assert caller._flying_bytes == 0
+
+    asyncio.run(scenario())
+
+
 def test_slow_models_get_calls_for_all_replicas_at_once() -> None:
     """Where runs take long, two hops for each replica leave in the turn in which the calls came."""
 
