@@ -19,17 +19,24 @@ logger = logging.getLogger("ray.serve")
 class Steps:
     """A coroutine, from its beginning to its end. Used on one event loop. What it raises is logged."""
 
-    __slots__ = ("_coroutine", "_waits_for")
+    __slots__ = ("_coroutine", "_is_cancelled", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._coroutine = coroutine
         self._waits_for: asyncio.Future[Any] | None = None
+        self._is_cancelled = False
 
-    def go(self, _ready: object = None) -> None:
+    def go(self, ready: object = None) -> None:
         """Begin, or go on with what was waited for."""
         self._waits_for = None
         try:
-            future = self._coroutine.send(None)
+            if self._is_cancelled:
+                self._is_cancelled = False
+                if isinstance(ready, asyncio.Future) and not ready.cancelled():
+                    ready.exception()  # of no interest any more, and no reason for a warning
+                future = self._coroutine.throw(asyncio.CancelledError)
+            else:
+                future = self._coroutine.send(None)
         except (StopIteration, asyncio.CancelledError):
             return
         except Exception:
@@ -44,6 +51,6 @@ class Steps:
             future.add_done_callback(self.go)
 
     def cancel(self) -> None:
-        """Cancel what is waited for, and with that the coroutine."""
-        if self._waits_for is not None:
-            self._waits_for.cancel()
+        """Cancel what is waited for, and with that the coroutine; one that is about to go on does so cancelled."""
+        if self._waits_for is None or not self._waits_for.cancel():
+            self._is_cancelled = True

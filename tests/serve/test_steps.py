@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import pytest
@@ -94,6 +94,37 @@ def test_it_can_be_cancelled_where_it_waits(caplog: pytest.LogCaptureFixture) ->
         steps.cancel()
 
     asyncio.run(scenario())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("outcome", [None, KeyError("x")])
+def test_it_can_be_cancelled_where_it_is_about_to_go_on(
+    outcome: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it waited for is there, and it has not seen that yet: it is cancelled all the same."""
+    seen: list[str] = []
+
+    async def scenario() -> None:
+        ready = asyncio.get_running_loop().create_future()
+
+        async def work(wait: Awaitable[None]) -> None:
+            try:
+                await wait
+                seen.append("went on")
+            finally:
+                seen.append("ended")
+
+        both = [drive(work(ready)), drive(work(asyncio.sleep(0)))]
+        if outcome is None:
+            ready.set_result(None)
+        else:
+            ready.set_exception(outcome)
+        for steps in both:
+            steps.cancel()
+        await until(lambda: len(seen) == 2)
+
+    asyncio.run(scenario())
+    assert seen == ["ended"] * 2
     assert not caplog.records
 
 
