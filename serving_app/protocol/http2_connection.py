@@ -59,6 +59,9 @@ Head = TypeVar("Head")
 Accept = Callable[[Stream, Head, bool], Owner | None]
 """Takes a new stream, and whether it has ended already: without data. None where it is answered at once."""
 
+_WALK = 100
+"""A walk over so many streams costs as much as an idle frame may."""
+
 _WIDEST = 8
 """Header blocks may have this many times the bytes that their fields may have: references are short, so they do not."""
 
@@ -66,7 +69,12 @@ _WIDEST = 8
 class Connection(Generic[Head]):
     """One connection. `read_head` makes of the fields of a request what `accept` is given."""
 
-    def __init__(self, limits: Limits, read_head: ReadHead[Head], accept: Accept[Head]) -> None:
+    def __init__(
+        self, limits: Limits, read_head: ReadHead[Head], accept: Accept[Head],
+        table_shrank: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`table_shrank` is told that the other side has a smaller table for our fields than is usual, before that is
+        acknowledged: nothing that is sent after it may use the table as it was."""
         self._limits = limits
         self._heads = Heads(limits.header_bytes, read_head)
         self._accept = accept
@@ -80,8 +88,7 @@ class Connection(Generic[Head]):
         self.failure: ConnectionFailure | None = None
         self.pongs: list[bytes] = []
         """Our own pings that were answered, until whoever sent them has taken them out."""
-        self.table_is_shrunk = False
-        """Whether the other side has a smaller table for our fields than is usual."""
+        self._table_shrank = table_shrank
         self._last = 0  # the newest stream
         self._accepts_up_to = LAST_STREAM
         self._data_stream: Stream | None = None  # whose data is under way
@@ -275,9 +282,7 @@ class Connection(Generic[Head]):
             self.sender.widen_stream(stream, more)
 
     def _take_reset(self, number: int) -> None:
-        self._resets += 1
-        if self._resets > self._limits.resets_per_second:
-            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are given up")
+        self._count_reset()
         stream = self.streams.get(number)
         if stream is None:
             self._check_known(number, "a reset")
@@ -306,17 +311,21 @@ class Connection(Generic[Head]):
         if len(payload) % 6:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "broken SETTINGS")
         self._count_idle()
+        window = self.sender.initial_window
         for name, value in read_settings(payload):
-            if name == HEADER_TABLE_SIZE:
-                self.table_is_shrunk = self.table_is_shrunk or value < TABLE_SIZE
+            if name == HEADER_TABLE_SIZE and value < TABLE_SIZE:
+                self._table_shrank()
             elif name == ENABLE_PUSH and value > 1:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
             elif name == INITIAL_WINDOW_SIZE:
-                self.sender.set_initial_window(value)
+                window = value
             elif name == MAX_FRAME_SIZE:
                 if not DEFAULT_FRAME <= value <= LARGEST_FRAME:
                     raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"frames of {value} bytes")
                 self.sender.set_frame(value)
+        if window != self.sender.initial_window:  # it is the last that counts, and each is a walk over all streams
+            self._count_idle(len(self.streams) // _WALK)
+            self.sender.set_initial_window(window)
         self.sender.send(SETTINGS_ACK)
 
     # --- what is wrong -----------------------------------------------------------------------------------------------
@@ -327,7 +336,8 @@ class Connection(Generic[Head]):
         self.drop()
 
     def _break(self, stream: Stream, code: ErrorCode) -> None:
-        """End a stream by the other side's mistake."""
+        """End a stream by the other side's mistake, which costs no less than its giving up."""
+        self._count_reset()
         self.sender.reset(stream, code)
         if stream.owner is not None:
             stream.owner.dropped()
@@ -337,8 +347,13 @@ class Connection(Generic[Head]):
         if number > self._last or not number & 1:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{what} for stream {number}, which is not open")
 
-    def _count_idle(self) -> None:
-        self._idle_frames += 1
+    def _count_reset(self) -> None:
+        self._resets += 1
+        if self._resets > self._limits.resets_per_second:
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are given up")
+
+    def _count_idle(self, frames: int = 1) -> None:
+        self._idle_frames += frames
         if self._idle_frames > self._limits.idle_frames_per_second:
             raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 

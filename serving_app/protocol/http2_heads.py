@@ -16,7 +16,8 @@ ReadHead = Callable[[list[Field], int], Head]
 """Makes a head of fields, and of their size; of too large ones some are missing. Raises StreamFailure for fields that
 are no request."""
 
-_MOST = 256
+_MOST, _LARGEST = 256, 1024
+"""How many blocks are remembered, and of which size: larger ones are few, and would fill the memory."""
 
 
 class Heads(Generic[Head]):
@@ -39,7 +40,8 @@ class Heads(Generic[Head]):
     def _decode(self, block: bytes) -> Head:
         before = self._decoder.generation
         head = self._read_head(*self._fields(block))
-        if self._decoder.generation == before:  # else the same bytes will mean something else
+        # Once the table has changed the same bytes mean something else.
+        if self._decoder.generation == before and len(block) <= _LARGEST:
             if len(self._known) >= _MOST:
                 self._known.clear()
             self._known[block] = head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import OrderedDict
 
 from serving_app.protocol.http2_frames import (
     DATA,
@@ -27,8 +28,17 @@ _SMALL = 1 << 16
 """Answers up to this size are joined, as a copy of them costs less than their parts would."""
 
 
+_TURN = DEFAULT_FRAME
+"""What one stream sends before another has its turn, where the connection's window has no room for all of them."""
+
+
 class Sender:
-    """The frames that wait to be sent, and the data that waits for room. Streams that end leave `streams`."""
+    """The frames that wait to be sent, and the data that waits for room. Streams that end leave `streams`.
+
+    Data waits for the window of its stream or for that of the connection. Only streams that could go on as soon as the
+    connection's grows are `_waiting`, and they take turns: a small answer does not wait for the end of a large one, and
+    a window that grows costs nothing for those that it does not help.
+    """
 
     def __init__(self, streams: dict[int, Stream]) -> None:
         self.initial_window = DEFAULT_WINDOW
@@ -37,7 +47,7 @@ class Sender:
         self._out: list[bytes | memoryview] = []
         self._window = DEFAULT_WINDOW
         self._frame = self._small = DEFAULT_FRAME
-        self._waiting: dict[int, Stream] = {}
+        self._waiting: OrderedDict[int, Stream] = OrderedDict()
 
     def take(self) -> list[bytes | memoryview]:
         """What is to be sent now."""
@@ -122,8 +132,7 @@ class Sender:
         self._window += more
         if self._window > LARGEST_WINDOW:
             raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window is too large")
-        if self._waiting:
-            self._pump_all()
+        self._pump_all()
 
     def widen_stream(self, stream: Stream, more: int) -> None:
         """A stream's window has grown, and is not too large."""
@@ -136,25 +145,28 @@ class Sender:
         if size > LARGEST_WINDOW:
             raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, f"windows of {size} bytes")
         more, self.initial_window = size - self.initial_window, size
-        for stream in list(self._streams.values()):
+        for stream in self._streams.values():
             stream.window += more
             if stream.window > LARGEST_WINDOW:
                 raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "a stream's window is too large")
-        if more > 0:
-            self._pump_all()
+            if stream.outgoing and stream.window > 0:
+                self._waiting[stream.id] = stream
+        self._pump_all()
 
     def set_frame(self, size: int) -> None:
         """Frames may be as large as this."""
         self._frame, self._small = size, min(size, _SMALL)
 
-    def _pump(self, stream: Stream) -> bool:
+    def _pump(self, stream: Stream, most: int = LARGEST_WINDOW) -> bool:
+        """Send what there is room for, at most so much; returns whether nothing is left."""
         waiting = stream.outgoing or []
         number = stream.id
         done = 0
         for part in waiting:
-            while part and (room := min(self._frame, stream.window, self._window)) > 0:
+            while part and (room := min(self._frame, stream.window, self._window, most)) > 0:
                 piece, part = part[:room], part[room:]
                 size = len(piece)
+                most -= size
                 stream.window -= size
                 self._window -= size
                 self._out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, number))
@@ -165,7 +177,8 @@ class Sender:
             done += 1
         del waiting[:done]
         if waiting:
-            self._waiting[number] = stream
+            if stream.window > 0:
+                self._waiting[number] = stream
             return False
         stream.outgoing = None
         self._waiting.pop(number, None)
@@ -179,7 +192,6 @@ class Sender:
             self._out.append(reset(stream.id, ErrorCode.NO_ERROR))
 
     def _pump_all(self) -> None:
-        for stream in list(self._waiting.values()):
-            if self._window <= 0:
-                return
-            self._pump(stream)
+        while self._window > 0 and self._waiting:
+            _, stream = self._waiting.popitem(last=False)
+            self._pump(stream, _TURN)  # which puts it behind the others if it is not done

@@ -30,6 +30,7 @@ from serving_app.protocol.grpc_wire import (
     read_prefix,
     write_prefix,
 )
+from serving_app.protocol.http2_frames import ErrorCode
 from serving_app.protocol.http2_streams import Stream
 from serving_app.serve.grpc_requests import Requests
 from serving_app.serve.steps import Steps
@@ -129,7 +130,6 @@ class Call:
         """Data that is not a whole request."""
         if self._reader is None:
             self._reader = MessageReader(self._largest)
-            self._watch()
         messages = self._reader.feed(data, start, end)
         if self._method.takes_many:
             self._hand_on(messages, end - start, ended)
@@ -167,7 +167,10 @@ class Call:
             self._steps.cancel()
 
     def expire(self) -> None:
-        """The caller's deadline is over."""
+        """The caller's deadline is over. An answer that it has not taken by then is of no use any more."""
+        if self._is_over:
+            self._connection.http2.sender.reset(self._stream, ErrorCode.CANCEL)
+            self._connection.wake()
         self._end_by(DeadlineExceeded("Deadline Exceeded"))
 
     def _end_by(self, error: ServingError) -> None:
@@ -187,20 +190,14 @@ class Call:
             self._start(self._answer_one(message, is_compressed))
 
     def _start(self, answering: Coroutine[Any, Any, None]) -> None:
-        self._steps = steps = Steps(answering)
-        steps.go()
-        if not self._is_over:
-            self._watch()
+        self._steps = Steps(answering)
+        self._steps.go()
 
     def _ended(self) -> None:
         """The method is done."""
         self._steps = None
         if self._lingers:
             self._connection.http2.lingering -= 1
-
-    def _watch(self) -> None:
-        if self.deadline is not None:
-            self._connection.guard(self.deadline)
 
     async def _unpack(self, message: bytes) -> bytes:
         # In a thread, however small it is: nobody knows what it becomes.

@@ -36,7 +36,9 @@ class GrpcConnection(asyncio.Protocol):
         self.largest, self.largest_answer = settings.max_receive_bytes, settings.max_send_bytes
         self.fields = AnswerFields()
         limit = settings.limits.header_bytes
-        self.http2: Connection[Head] = Connection(settings.limits, partial(read_head, limit=limit), self._accept)
+        self.http2: Connection[Head] = Connection(
+            settings.limits, partial(read_head, limit=limit), self._accept, self.fields.use_no_table
+        )
         self.is_paused = False
         self.is_connected = self.is_over = False
         self._methods = methods
@@ -65,8 +67,6 @@ class GrpcConnection(asyncio.Protocol):
         self._flushing = True
         http2 = self.http2
         http2.receive(data, self.now)
-        if http2.table_is_shrunk:
-            self.fields.use_no_table()
         if http2.pongs:
             self._lifetime.answered(http2.pongs)
         self._flush()
@@ -114,7 +114,7 @@ class GrpcConnection(asyncio.Protocol):
         await room
 
     def guard(self, deadline: float) -> None:
-        """A call waits that has this deadline."""
+        """There is a call that has this deadline."""
         at = deadline + _LATE_S
         if self._alarm is not None:
             if self._alarm_at <= at:
@@ -157,6 +157,8 @@ class GrpcConnection(asyncio.Protocol):
             self.http2.sender.send_headers(stream, self.fields.whole(error_block(unknown)), ends=True)
             return None
         call = Call(self, stream, head, method)
+        if call.deadline is not None:
+            self.guard(call.deadline)
         if ended:
             call.received(b"", 0, 0, True)
         return call

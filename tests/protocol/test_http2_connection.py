@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -245,6 +247,64 @@ def test_answers_wait_for_windows() -> None:
     assert answers.ended == [3, 1]
     assert answers.fields[1] == [{"a": "b"}, {"end": "1"}]
     assert connection.streams == {}
+
+
+def test_answers_take_turns() -> None:
+    """While a large answer waits for the connection's window, a small one waits for a turn of it and not for its end.
+    """
+    server = Server(greeting=PREFACE + settings_frame({INITIAL_WINDOW_SIZE: 1 << 30}))
+    sender, answers = server.connection.sender, server.answers
+    for number in (1, 3, 5, 7):
+        server.send(headers(number, ends=True))
+    for number, size in ((1, 1 << 20), (3, 1 << 20), (5, 100), (7, 100)):
+        sender.send_data(server.stream(number), b"x" * size)
+        sender.send_headers(server.stream(number), literal(b"end", b"1"), ends=True)
+    server.send(window_update(0, 40_000))
+    assert answers.ended == [5, 7]
+    for _ in range(10):  # whoever is cut short by the window is not the first again
+        server.send(window_update(0, 16_384))
+    assert abs(len(answers.data[1]) - 65_535 - len(answers.data[3])) <= 2 * 16_384
+    server.send(reset(1, E.CANCEL) + window_update(0, 1 << 21))
+    assert answers.ended == [5, 7, 3]
+    assert not server.connection.streams
+
+
+def test_windows_cost_nothing_for_streams_that_they_do_not_help() -> None:
+    """Ten thousand answers that wait for windows of their own are not looked at when the connection's grows, and not
+    once for each of many settings.
+    """
+    server = Server(greeting=PREFACE + settings_frame({INITIAL_WINDOW_SIZE: 0}))
+    for number in range(1, 20_000, 2):
+        server.send(headers(number, ends=True))
+        server.connection.sender.send_data(server.stream(number), b"x")
+    began = time.process_time()
+    server.send(window_update(0, 1) * 10_000)
+    many = b"".join(struct.pack(">HI", INITIAL_WINDOW_SIZE, size) for size in (2, 1) * 5000)
+    server.send(frame(SETTINGS, 0, 0, many[:-6]))
+    assert time.process_time() - began < 1.0
+    assert server.answers.data == dict.fromkeys(range(1, 20000, 2), b"x")
+    server.send(b"".join(settings_frame({INITIAL_WINDOW_SIZE: size}) for size in range(500)))
+    assert failure(server) is E.ENHANCE_YOUR_CALM
+
+
+def test_streams_that_are_broken_are_counted_like_those_that_are_given_up() -> None:
+    """A client cannot have any number of calls begun and ended by breaking them instead of resetting them."""
+    server = Server(Limits(resets_per_second=100))
+    for number in range(1, 400, 2):
+        server.send(headers(number) + window_update(number, 0))
+    assert failure(server) is E.ENHANCE_YOUR_CALM
+    assert len(server.opened) == 101
+
+
+def test_large_blocks_are_not_remembered() -> None:
+    """Fields that differ from call to call are forgotten, and large ones at once."""
+    server = Server()
+    blocks = [BLOCK + literal(b"x", b"%4d" % number + b"x" * 10_000) for number in range(100)]
+    for number, block in enumerate(blocks):
+        server.send(headers(2 * number + 1, block))
+    assert sum(map(len, server.connection._heads._known)) == 0
+    server.send(headers(201))
+    assert list(server.connection._heads._known) == [BLOCK]
 
 
 def test_frames_keep_to_the_size_that_the_client_takes() -> None:

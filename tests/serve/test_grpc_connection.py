@@ -388,6 +388,35 @@ def test_a_client_without_a_table(late: bool) -> None:
     on_loop(play, greeting=PREFACE + (settings_frame({}) if late else shrink))
 
 
+def test_a_table_shrinks_with_its_acknowledgement() -> None:
+    """The answers to calls that came right after the settings, in the same read, keep to them already."""
+
+    async def play(scene: Scene) -> None:
+        scene.send(ask(1))
+        assert scene.answers._decoder._entries
+        scene.send(settings_frame({HEADER_TABLE_SIZE: 0}) + ask(3) + ask(5))
+        assert not scene.answers._decoder._entries
+        assert scene.status(3) == scene.status(5) == ("200", "0")
+
+    on_loop(play)
+
+
+def test_deadlines_hold_before_and_after_the_work() -> None:
+    """A call of which nothing but its fields came ends at its deadline, and so does one whose answer is not taken."""
+
+    async def play(scene: Scene) -> None:
+        soon = with_fields(grpc_timeout="40m")
+        scene.send(headers(1, soon) + ask(3, block=soon))
+        assert scene.connection.http2.streams.keys() == {1, 3}
+        await until(lambda: len(scene.answers.of(RST_STREAM)) == 2)
+        assert scene.status(1) == ("200", "4")
+        assert not scene.connection.http2.streams
+        ends = [(each.stream, each.number) for each in scene.answers.of(RST_STREAM)]
+        assert ends == [(1, ErrorCode.NO_ERROR), (3, ErrorCode.CANCEL)]
+
+    on_loop(play, greeting=PREFACE + settings_frame({INITIAL_WINDOW_SIZE: 0}))
+
+
 def test_a_client_that_does_not_read_is_not_read_either() -> None:
     """While the socket is full nothing more is taken from the client, and streams make no more answers."""
 
