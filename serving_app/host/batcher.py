@@ -102,15 +102,15 @@ class Batcher:
             kind = kind_of(call, limits.pad_variable_length_inputs)
         except ServingError:
             return None
-        pace = self._find_pace(kind)
-        if rows > limits.run_rows or not pace.is_quick(rows):
+        pace, size = self._find_pace(kind), _size(rows, [call])
+        if rows > limits.run_rows or not pace.is_quick(size):
             return None
         meter = self._meter
         meter.came(call, (rows,))
         meter.waited(0.0, 1)
         meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
         meter.released(Release.THREAD_FREE.value)
-        answer = pace.run_here(rows, partial(self._run_safely, [call], limits))
+        answer = pace.run_here(size, partial(self._run_safely, [call], limits))
         meter.ran(call, answer.replies[0], answer.seconds, 1)
         return answer._replace(most_rows=limits.run_rows, ran=answer.seconds)
 
@@ -240,13 +240,13 @@ class Batcher:
             self._meter.waited(now - share.task.came, share.requests)
         self._meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
         self._meter.released(why.value)
-        pace = self._find_pace(kind)
+        pace, size = self._find_pace(kind), _size(rows, calls)
         self._free -= 1
-        if pace.is_quick(rows):
-            self._settle_all(shares, pace.run_here(rows, partial(self._run_safely, calls, limits)))
+        if pace.is_quick(size):
+            self._settle_all(shares, pace.run_here(size, partial(self._run_safely, calls, limits)))
             return True
         run = asyncio.get_running_loop().run_in_executor(
-            self._pool, pace.run_on_thread, rows, partial(self._run_safely, calls, limits)
+            self._pool, pace.run_on_thread, size, partial(self._run_safely, calls, limits)
         )
         run.add_done_callback(partial(self._end, shares))
         return False
@@ -317,6 +317,11 @@ _MOST_PACES = 1000
 
 def _threads(limits: Batching) -> int:
     return limits.num_batch_threads or usable_cpus()
+
+
+def _size(rows: int, calls: Sequence[Call]) -> int:
+    """How much a run has to do, in the unit of a Pace: where strings or padding are, rows alone would not tell."""
+    return rows + sum([call.nbytes for call in calls])
 
 
 def _pool(limits: Batching) -> ThreadPoolExecutor:

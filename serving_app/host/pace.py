@@ -3,7 +3,7 @@
 Handing a run to a thread and being woken at its end costs about a tenth of a millisecond, twice what a small model
 takes. So runs that are known to be quick happen where they are ordered. Known is what was seen:
 
-- the first ones happen on threads, and so do those with many more rows than were seen to be quick;
+- the first ones happen on threads, and so do those that are much larger than what was seen to be quick;
 - those that take long on the loop after all make a debt, which the time that quick ones save pays back. A kind whose
   debt becomes too large goes back to the threads, each time for longer.
 
@@ -42,20 +42,21 @@ _GROWTH = 4
 
 
 class Pace:
-    """How quick the runs of one kind are. Runs that may be endless never happen on the loop, whatever was seen."""
+    """How quick the runs of one kind are, and up to which size. Runs that may be endless never happen on the loop,
+    whatever was seen."""
 
     def __init__(self, may_be_endless: bool = False) -> None:
         self._may_be_endless = may_be_endless
         self._needed = _FIRST_TRUST
         self._seen = 0
-        self._rows = 0
+        self._size = 0
         self._debt_s = 0.0
 
-    def is_quick(self, rows: int) -> bool:
-        """Whether a run with so many rows may happen on the event loop."""
-        return self._seen >= self._needed and rows <= 2 * self._rows and not self._may_be_endless
+    def is_quick(self, size: int) -> bool:
+        """Whether a run of this size may happen on the event loop."""
+        return self._seen >= self._needed and size <= 2 * self._size and not self._may_be_endless
 
-    def run_here(self, rows: int, run: Callable[[], _Result]) -> _Result:
+    def run_here(self, size: int, run: Callable[[], _Result]) -> _Result:
         """Run on the event loop, and see whether that was right."""
         waits, started, used_before = _waits(), time.perf_counter(), time.thread_time()
         result = run()
@@ -67,23 +68,23 @@ class Pace:
             self._debt_s += lost - _SLOW_S
             if self._debt_s > _MOST_DEBT_S:
                 self._needed = min(self._needed * _GROWTH, _MOST_TRUST)
-                self._seen, self._rows, self._debt_s = 0, 0, 0.0
+                self._seen, self._size, self._debt_s = 0, 0, 0.0
         else:
             self._debt_s = max(0.0, self._debt_s - _SAVED_S)
             self._needed = max(self._needed - 1, _FIRST_TRUST)
             if lost < QUICK_S:
-                self._rows = max(self._rows, rows)
+                self._size = max(self._size, size)
         return result
 
-    def run_on_thread(self, rows: int, run: Callable[[], _Result]) -> _Result:
+    def run_on_thread(self, size: int, run: Callable[[], _Result]) -> _Result:
         """Run on the calling thread, which is not the event loop's."""
         started, used = time.perf_counter(), time.thread_time()
         result = run()
         taken, used = time.perf_counter() - started, time.thread_time() - used
         if taken < _SEEN_S:
-            self._rows = max(self._rows, rows)
+            self._size = max(self._size, size)
             self._seen += 1
-        elif used > QUICK_S and rows <= self._rows:
+        elif used > QUICK_S and size <= self._size:
             self._seen = 0
         return result
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -30,6 +30,12 @@ _SPREAD_ABOVE_S = 200e-6
 _NO_WAIT_S = 1e-3
 """A wait that is not worth counting."""
 
+_MOST_PACES = 1000
+"""Clients choose outputs, and so how many kinds there are."""
+
+_CALL_BYTES = 16
+"""What a call counts as besides what it carries."""
+
 _TOO_LATE = DeadlineExceeded("Run() timeout exceeded while waiting for others to run")
 
 
@@ -43,7 +49,7 @@ class Runner:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
         self._may_loop = host.may_loop(servable)
-        self._pace = Pace(self._may_loop)
+        self._paces: dict[Hashable, Pace] = {}
         self._meter = RunMeter(registry, servable)
         self._batcher: Batcher | None = None
         self._is_closed = False
@@ -78,15 +84,16 @@ class Runner:
         arrived = time.monotonic()
         if any(call.members for call in calls):
             calls = [request for call in calls for request in members_of(call)]
-        if self._pace.is_quick(len(calls)):
-            replies, ran = self._pace.run_here(len(calls), partial(self._run_in_turn, calls, arrived))
+        pace, size = self._find_pace(calls), _size(calls)
+        if pace.is_quick(size):
+            replies, ran = pace.run_here(size, partial(self._run_in_turn, calls, arrived))
             return Answer(replies, self._seconds_per_call * len(calls), ran=ran)
         lanes = min(self._threads, len(calls)) if calls and self._seconds_per_call > _SPREAD_ABOVE_S else 1
         if lanes == 1:
-            replies, ran = await self._run_on_thread(calls, arrived)
+            replies, ran = await self._run_on_thread(pace, calls, arrived)
             return Answer(replies, self._seconds_per_call * len(calls), ran=ran)
         # Gathered, so that a hop that is cancelled gives up all of its lanes.
-        parts = await asyncio.gather(*(self._run_on_thread(calls[lane::lanes], arrived) for lane in range(lanes)))
+        parts = await asyncio.gather(*(self._run_on_thread(pace, calls[lane::lanes], arrived) for lane in range(lanes)))
         gathered: list[Any] = [None] * len(calls)
         for lane, (part, _) in enumerate(parts):
             gathered[lane::lanes] = part
@@ -118,9 +125,21 @@ class Runner:
             self._batcher.close()
         self._pool.shutdown(wait=False)
 
-    def _run_on_thread(self, calls: Sequence[Call], arrived: float) -> asyncio.Future[tuple[list[Reply], float]]:
+    def _find_pace(self, calls: Sequence[Call]) -> Pace:
+        """Of runs of these signatures: one may be quick and the next one not."""
+        kind = frozenset([(call.signature_name, call.outputs) for call in calls])
+        pace = self._paces.get(kind)
+        if pace is None:
+            if len(self._paces) >= _MOST_PACES:
+                del self._paces[next(iter(self._paces))]
+            pace = self._paces[kind] = Pace(self._may_loop)
+        return pace
+
+    def _run_on_thread(
+        self, pace: Pace, calls: Sequence[Call], arrived: float
+    ) -> asyncio.Future[tuple[list[Reply], float]]:
         run = partial(self._run_in_turn, calls, arrived)
-        return asyncio.get_running_loop().run_in_executor(self._pool, self._pace.run_on_thread, len(calls), run)
+        return asyncio.get_running_loop().run_in_executor(self._pool, pace.run_on_thread, _size(calls), run)
 
     def _run_in_turn(self, calls: Sequence[Call], arrived: float) -> tuple[list[Reply], float]:
         """The replies, and how long their runs took."""
@@ -140,3 +159,8 @@ class Runner:
                 return _TOO_LATE
             call = call._replace(timeout=call.timeout - waited)
         return self._host.run(self._servable, call)
+
+
+def _size(calls: Sequence[Call]) -> int:
+    """How much there is to do for these, in the unit of a Pace."""
+    return sum([call.nbytes for call in calls]) + _CALL_BYTES * len(calls)

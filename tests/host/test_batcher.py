@@ -125,7 +125,7 @@ def test_what_comes_while_threads_are_busy_runs_together() -> None:
 class _Known(Pace):
     """A kind that is known to be quick."""
 
-    def is_quick(self, rows: int) -> bool:
+    def is_quick(self, size: int) -> bool:
         return True
 
 

@@ -29,11 +29,11 @@ def wait() -> str:
     return "done"
 
 
-def trusted(rows: int = 1) -> Pace:
+def trusted(size: int = 1) -> Pace:
     """The pace of a kind that was quick so far."""
     pace = Pace()
-    while not pace.is_quick(rows):
-        pace.run_on_thread(rows, nothing)
+    while not pace.is_quick(size):
+        pace.run_on_thread(size, nothing)
     return pace
 
 
@@ -53,9 +53,9 @@ def test_quick_is_what_was_seen_to_be() -> None:
     assert runs_until_quick(Pace(), wait) == 99
 
 
-def test_many_more_rows_are_seen_first() -> None:
-    """Runs may grow to twice the rows that were quick; what is larger goes to a thread, and is known after that."""
-    pace = trusted(rows=4)
+def test_what_is_much_larger_is_seen_first() -> None:
+    """Runs may grow to twice the size that was quick; what is larger goes to a thread, and is known after that."""
+    pace = trusted(size=4)
     assert pace.is_quick(8)
     assert not pace.is_quick(9)
     pace.run_on_thread(32, nothing)

@@ -59,8 +59,8 @@ class Stage:
 
 
 class _Quick(Pace):
-    def is_quick(self, rows: int) -> bool:
-        return rows <= 400
+    def is_quick(self, size: int) -> bool:
+        return size <= 400
 
 
 Scenario = Callable[[Stage], Awaitable[None]]

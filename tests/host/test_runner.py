@@ -142,6 +142,35 @@ def test_quick_runs_come_to_the_loop(play: Callable[..., None], limits: Batching
     play(limits, scenario)
 
 
+@pytest.mark.parametrize(("limits", "other"), [
+    (None, Call("serving_default", {"x": np.ones((1, 1000), np.float32)})),
+    (None, Call("regress", {"x": np.ones(1, np.float32)})),
+    (Batching(pad_variable_length_inputs=True), Call("serving_default", {"x": np.ones((1, 1000), np.float32)})),
+])
+def test_what_was_never_seen_to_be_quick_keeps_off_the_loop(
+    play: Callable[..., None], limits: Batching | None, other: Call
+) -> None:
+    """That small requests of one signature are quick says nothing about larger ones, nor about another signature: who
+    sends such does not hold up the others."""
+
+    async def scenario(scene: Scene) -> None:
+        threads: list[Any] = []
+        run = scene.model.run
+
+        def noting(*args: Any) -> dict[str, Any]:
+            threads.append(current_thread())
+            return run(*args)
+
+        scene.model.run = noting  # type: ignore[method-assign]
+        while main_thread() not in threads:
+            await scene.ask(Call("serving_default", {"x": np.ones((1, 1), np.float32)}))
+        threads.clear()
+        await scene.ask(other)
+        assert main_thread() not in threads
+
+    play(limits, scenario)
+
+
 @pytest.mark.parametrize("limits", [None, Batching(max_batch_size=4)])
 def test_an_answer_tells_how_long_its_requests_ran(play: Callable[..., None], limits: Batching | None) -> None:
     """Each of two requests that run at one time counts with its whole run, and no more than was waited for it."""
