@@ -39,6 +39,8 @@ def build_applied(applied: Applied) -> serve.Application:
         ray_actor_options={"num_cpus": gateway.num_cpus, "runtime_env": {"env_vars": ray_private.GATEWAY_ENV}},
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=gateway.drain_timeout_s + 5.0,
+        # How soon one that died is replaced: where it was the only one, nobody is answered for so long.
+        health_check_period_s=2.0,
         # Replacements listen before the old ones stop; by default it would be the other way round.
         max_surge_percent=100,
         # A port that is taken stays taken: say so soon instead of trying for minutes.

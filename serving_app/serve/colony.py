@@ -3,13 +3,18 @@
 To the manager the gateways together are one place where a version is loaded and unloaded:
 
 - a version is loaded when each *member* holds it, and at least one does. A member is a gateway that takes traffic;
+- one member loads it first, its *pioneer*, and the others when that one holds it. So a version that takes its process
+  down while it loads takes one gateway, and the load has failed when that gateway is missed;
 - a load that fails in one member has failed, and the order to unload that follows takes it away from the others;
 - it is gone when no gateway holds it any more, member or not.
 
-A gateway that comes is told to hold what is held, and becomes a member at the moment at which it holds every version
-that serves. So whatever the route table names, each gateway that takes traffic can answer it. One that cannot hold what
-others hold is not admitted and told why. Where there are no others, and one that comes cannot load a version that
-served, nobody can: the version is told as gone, and the manager has it tried again.
+A gateway that comes is told to hold what serves, and nothing that was never seen to load, and becomes a member at the
+moment at which it holds all of that. So whatever the route table names, each gateway that takes traffic can answer it.
+One that cannot hold what others hold is not admitted and told why. Where there are no others, and one that comes cannot
+load a version that served, nobody can: the version is told as gone, and the manager has it tried again. The same
+happens when such gateways die one after the other.
+
+When a gateway dies while it loads several versions, each of them may be the reason, and is loaded alone the next time.
 
 A gateway that goes, or is silent for as long as a follower of the route table may be, is waited for no more.
 """
@@ -45,6 +50,15 @@ logger = logging.getLogger("serving_app.controller")
 _MOST_DROPPED = 1000
 """Of so many versions it is remembered when they were dropped; a gateway that was away for longer begins anew."""
 
+_MOST_DEATHS = 3
+"""So many gateways may die while they load what served, where nobody else holds it, before it is given up."""
+
+_DIED = Failure(
+    Code.UNAVAILABLE,
+    "a gateway died while it loaded this version: it crashed, ran out of memory, or was killed. Its log may say more; "
+    "with `placement: dedicated` such a version takes no other with it",
+)
+
 MakeAssignment = Callable[[ServableId, str, ModelConfig], Assignment]
 """What a gateway is told to hold of a version: which one, from where, with which settings."""
 
@@ -63,6 +77,10 @@ class _Version:
     deadline: float
     signatures: Mapping[str, Signature] = field(default_factory=dict)
     is_serving: bool = False
+    pioneer: str | None = None  # the gateway that loads it first
+    is_proven: bool = False  # some gateway holds it or has held it
+    deaths: int = 0  # of gateways that loaded it
+    failure: Failure | None = None  # found out without a gateway that tells
     batched_since: int = 0  # the number of the orders that changed how it is batched
     told: str = ""
 
@@ -72,6 +90,7 @@ class _Gateway:
     """A gateway that follows the orders. `has` is everything of which it may have anything."""
 
     is_member: bool = False
+    admitted: int = 0  # the number of the orders that name what only members are to hold
     has: dict[str, ServableId] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     failed: dict[str, Failure] = field(default_factory=dict)
@@ -106,6 +125,7 @@ class Colony:
         self._versions: dict[ServableId, _Version] = {}
         self._dropped: dict[str, int] = {}  # tickets, and the number of the orders that dropped them
         self._unloading: dict[ServableId, int] = {}  # and the order that removes each
+        self._suspects: set[ServableId] = set()  # loads during which a gateway died
         self._gateways: dict[str, _Gateway] = {}
         self._news = asyncio.Event()
         self._stirred = asyncio.Event()
@@ -161,7 +181,7 @@ class Colony:
             self._number += 1
             self._versions[servable] = _Version(
                 servable, entry.ticket, self._number, 0, entry.path, entry.model, assignment, 0.0, entry.signatures,
-                is_serving=True,
+                is_serving=True, is_proven=True,
             )
             self._emit(
                 events.ServableAdopted(servable, self._app, entry.signatures, entry.path, Placement.COLOCATED)
@@ -198,7 +218,7 @@ class Colony:
             self._dropped[version.ticket] = self._number
             while len(self._dropped) > _MOST_DROPPED:
                 self._first = self._dropped.pop(next(iter(self._dropped)))
-            self._spread()
+            self._offer_waiting()
 
     def _spread(self) -> None:
         """Wake all who wait for news."""
@@ -221,13 +241,42 @@ class Colony:
             return None
         orders = Orders(
             self._number,
-            {each.ticket: each.assignment for each in self._versions.values() if each.since > have},
+            {
+                each.ticket: each.assignment
+                for each in self._versions.values()
+                if max(each.since, known.admitted) > have
+                and (have < 0 or each.ticket not in known.held)
+                and self._may_hold(gateway, known, each)
+            },
             tuple(ticket for ticket, number in self._dropped.items() if number > have) if have >= 0 else (),
             is_all=have < 0,
             batching={each.ticket: _choice(each) for each in self._versions.values() if each.batched_since > have},
         )
         known.has.update({ticket: assignment.servable for ticket, assignment in orders.hold.items()})
         return orders
+
+    def _may_hold(self, name: str, gateway: _Gateway, version: _Version) -> bool:
+        """Whether this gateway is to hold a version now; the first that asks for one becomes its pioneer."""
+        if version.is_serving or version.ticket in gateway.has:
+            return True
+        if not gateway.is_member:
+            return False
+        if version.pioneer is None and self._may_begin(version):
+            version.pioneer = name
+        return version.is_proven or version.pioneer == name
+
+    def _may_begin(self, version: _Version) -> bool:
+        """What a gateway may have died of is loaded while nothing else is, so that the next death tells."""
+        loading = [each.servable for each in self._versions.values() if each.pioneer and not each.is_proven]
+        return not loading if version.servable in self._suspects else self._suspects.isdisjoint(loading)
+
+    def _offer_waiting(self) -> None:
+        """A load has ended, or lost its pioneer: others may begin."""
+        self._number += 1
+        for version in self._versions.values():
+            if version.pioneer is None and not version.is_proven:
+                version.since = self._number
+        self._spread()
 
     async def tell(self, gateway: str, told: Sequence[Holding], *, is_all: bool, is_member: bool) -> bool:
         """A gateway tells what became of tickets; with `is_all` of all that it knows, and whether it was admitted once.
@@ -246,9 +295,19 @@ class Colony:
             version = self._versions.get(each.servable)
             if version is not None and version.ticket == each.ticket and each.signatures is not None:
                 version.signatures = each.signatures
+                self._prove(version)
         self._spread()
         self._stirred.set()
         return True
+
+    def _prove(self, version: _Version) -> None:
+        """A gateway holds it, so that others may try."""
+        version.deaths = 0
+        self._suspects.discard(version.servable)
+        if not version.is_proven:
+            version.is_proven = True
+            self._offer_waiting()
+            version.since = self._number
 
     async def tell_progress(self, ticket: str, message: str) -> None:
         """A gateway tells how far a load is."""
@@ -274,7 +333,11 @@ class Colony:
             return Admission(is_known=False)
         missing = [each for each in self._versions.values() if each.is_serving and each.ticket not in known.held]
         if not missing:
-            known.is_member = True
+            if not known.is_member:
+                known.is_member = True
+                self._number += 1
+                known.admitted = self._number
+                self._spread()
             self._stirred.set()
             return Admission(is_admitted=True)
         for version in missing:
@@ -284,15 +347,32 @@ class Colony:
         return None
 
     def keep_only(self, is_there: Callable[[str], bool]) -> None:
-        """Wait no more for gateways that are not there."""
-        for name in [name for name in self._gateways if not is_there(name)]:
+        """Wait no more for gateways that are not there: whoever goes in peace says good-bye, so they have died."""
+        pioneers = {each.pioneer for each in self._versions.values() if each.pioneer and not each.is_proven}
+        for name in [name for name in self._gateways.keys() | pioneers if not is_there(name)]:
+            if name in self._gateways:
+                self._blame(self._gateways[name])
             self.leave(name)
+
+    def _blame(self, dead: _Gateway) -> None:
+        """What a gateway loaded when it died may be the reason."""
+        dead.is_member = False
+        for version in self._versions.values():
+            if version.ticket not in dead.has.keys() - dead.held - dead.failed.keys():
+                continue
+            version.deaths += 1
+            if not version.is_serving or (version.deaths >= _MOST_DEATHS and not self._members):
+                version.failure = _DIED
+                self._suspects.add(version.servable)
 
     def leave(self, gateway: str) -> None:
         """The gateway is gone."""
-        if self._gateways.pop(gateway, None) is not None:
-            self._spread()
-            self._stirred.set()
+        self._gateways.pop(gateway, None)
+        for version in self._versions.values():
+            if version.pioneer == gateway and not version.is_proven:
+                version.pioneer = None
+        self._offer_waiting()
+        self._stirred.set()
 
     # What came of it.
 
@@ -305,6 +385,8 @@ class Colony:
             if version.is_serving:
                 await self._give_up_if_nobody_can(version)
             elif (failure := self._find_failure(version)) is not None:
+                if failure is not _DIED:
+                    self._suspects.discard(version.servable)
                 self._emit(events.LoadFailed(version.servable, failure.code, failure.message, version.order))
                 self._drop(version.servable)
             elif self._is_held(version):
@@ -313,6 +395,8 @@ class Colony:
                 # Meanwhile another gateway may have become a member.
                 if self._is_held(version):
                     version.is_serving = True
+                    self._number += 1
+                    version.since = self._number  # those who are no members yet are to hold it, too
                     self._emit(
                         events.ServableLoaded(
                             version.servable, self._app, version.signatures, version.order, Placement.COLOCATED
@@ -329,6 +413,8 @@ class Colony:
         return bool(members) and self._is_settled() and all(version.ticket in each.held for each in members)
 
     def _find_failure(self, version: _Version) -> Failure | None:
+        if version.failure is not None:
+            return version.failure
         for gateway in self._members:
             if version.ticket in gateway.failed:
                 return gateway.failed[version.ticket]
@@ -341,6 +427,7 @@ class Colony:
 
     async def _give_up_if_nobody_can(self, version: _Version) -> None:
         failed = [each.failed[version.ticket] for each in self._gateways.values() if version.ticket in each.failed]
+        failed += [version.failure] if version.failure is not None else []
         if failed and not self._members:
             logger.warning("%s is held by no gateway any more, and cannot be loaded: %s", version.servable, failed[0])
             await asyncio.to_thread(self._roster.strike, version.servable)

@@ -264,16 +264,88 @@ def test_a_gateway_that_comes_is_admitted_when_it_holds_what_others_hold(play: C
 
 
 def test_loads_do_not_wait_for_a_gateway_that_is_not_admitted(play: Callable[[Scenario], None]) -> None:
-    """One that is still coming, or fails, holds up nothing that the others can do, and fails nothing."""
+    """One that is still coming is told to hold what serves, and nothing else, so its failures are failures of no load.
+    """
 
     async def scenario(world: World) -> None:
         a, b = await Gateway(world, "a").join(), await Gateway(world, "b").come()
         world.load(ONE)
+        await turns()
+        orders = await b.ask()
+        assert orders is not None
+        assert (orders.is_all, orders.hold) == (True, {})
+        await a.hold(ONE)
+        assert await world.told(1) == [loaded(ONE)]
         while ONE not in b.tickets:
             await b.ask()
         await b.tell(ONE, failure=TORN)
-        await a.hold(ONE)
         assert await world.told(1) == [loaded(ONE)]
+
+    play(scenario)
+
+
+def test_one_gateway_loads_a_version_before_the_others(play: Callable[[Scenario], None]) -> None:
+    """If that one dies of it the load has failed and no other was touched; what else was loading is loaded again alone.
+    """
+
+    async def scenario(world: World) -> None:
+        a, b = await Gateway(world, "a").join(), await Gateway(world, "b").join()
+        world.load(ONE, TWO)
+        while not a.tickets.keys() >= {ONE, TWO}:
+            await a.ask()
+        await b.ask()
+        assert b.tickets == {}
+        world.colony.keep_only(lambda name: name == "b")
+        assert [(each.servable, each.code) for each in await world.told(2) if isinstance(each, LoadFailed)] == [
+            (ONE, Code.UNAVAILABLE), (TWO, Code.UNAVAILABLE)
+        ]
+        world.load(ONE, TWO, order=2)
+        await b.hold(ONE)
+        assert TWO not in b.tickets
+        assert (await world.told(3))[2:] == [loaded(ONE, 2)]
+        await b.hold(TWO)
+        assert (await world.told(4))[3:] == [loaded(TWO, 2)]
+
+    play(scenario)
+
+
+def test_a_pioneer_that_goes_in_peace_has_a_successor(play: Callable[[Scenario], None]) -> None:
+    """A gateway that says good-bye while it loads blames nothing: the next one goes on, also one that was silent about
+    what it holds when it went."""
+
+    async def scenario(world: World) -> None:
+        a, b = await Gateway(world, "a").join(), await Gateway(world, "b").join()
+        world.load(ONE)
+        while ONE not in a.tickets:
+            await a.ask()
+        world.colony.leave("a")
+        while ONE not in b.tickets:
+            await b.ask()
+        assert await world.colony.poll("b", 10**9) == UNKNOWN
+        world.colony.keep_only(lambda name: False)
+        c = await Gateway(world, "c").join()
+        await c.hold(ONE)
+        assert await world.told(1) == [loaded(ONE)]
+
+    play(scenario)
+
+
+def test_what_served_and_kills_gateways_now_is_given_up(play: Callable[[Scenario], None]) -> None:
+    """Where nobody holds it any more, and gateway after gateway dies while it loads it, the manager hears that it is
+    gone, and the next gateway takes traffic without it."""
+
+    async def scenario(world: World) -> None:
+        a = await Gateway(world, "a").join()
+        world.load(ONE)
+        await a.hold(ONE)
+        await world.told(1)
+        world.colony.keep_only(lambda name: False)
+        for name in ("b", "c", "d"):
+            await (await Gateway(world, name).come()).ask()
+            assert len(world.events) == 1
+            world.colony.keep_only(lambda name: False)
+        assert (await world.told(2))[1:] == [ServableGone(ONE, 1)]
+        await Gateway(world, "e").join()
 
     play(scenario)
 
@@ -343,7 +415,8 @@ def test_a_restarted_controller_adopts_what_served(play: Callable[[Scenario], No
         await a.hold(ONE)
         await world.told(1)
         world.load(TWO, order=2)
-        await a.ask()
+        while TWO not in a.tickets:
+            await a.ask()
         world.start(number=200)
         world.is_settled = False
         assert await world.colony.adopt() == 1
@@ -468,6 +541,8 @@ def test_a_change_of_batching_reaches_gateways_without_a_load(play: Callable[[Sc
         a = await Gateway(world, "a").join()
         world.load(ONE)
         await a.hold(ONE)
+        await world.told(1)
+        await a.ask()
         world.model = ModelConfig.model_validate(
             {"name": "m", "base_path": "/m", "placement": "colocated", "batching": {"max_batch_size": 64}}
         )
