@@ -16,8 +16,8 @@ ReadHead = Callable[[list[Field], int], Head]
 """Makes a head of fields, and of their size; of too large ones some are missing. Raises StreamFailure for fields that
 are no request."""
 
-_MOST, _LARGEST = 256, 1024
-"""How many blocks are remembered, and of which size: larger ones are few, and would fill the memory."""
+_MOST, _MOST_BYTES = 256, 1 << 16
+"""How many blocks are remembered, and how many bytes of them."""
 
 
 class Heads(Generic[Head]):
@@ -27,6 +27,7 @@ class Heads(Generic[Head]):
         self._decoder = Decoder(limit)
         self._read_head = read_head
         self._known: dict[bytes, Head] = {}
+        self._known_bytes = 0
 
     def read(self, block: bytes) -> Head:
         """What a block says. Raises HpackError, or StreamFailure."""
@@ -41,9 +42,11 @@ class Heads(Generic[Head]):
         before = self._decoder.generation
         head = self._read_head(*self._fields(block))
         # Once the table has changed the same bytes mean something else.
-        if self._decoder.generation == before and len(block) <= _LARGEST:
-            if len(self._known) >= _MOST:
-                self._known.clear()
+        if self._decoder.generation == before:
+            self._known_bytes += len(block)
+            if len(self._known) >= _MOST or self._known_bytes > _MOST_BYTES:
+                self._forget()
+                self._known_bytes = len(block)
             self._known[block] = head
         return head
 
@@ -51,5 +54,9 @@ class Heads(Generic[Head]):
         before = self._decoder.generation
         fields = self._decoder.decode(block)
         if self._decoder.generation != before:
-            self._known.clear()
+            self._forget()
         return fields
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._known_bytes = 0

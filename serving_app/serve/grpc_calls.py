@@ -194,8 +194,12 @@ class Call:
         self._steps.go()
 
     def _ended(self) -> None:
-        """The method is done."""
+        """The method is done. Once all of its answer is sent nothing more is heard of the stream: a call that it still
+        knew would stay in memory until cycles are looked for, which is seldom.
+        """
         self._steps = None
+        if self._stream.id not in self._connection.http2.streams:
+            self._stream.owner = None
         if self._lingers:
             self._connection.http2.lingering -= 1
 

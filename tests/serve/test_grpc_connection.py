@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +33,7 @@ from serving_app.protocol.http2_frames import (
     window_update,
 )
 from serving_app.protocol.http2_streams import Limits
-from serving_app.serve.grpc_calls import Context, Method
+from serving_app.serve.grpc_calls import Call, Context, Method
 from serving_app.serve.grpc_connection import GrpcConnection
 from serving_app.serve.grpc_settings import GrpcSettings, grpc_settings
 from tests.protocol.http2_peer import BLOCK, GREETING, REQUEST, Answers, ask, data, headers, message
@@ -297,6 +298,29 @@ def test_a_thousand_calls_at_once() -> None:
         assert scene.connection.is_idle
 
     on_loop(play)
+
+
+def test_calls_leave_nothing_behind() -> None:
+    """When a call is answered, or given up, its memory is free at once: no cycle of references keeps it."""
+
+    def calls() -> int:
+        return sum(isinstance(each, Call) for each in gc.get_objects())
+
+    async def play(scene: Scene) -> None:
+        before = calls()
+        wait = with_fields("/t/Wait")
+        scene.send(b"".join(ask(stream) for stream in range(1, 20, 2)) + ask(21, block=wait) + ask(23, block=wait))
+        assert calls() == before + 2
+        scene.send(reset(21, ErrorCode.CANCEL))
+        scene.let_go.set()
+        await until(lambda: 23 in scene.answers.ended)
+        assert calls() == before
+
+    gc.disable()
+    try:
+        on_loop(play)
+    finally:
+        gc.enable()
 
 
 def test_what_a_client_gives_up_is_cancelled() -> None:
