@@ -41,7 +41,9 @@ _LOST_S = 60.0
 _PREPARE_S = 15.0
 """How long a table may wait for what it names. Whoever loads longer than that is about to be told to let it be."""
 _LOADS = 4
-"""Versions that are loaded at one time at most: a gateway that comes is told to hold many at once."""
+"""Versions that are loaded at one time at most: a gateway that comes is told to hold many at once. A load that the
+controller has given up counts no more, and an unload, which may wait for a run that never ends, counts not at all."""
+_MOST_THREADS = 1000
 
 Connect = Callable[[], Awaitable[Any]]
 """Finds the controller (an actor handle)."""
@@ -65,7 +67,9 @@ class Residents:
         self._connect = connect
         self._controller: Any = None
         self._host = Host(registry)
-        self._threads = ThreadPoolExecutor(_LOADS, thread_name_prefix="load")
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="load")
+        self._slots = asyncio.Semaphore(_LOADS)
+        self._loading: set[str] = set()  # tickets that have a slot
         self._residents: dict[ServableId, Resident] = {}
         self._holdings: dict[str, Holding] = {}  # by ticket, of everything that is not gone
         self._to_hold: dict[ServableId, _Ticket] = {}
@@ -240,6 +244,7 @@ class Residents:
             kept = self._to_hold.get(holding.servable)
             if kept is not None and kept.name == ticket:
                 del self._to_hold[holding.servable]
+            self._free_slot(ticket)
             self._work_on(holding.servable)
         for ticket, assignment in orders.hold.items():
             if ticket not in self._holdings:
@@ -289,6 +294,11 @@ class Residents:
     async def _load(self, ticket: _Ticket) -> None:
         assignment = ticket.assignment
         servable, model = assignment.servable, assignment.servable.name
+        await self._slots.acquire()
+        if self._to_hold.get(servable) != ticket:
+            self._slots.release()
+            return  # wanted no more, or otherwise
+        self._loading.add(ticket.name)
         started = time.monotonic()
         loop = asyncio.get_running_loop()
 
@@ -302,6 +312,8 @@ class Residents:
             self._registry.count(LOADS, (model, failure.code.name))
             self._note(Holding(ticket.name, servable, failure=Failure(failure.code, failure.message)))
             return
+        finally:
+            self._free_slot(ticket.name)
         seconds = time.monotonic() - started
         logger.info("loaded %s from %s in %.2f s", servable, assignment.path, seconds)
         self._registry.count(LOADS, (model, "OK"))
@@ -311,6 +323,11 @@ class Residents:
             batching=BatchingChoice(assignment.batching, assignment.batching_from_version)
         )
         self._note(Holding(ticket.name, servable, signatures))
+
+    def _free_slot(self, ticket: str) -> None:
+        if ticket in self._loading:
+            self._loading.remove(ticket)
+            self._slots.release()
 
     async def _unload(self, ticket: _Ticket) -> None:
         servable = ticket.assignment.servable

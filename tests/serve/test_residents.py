@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from serving_app.config import ModelConfig
 from serving_app.core.actions import StartLoad, StartUnload
 from serving_app.core.batching import Batching
 from serving_app.core.errors import Code, FailedPrecondition, Unavailable
-from serving_app.core.events import Event, LoadFailed, ServableGone, ServableLoaded
+from serving_app.core.events import Event as Happening
+from serving_app.core.events import LoadFailed, ServableGone, ServableLoaded
 from serving_app.core.families import LOADS, REPLICAS, RUNNING
 from serving_app.core.metrics import Registry
 from serving_app.core.placement import Placement
@@ -21,6 +23,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment
 from serving_app.protocol.calls import Call
+from serving_app.runtime.loader import LoadOptions
 from serving_app.serve import residents
 from serving_app.serve.assignments import batching_of
 from serving_app.serve.colony import Colony
@@ -31,6 +34,19 @@ from tests.serve.kept import keep_here
 from tests.stepping import PATIENCE_S, Actor, turns, until
 
 ONE, TWO = ServableId("m", 1), ServableId("m", 2)
+STUCK = "/stuck"
+
+
+class StuckLoader:
+    """Loads for as long as the test wants."""
+
+    begun: list[str] = []  # noqa: RUF012 - the loader is made anew by name, so what it shares lies here
+    go = Event()
+
+    def load(self, path: str, options: LoadOptions) -> Scripted:
+        self.begun.append(path)
+        assert self.go.wait(PATIENCE_S)
+        raise FailedPrecondition("it was stuck")
 
 
 class Facade:
@@ -63,7 +79,7 @@ class World:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.events: list[Event] = []
+        self.events: list[Happening] = []
         self.model = ModelConfig(name="m", base_path="/m", placement="colocated")
         self.workers: list[asyncio.Task[None]] = []
         self.gateways: list[Residents] = []
@@ -114,7 +130,7 @@ class World:
             worker.cancel()
 
     def _assign(self, servable: ServableId, path: str, model: ModelConfig) -> Assignment:
-        platform = SCRIPTED_PLATFORM if path == self.path else "nothing:of_the_kind"
+        platform = {self.path: SCRIPTED_PLATFORM, STUCK: f"{__name__}:StuckLoader"}.get(path, "nothing:of_the_kind")
         return Assignment(servable, self.path, platform, batching=batching_of(model).limits)
 
 
@@ -316,6 +332,39 @@ def test_a_table_waits_for_what_it_names(play: Callable[[Scenario], None], monke
         await waiting
         monkeypatch.setattr(residents, "_PREPARE_S", 0.001)
         await gateway.prepare(table(ONE, TWO))  # not for ever
+
+    play(scenario)
+
+
+def test_loads_and_unloads_that_hang_hold_up_no_others(play: Callable[[Scenario], None]) -> None:
+    """A few versions load at a time, but neither loads that were given up nor unloads that wait count among them."""
+
+    async def scenario(world: World) -> None:
+        StuckLoader.begun.clear()
+        StuckLoader.go.clear()
+        gateway = await world.join()
+        model = await world.load()
+        model.go.clear()
+        asked = asyncio.ensure_future(ask(gateway))
+        await until(model.running.is_set)
+        world.colony.order(StartUnload(ONE, 2))
+        try:
+            stuck = [ServableId("m", version) for version in range(11, 18)]
+            world.colony.order([StartLoad(each, STUCK, order=3) for each in stuck])
+            await until(lambda: len(StuckLoader.begun) == 4)
+            await turns()
+            assert len(StuckLoader.begun) == 4
+            for each in reversed(stuck):
+                world.colony.order(StartUnload(each, 4))
+            await until(lambda: len(gateway._holdings) == 5 and not gateway._loading)  # what had not begun is gone
+            await until(lambda: len(world.events) == 4)
+            await world.load(TWO, order=5)
+            assert await ask(gateway, TWO) == 2
+        finally:
+            StuckLoader.go.set()
+            model.go.set()
+        await asked
+        await until(lambda: len(gateway._holdings) == 1)
 
     play(scenario)
 
