@@ -145,6 +145,11 @@ class GrpcConnection(asyncio.Protocol):
         """Whether no call is under way."""
         return not self.http2.streams
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _accept(self, stream: Stream, head: Head, ended: bool) -> Call | None:

@@ -38,6 +38,7 @@ class Lifetime:
         self._is_retiring = False
         self._rested_at = 0.0
         self._asked_at: float | None = None
+        self._unsent = 0  # then
 
     def begin(self) -> None:
         """The connection is there."""
@@ -109,12 +110,17 @@ class Lifetime:
             self._set("idle", left, self._look_idle)
 
     def _ask(self) -> None:
-        """Ping if nothing has come for a while; a client that does not answer is gone."""
+        """Ping if nothing has come for a while; a client that does not answer is gone.
+
+        One that takes what it is sent is not, however slowly: our question waits behind that, and its answer may wait
+        to be read (see `GrpcConnection.pause_writing`).
+        """
         settings, connection = self._settings, self._connection
         now = connection.loop.time()
         keepalive_s = settings.keepalive_s or 0.0
         silent_s = now - connection.now
-        if self._asked_at is not None and connection.now <= self._asked_at:
+        unsent, self._unsent = self._unsent, connection.unsent
+        if self._asked_at is not None and connection.now <= self._asked_at and self._unsent >= unsent:
             connection.abort()
             return
         self._asked_at = None

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -50,10 +50,14 @@ class Wire(asyncio.Transport):
         self.answers = Answers()
         self.is_reading = True
         self.closed: str | None = None
+        self.unsent: Iterator[int] = iter(())
         self.connection: GrpcConnection
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return next(self.unsent, 0)
 
     def write(self, data: Any) -> None:
         self.answers.read(bytes(data))
@@ -584,6 +588,17 @@ def test_a_client_that_is_not_there_any_more_is_found_out() -> None:
         await until(lambda: scene.wire.closed == "aborted")
 
     on_loop(play, grpc_settings(LARGEST, {"grpc.keepalive_time_ms": 20, "grpc.keepalive_timeout_ms": 100}))
+
+
+def test_a_client_that_takes_its_answers_slowly_is_there() -> None:
+    """As long as some of what is sent goes out, a ping that is not answered means nothing."""
+
+    async def play(scene: Scene) -> None:
+        scene.wire.unsent = iter(range(9, 0, -1))  # less at each look
+        await until(lambda: scene.wire.closed == "aborted")
+        assert len(scene.answers.of(PING)) == 10
+
+    on_loop(play, grpc_settings(LARGEST, {"grpc.keepalive_time_ms": 20, "grpc.keepalive_timeout_ms": 20}))
 
 
 def test_what_breaks_the_protocol_ends_the_connection() -> None:
