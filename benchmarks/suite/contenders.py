@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.suite.environments import PEERS, python_of
@@ -143,7 +144,7 @@ def _model_name(setup: str) -> str:
     return setup.replace(" ", "_")
 
 
-def _ours(place: Place) -> list[str]:
+def _ours(place: Place, gateways: int | None = None) -> list[str]:
     models = {}
     for setup, settings in setups().items():
         base_path = base_path_of(place.folder, setup)
@@ -152,7 +153,7 @@ def _ours(place: Place) -> list[str]:
         models[_model_name(setup)] = {"base_path": str(base_path), "settle_s": 0, **settings}
     config = place.folder / "serving.yaml"
     # One gateway uses one core at most; the other servers use all that there are.
-    config.write_text(json.dumps({"gateway": {"replicas": cpus()}, "models": models}))  # JSON is YAML
+    config.write_text(json.dumps({"gateway": {"replicas": gateways or cpus()}, "models": models}))  # JSON is YAML
     return [
         str(Path(sys.executable).with_name("serving-app")), "up", str(config), "--address", "local",
         "--rest-port", str(place.ports["http"]), "--grpc-port", str(place.ports["grpc"]), "--http-port", "0",
@@ -169,6 +170,7 @@ def _our_doors(work: Work) -> tuple[Door, ...]:
 
 
 OURS = "serving_app"
+OURS_AT_ONE = "serving_app at one gateway"
 NAIVE = "plain Ray Serve"
 KSERVE, LITSERVE, MLSERVER, BENTOML = "KServe", "LitServe", "MLServer", "BentoML"
 PYTRITON = "PyTriton"
@@ -186,6 +188,7 @@ CONTENDERS = {
     contender.name: contender
     for contender in (
         Contender(OURS, _ours, _our_doors, environment=_RAY),
+        Contender(OURS_AT_ONE, partial(_ours, gateways=1), _our_doors, frozenset({"half_plus_two"}), _RAY),
         Contender(NAIVE, _own("naive"), _json_at("/naive"), frozenset({"half_plus_two"}), _RAY),
         _peer(KSERVE, "kserve", _json_at("/v1/models/model:predict")),
         _peer(LITSERVE, "litserve", _json_at("/predict")),
