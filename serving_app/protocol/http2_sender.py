@@ -182,6 +182,9 @@ class Sender:
             return False
         stream.outgoing = None
         self._waiting.pop(number, None)
+        if stream.went is not None:
+            went, stream.went = stream.went, None
+            went()
         if stream.trailers is not None:
             self.send_headers(stream, stream.trailers, ends=True)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +38,7 @@ class Limits:
 class Stream:
     """One request and its answer."""
 
-    __slots__ = ("credit", "credited", "id", "is_open", "outgoing", "owner", "trailers", "window")
+    __slots__ = ("credit", "credited", "id", "is_open", "outgoing", "owner", "trailers", "went", "window")
 
     def __init__(self, number: int, window: int, credit: int) -> None:
         self.id = number
@@ -47,4 +48,5 @@ class Stream:
         self.is_open = True  # on the other side
         self.owner: Owner | None = None
         self.outgoing: list[memoryview] | None = None  # data that waits for a window
+        self.went: Callable[[], None] | None = None  # called once when all of that has gone
         self.trailers: bytes | None = None  # fields that wait for that data; the stream ends with them

@@ -247,8 +247,7 @@ class Call:
             connection.http2.sender.send_headers(self._stream, connection.fields.headers())
         connection.http2.sender.send_data(self._stream, write_prefix(len(message)), message)
         connection.wake()
-        while not self._is_over and (self._stream.outgoing or connection.is_paused):
-            await connection.wait_for_room()
+        await connection.wait_for_room(self._stream)
 
     def _finish(self, answer: bytes) -> None:
         if self._is_over:

@@ -70,8 +70,6 @@ class GrpcConnection(asyncio.Protocol):
         if http2.pongs:
             self._lifetime.answered(http2.pongs)
         self._flush()
-        if self._room:
-            self._make_room()
         if http2.is_closed:
             self.close()
 
@@ -107,11 +105,15 @@ class GrpcConnection(asyncio.Protocol):
             self._flushing = True
             self.loop.call_soon(self._flush)
 
-    async def wait_for_room(self) -> None:
-        """Until the client has taken something; it may still not be enough."""
-        room = self.loop.create_future()
-        self._room.append(room)
-        await room
+    async def wait_for_room(self, stream: Stream) -> None:
+        """Until the client has taken what a stream has sent; whoever waits is cancelled when the stream is over."""
+        while stream.outgoing or self.is_paused:
+            room = self.loop.create_future()
+            if stream.outgoing:  # nobody else is woken by a window that is not theirs
+                stream.went = partial(_let_go, room)
+            else:
+                self._room.append(room)
+            await room
 
     def guard(self, deadline: float) -> None:
         """There is a call that has this deadline."""
@@ -185,8 +187,7 @@ class GrpcConnection(asyncio.Protocol):
     def _make_room(self) -> None:
         waiting, self._room = self._room, []
         for each in waiting:
-            if not each.done():
-                each.set_result(None)
+            _let_go(each)
 
     def _expire(self) -> None:
         self._alarm = None
@@ -200,3 +201,6 @@ class GrpcConnection(asyncio.Protocol):
             self.guard(max(min(left), limit + _LOOK_S))
 
 
+def _let_go(room: asyncio.Future[None]) -> None:
+    if not room.done():
+        room.set_result(None)

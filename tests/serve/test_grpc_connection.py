@@ -478,6 +478,24 @@ def test_answers_that_nobody_takes_are_not_made() -> None:
     on_loop(play, greeting=PREFACE + settings_frame({INITIAL_WINDOW_SIZE: 1500}))
 
 
+def test_a_window_wakes_its_own_stream_only() -> None:
+    """Streams of answers that wait are left alone by whatever else comes, however many there are."""
+
+    async def play(scene: Scene) -> None:
+        streams = scene.connection.http2.streams
+        scene.send(ask(1, b"1000", with_fields("/t/Many")) + ask(3, b"1000", with_fields("/t/Many")))
+        await until(lambda: all(stream.went for stream in streams.values()))
+        waits = [streams[number].went for number in (1, 3)]
+        scene.send(ping(b"anything") + ask(5))
+        scene.send(window_update(1, 600))
+        await until(lambda: len(scene.answers.data[1]) == 2100)
+        await until(lambda: streams[1].went is not None)
+        assert streams[1].went is not waits[0]
+        assert streams[3].went is waits[1]
+
+    on_loop(play, greeting=PREFACE + settings_frame({INITIAL_WINDOW_SIZE: 1500}))
+
+
 def test_questions_that_nobody_reads_are_not_taken() -> None:
     """In a conversation the client may send more only as what it has sent is read."""
     settings = GrpcSettings(limits=Limits(stream_window=1000))
