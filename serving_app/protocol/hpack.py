@@ -19,6 +19,9 @@ TABLE_SIZE = 4096
 _ENTRY_OVERHEAD = 32
 _LARGEST_INTEGER = 1 << 28
 
+_FAR_BEYOND, _LEAST = 16, 1 << 18
+"""A block of a hundred thousand fields of a byte each would keep the event loop busy for long, and nobody means it."""
+
 
 class HpackError(Exception):
     """The bytes are no header block; the connection cannot go on, for nobody knows the table any more."""
@@ -28,13 +31,14 @@ class Decoder:
     """The table of one direction of a connection, and the blocks that are read by it.
 
     `limit` is how large the fields of one block may be, counted as the RFC counts them: what is beyond it is read, as
-    the table depends on it, and not kept. `generation` changes when the table does: blocks mean what they meant before
-    as long as it stays.
+    the table depends on it, and not kept; what is far beyond it is an error. `generation` changes when the table does:
+    blocks mean what they meant before as long as it stays.
     """
 
     def __init__(self, limit: int) -> None:
         self.generation = 0
         self._limit = limit
+        self._most = max(_FAR_BEYOND * limit, _LEAST)
         self._largest = TABLE_SIZE
         self._size = 0
         self._entries: deque[Field] = deque()  # the newest comes first
@@ -63,6 +67,8 @@ class Decoder:
             total += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
             if total <= self._limit:
                 fields.append(field)
+            elif total > self._most:
+                raise HpackError(f"fields of more than {self._most} bytes")
         return fields, total
 
     def _literal(self, block: bytes, at: int, mask: int) -> tuple[Field, int]:

@@ -152,3 +152,12 @@ def test_the_static_table() -> None:
         *((b":authority", b""), (b":status", b"200"), (b"accept-encoding", b"gzip, deflate"), (b"content-type", b"")),
         (b"www-authenticate", b""),
     ]
+
+
+@pytest.mark.parametrize("field", [b"\x82", b"\x00\x00\x00", b"\x40\x00\x00"])
+def test_blocks_of_countless_fields_are_not_read_to_their_end(field: bytes) -> None:
+    """What is somewhat too large is read, as the table depends on it; what nobody means ends the connection."""
+    few = field * 1000
+    assert Decoder(16_384).decode(few)[1] > 16_384
+    with pytest.raises(HpackError, match="fields of more than 262144 bytes"):
+        Decoder(16_384).decode(field * 40_000)
