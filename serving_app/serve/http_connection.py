@@ -75,10 +75,11 @@ class HttpConnection(asyncio.Protocol):
         # Of the request that is being read:
         self._method = self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._wanted: dict[bytes, bytes] = {}
-        self._body: list[bytes | bytearray] = []
+        self._found: dict[bytes, bytes] = {}  # the headers that matter
+        self._wanted: dict[bytes, bytes] = {}  # the same when all have come: trailers are found, too, and say nothing
+        self._body: list[Any] = []  # bytes, and from the second piece on also bytearray
         self._body_bytes = 0
-        self._is_reading = self._is_in_head = self._is_old = False
+        self._is_reading = False
         self._is_upgrade = False
         self._awaits_continue = False
         self._since_progress = 0
@@ -128,11 +129,15 @@ class HttpConnection(asyncio.Protocol):
         HTTP/1.0 know nothing of the kind.
         """
         self._is_last = True
-        if self._answering is not None and not self._is_full and not self._is_old:
+        if self._answering is not None and not self._is_full and not self._is_old():
             self._is_half_closed = True
             self._transport.write(_CONTINUE)
             self._loop.call_later(_GONE_S, self._look_if_gone)
         return not self._owes_nothing
+
+    def _is_old(self) -> bool:
+        is_old: bool = self._parser.get_http_version() == "1.0"
+        return is_old
 
     def _look_if_gone(self) -> None:
         """The system knows; the event loop does not look at a connection of which nothing comes any more."""
@@ -181,10 +186,10 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_reading = self._is_in_head = True
+        self._is_reading = True
         self._url = b""
         self._headers = []
-        self._wanted = {}
+        self._found = {}
         self._body = []
         self._body_bytes = 0
 
@@ -193,23 +198,21 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its headers, or of its trailers: those say nothing about the request."""
-        if not self._is_in_head:
-            return
+        """One of its headers, or of its trailers."""
         self._headers.append((name, value))
         name = name.lower()
         if name in _WANTED:
-            self._wanted[name] = value
+            self._found[name] = value
 
     def on_headers_complete(self) -> None:
         """The body comes next, if there is one."""
-        wanted = self._wanted
-        self._is_in_head = False
-        self._is_old = self._parser.get_http_version() == "1.0"
+        wanted = self._wanted = self._found
+        self._found = {}
         self._method = self._parser.get_method()
         self._is_upgrade = b"upgrade" in wanted and self._parser.should_upgrade() and self._method != _TUNNEL
-        awaits = b"expect" in wanted and wanted[b"expect"].lower() == b"100-continue"
-        if awaits and not self._is_upgrade and not self._is_old:
+        if b"expect" in wanted and wanted[b"expect"].lower() == b"100-continue" and not self._is_upgrade:
+            if self._is_old():
+                return
             if self._owes_nothing:
                 self._transport.write(_CONTINUE)
             else:
@@ -220,14 +223,15 @@ class HttpConnection(asyncio.Protocol):
         self._since_progress = 0
         self._body_bytes += len(body)
         if self._body_bytes <= self._app.most_body_bytes:
-            self._keep(body)
+            if len(body) < _SMALL_PIECE and self._body:
+                self._join(body)
+            else:
+                self._body.append(body)
         else:  # the rest is read all the same, as the client reads no answer before it has sent that
             self._body.clear()
 
-    def _keep(self, piece: bytes) -> None:
-        if len(piece) >= _SMALL_PIECE or not self._body:
-            self._body.append(piece)
-        elif isinstance(last := self._body[-1], bytearray):
+    def _join(self, piece: bytes) -> None:
+        if isinstance(last := self._body[-1], bytearray):
             last += piece
         else:
             self._body.append(bytearray(piece))
@@ -241,7 +245,7 @@ class HttpConnection(asyncio.Protocol):
             return  # it came with one that was answered as the last
         self._is_reading = self._awaits_continue = False
         parser = self._parser
-        body = bytes(self._body[0]) if len(self._body) == 1 else b"".join(self._body)
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         request = HttpRequest(
             self._method.decode("ascii"),
@@ -254,7 +258,7 @@ class HttpConnection(asyncio.Protocol):
         is_last = not parser.should_keep_alive()
         if is_last:
             self._is_last = True
-        said = CLOSE if is_last else KEEP_ALIVE if self._is_old else UNSAID
+        said = CLOSE if is_last else KEEP_ALIVE if b"connection" in self._wanted else UNSAID
         if self._answering is None and not self._is_full and not self._waiting:
             self._start(request, said)
         else:
@@ -267,20 +271,18 @@ class HttpConnection(asyncio.Protocol):
         self._answering = Steps(self._answer(request, said))
         self._answering.go()
 
-    async def _work_out(self, request: HttpRequest) -> Answer:
+    async def _answer(self, request: HttpRequest, said: bytes) -> None:
         app = self._app
         try:
-            return app.refuse_body() if request.is_too_large else await app.answer(request)
+            answer = app.refuse_body() if request.is_too_large else await app.answer(request)
         except asyncio.CancelledError:
             if self._is_gone:
                 raise
             logger.warning("%s: its request was given up here", self._transport.get_extra_info("peername"))
+            answer = _GIVEN_UP
         except Exception:
             logger.exception("%s %s was not answered", request.method, request.target)
-        return _GIVEN_UP
-
-    async def _answer(self, request: HttpRequest, said: bytes) -> None:
-        answer = await self._work_out(request)
+            answer = _GIVEN_UP
         self._answering = None
         transport = self._transport
         if transport.is_closing():
@@ -358,7 +360,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
 
-_WANTED = frozenset({b"origin", b"content-encoding", b"expect", b"upgrade"})
+_WANTED = frozenset({b"origin", b"content-encoding", b"connection", b"expect", b"upgrade"})
 _PLAIN: Headers = ((b"content-type", b"text/plain; charset=utf-8"),)
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _GIVEN_UP = Answer(*error_answer(Unavailable("the server has given the request up; send it again")), _JSON)

@@ -10,8 +10,8 @@ from http import HTTPStatus
 from serving_app.serve.http_messages import Headers
 
 UNSAID, CLOSE, KEEP_ALIVE = b"", b"close", b"keep-alive"
-"""What an answer says about its connection. A client of HTTP/1.0 waits for its end unless it is told that there is none
-yet; others take it for granted that it stays open.
+"""What an answer says about its connection. A client of HTTP/1.0 that has asked to go on waits for the end unless it is
+told that there is none yet; others take it for granted that it stays open.
 """
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
