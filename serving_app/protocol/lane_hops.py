@@ -51,8 +51,8 @@ _FIGURES = struct.Struct(f"<{len(Answer._fields) - _FIGURES_FROM}d")
 _DAMAGE = (struct.error, IndexError, ValueError, OverflowError, TypeError)
 """What reading a body may raise that nobody wrote as it is."""
 
-_REMEMBERED = 4096
-"""Kinds that are remembered; where models are asked in so many ways, remembering gains nothing."""
+_REMEMBERED = 1 << 14
+"""Tensors in the kinds that are remembered; where models are asked in so many ways, remembering gains nothing."""
 
 _JOINED_BYTES = 256 << 10
 """Small arrays of more than so many bytes in all are handed to the socket one by one, and not copied together."""
@@ -82,9 +82,28 @@ _Value = TypeVar("_Value")
 _Kind = tuple[bytes, Layout]
 """A kind as it is written, and the layout of its tensors."""
 
-_written: dict[Hashable, _Kind] = {}
-_read_calls: dict[bytes, _CallKind] = {}
-_read_replies: dict[bytes, Layout | ServingError] = {}
+
+class _Remembered(dict[_Key, _Value]):
+    """Kinds that were met, bounded by the tensors that they describe: of those with many fewer are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tensors = 0
+
+    def note(self, key: _Key, value: _Value, layout: Layout) -> _Value:
+        """Remember one, if need be in place of all others."""
+        tensors = max(1, len(layout.tensors))
+        if self._tensors + tensors > _REMEMBERED:
+            self.clear()
+            self._tensors = 0
+        self._tensors += tensors
+        self[key] = value
+        return value
+
+
+_written: _Remembered[Hashable, _Kind] = _Remembered()
+_read_calls: _Remembered[bytes, _CallKind] = _Remembered()
+_read_replies: _Remembered[bytes, Layout] = _Remembered()
 
 
 def write_hop(hop: int, calls: Sequence[Call]) -> list[Buffer]:
@@ -120,7 +139,7 @@ def read_hop(body: Memory) -> list[Call]:
         at += 8 * head.members
         if head.joined:
             members, timeouts, at = _read_members(Reader(body, at), head.members)
-        kinds = [_read_calls.get(each) or _note(_read_calls, each, _read_call_kind(each)) for each in encoded]
+        kinds = [_read_calls.get(each) or _read_call_kind(each) for each in encoded]
         areas = _find_areas(body, at, head.small_bytes)
         calls = []
         for number, left in zip(numbers, times, strict=True):
@@ -275,17 +294,20 @@ def _read_call_kind(encoded: bytes) -> _CallKind:
     signature_name, api = reader.text(), reader.text()
     (count,) = reader.unpack(_OUTPUTS)
     outputs = None if count < 0 else tuple([reader.text() for _ in range(count)])
-    return _CallKind(signature_name, outputs, api, read_layout(reader))
+    layout = read_layout(reader)
+    return _read_calls.note(encoded, _CallKind(signature_name, outputs, api, layout), layout)
 
 
 def _write_reply(reply: Reply, writer: Writer) -> tuple[Hashable, bytes]:
     if not isinstance(reply, ServingError):
+        before = writer.mark()
         try:
             key = tuple([(name, each.dtype, each.shape) for name, each in reply.items()])
             encoded, layout = _written.get(key) or _remember(key, _IS_OUTPUTS, layout_of(reply))
             writer.write(layout, reply)
             return key, encoded
         except ServingError as error:
+            writer.take_back(before)
             reply = error
     encoded = _IS_ERROR + _write_error(reply)
     return encoded, encoded
@@ -296,8 +318,7 @@ def _read_reply_kind(encoded: bytes) -> Layout | ServingError:
     if reader.bytes(1) == _IS_ERROR:
         return _read_error(reader)
     layout = read_layout(reader)
-    _note(_read_replies, encoded, layout)
-    return layout
+    return _read_replies.note(encoded, layout, layout)
 
 
 def _write_error(error: ServingError) -> bytes:
@@ -324,13 +345,4 @@ def _read_error(reader: Reader) -> ServingError:
 
 
 def _remember(key: Hashable, head: bytes, layout: Layout) -> _Kind:
-    kind = head + write_layout(layout), layout
-    _note(_written, key, kind)
-    return kind
-
-
-def _note(known: dict[_Key, _Value], key: _Key, value: _Value) -> _Value:
-    if len(known) >= _REMEMBERED:
-        known.clear()
-    known[key] = value
-    return value
+    return _written.note(key, (head + write_layout(layout), layout), layout)

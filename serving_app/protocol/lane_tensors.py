@@ -187,6 +187,15 @@ class Writer:
                 if tensor.padding:
                     self.small.append(tensor.padding)
 
+    def mark(self) -> tuple[int, int, int]:
+        """How far it is written, for `take_back`."""
+        return len(self.small), len(self.large), self.large_bytes
+
+    def take_back(self, mark: tuple[int, int, int]) -> None:
+        """Have what was written since then not written: others are read after what is there."""
+        small, large, self.large_bytes = mark
+        del self.small[small:], self.large[large:]
+
     def _write_large(self, tensor: Tensor, values: Array) -> None:
         # As bytes: not every element type of ours can be handed on as a buffer.
         self.large.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
@@ -195,13 +204,13 @@ class Writer:
         self.large_bytes += tensor.nbytes + len(tensor.padding)
 
     def _write_strings(self, values: Array) -> None:
-        strings: list[bytes] = [
-            value.encode() if isinstance(value, str) else value for value in values.ravel().tolist()
-        ]
         try:
+            strings: list[bytes] = [
+                value.encode() if isinstance(value, str) else value for value in values.ravel().tolist()
+            ]
             lengths = array("I", map(len, strings)).tobytes()
             content = b"".join(strings)
-        except (TypeError, OverflowError) as error:
+        except (TypeError, OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a string tensor holds bytes or str, and one value is neither ({error})") from error
         size = len(lengths) + len(content)
         self.small += (_STRINGS.pack(size), lengths, content, _PADDING[: -size % _SMALL_ALIGNMENT])

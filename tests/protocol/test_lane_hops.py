@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from serving_app.core import errors
 from serving_app.core.errors import Code, InvalidArgument, RuntimeFailure, ServingError
 from serving_app.core.signatures import DType
+from serving_app.protocol import lane_hops
 from serving_app.protocol.calls import Answer, Call
 from serving_app.protocol.dtypes import to_numpy
 from serving_app.protocol.lane_frames import Frame, Inbox, Kind, Malformed, header, hello, read_hello, read_welcome
@@ -173,14 +174,28 @@ def test_other_forms_of_arrays_arrive_in_the_usual_one(
     assert same(call.inputs["x"], came)
 
 
-@pytest.mark.parametrize("value", [np.array([object()]), np.array(["2020"], "M8[D]")])
+@pytest.mark.parametrize("value", [
+    np.array([object()]), np.array(["2020"], "M8[D]"), np.array(["\ud800"], object),
+])
 def test_what_no_lane_carries_is_refused_by_the_sender(value: np.ndarray[Any, Any]) -> None:
     """A call of such values is not sent, and such outputs are an error of that reply alone."""
     with pytest.raises(InvalidArgument):
         write_hop(1, [Call("s", {"x": value})])
-    sent = Answer([{"y": np.ones(1)}, {"y": value}, {"y": np.zeros(2)}], 0.0)
+    beside = {"small": np.ones(3), "large": np.ones(LARGE_BYTES)}
+    sent = Answer([{"y": np.ones(1)}, {**beside, "y": value}, {"y": np.full(2, 7.0)}], 0.0)
     replies = read_answer(body(write_answer(1, sent))).replies
     assert [isinstance(reply, InvalidArgument) for reply in replies] == [False, True, False]
+    assert isinstance(replies[2], dict)
+    assert replies[2]["y"].tolist() == [7, 7]
+
+
+def test_what_is_remembered_of_wide_calls_is_bounded() -> None:
+    """Clients choose how many rows they send; of a model with many inputs fewer such forms are remembered."""
+    for rows in range(100):
+        wide = Call("wide", {str(number): np.zeros((rows, 1)) for number in range(300)})
+        assert read_hop(body(write_hop(1, [wide])))[0].inputs["7"].shape == (rows, 1)
+    assert 0 < len(lane_hops._written) < 60
+    assert 0 < len(lane_hops._read_calls) < 60
 
 
 def test_large_arrays_are_not_copied() -> None:
