@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ class Proxy:
         self.read: dict[str, int] = {}
         self.before: Callable[[str], None] = lambda name: None
         """Called before a request is passed on; what it raises breaks the connection."""
+        self.before_bytes: Callable[[str, int], None] = lambda name, start: None
+        """Called likewise, with where the bytes begin that are asked for."""
         self.instead: Callable[[str], tuple[int, bytes] | None] = lambda path: None
         """The status and body of an answer to a path with its query that is not to be passed on; None passes it on."""
         self.cut: Callable[[str, bytes], bytes] = lambda name, body: body
@@ -43,6 +46,7 @@ def proxy_to(endpoint: str) -> Iterator[Proxy]:
             self.close_connection = True
             try:
                 proxy.before(name)
+                proxy.before_bytes(name, int(re.sub(r"\D*(\d*).*", r"\1", self.headers.get("Range", "")) or 0))
             except ConnectionError:
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
