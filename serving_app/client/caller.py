@@ -186,11 +186,11 @@ class Caller:
 
     async def _hop(self, members: list[_Waiting], started: float) -> None:
         left = time.perf_counter()
-        requests = [waiting.call for waiting in members]
-        timeouts = [waiting.time_left(started) for waiting in members]
         most_rows = self._most_rows
-        joined = join_requests(requests, timeouts, most_rows) if most_rows else send_apart(requests, timeouts)
         try:
+            requests = [waiting.call for waiting in members]
+            timeouts = [waiting.time_left(started) for waiting in members]
+            joined = join_requests(requests, timeouts, most_rows) if most_rows else send_apart(requests, timeouts)
             answer = await self._send(joined.calls)
             replies = joined.separate(answer)
         except asyncio.CancelledError:

@@ -265,6 +265,23 @@ def test_a_hop_that_is_cancelled_below_fails_its_calls() -> None:
     asyncio.run(scenario())
 
 
+def test_calls_that_cannot_be_put_together_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong before a hop leaves is the error of its calls, and nobody waits for ever."""
+
+    def run_out(*_: Any) -> Any:
+        raise MemoryError("no room to join them")
+
+    async def scenario() -> None:
+        caller = Caller(Wire().send)
+        with monkeypatch.context() as patched:
+            patched.setattr("serving_app.client.caller.send_apart", run_out)
+            assert [type(outcome) for outcome in await answers(ask(caller, 1, 2))] == [MemoryError] * 2
+        assert await answers(ask(caller, 3)) == [3]
+        assert caller.waiting == 0
+
+    asyncio.run(scenario())
+
+
 def test_an_error_of_one_call_is_its_own() -> None:
     """Replies that are errors are raised for their calls; those in the same hop get their outputs."""
 
