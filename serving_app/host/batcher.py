@@ -39,7 +39,7 @@ from serving_app.host.batch_queue import BatchQueues, Piece, Release
 from serving_app.host.batch_tasks import Cut, Hop, Share, Task, call_of, make_task, shares_of
 from serving_app.host.batching import count_filling, kind_of, row_count
 from serving_app.host.meter import RunMeter
-from serving_app.host.pace import Pace
+from serving_app.host.pace import Paces
 from serving_app.protocol.calls import Answer, Call
 from serving_app.runtime.cpus import usable_cpus
 
@@ -62,10 +62,9 @@ class Batcher:
         self._limits = limits
         self._queues: BatchQueues[Task] = BatchQueues(limits)
         self._run = run
-        self._may_be_endless = may_be_endless
         self._threads = self._free = _threads(limits)
         self._pool = _pool(limits)
-        self._paces: dict[Hashable, Pace] = {}
+        self._paces = Paces(may_be_endless)
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_finishing = self._is_closed = False
@@ -102,7 +101,7 @@ class Batcher:
             kind = kind_of(call, limits.pad_variable_length_inputs)
         except ServingError:
             return None
-        pace, size = self._find_pace(kind), _size(rows, [call])
+        pace, size = self._paces[kind], _size(rows, [call])
         if rows > limits.run_rows or not pace.is_quick(size):
             return None
         meter = self._meter
@@ -240,7 +239,7 @@ class Batcher:
             self._meter.waited(now - share.task.came, share.requests)
         self._meter.joined(rows, count_filling(rows, limits.allowed_batch_sizes))
         self._meter.released(why.value)
-        pace, size = self._find_pace(kind), _size(rows, calls)
+        pace, size = self._paces[kind], _size(rows, calls)
         self._free -= 1
         if pace.is_quick(size):
             self._settle_all(shares, pace.run_here(size, partial(self._run_safely, calls, limits)))
@@ -250,14 +249,6 @@ class Batcher:
         )
         run.add_done_callback(partial(self._end, shares))
         return False
-
-    def _find_pace(self, kind: Hashable) -> Pace:
-        pace = self._paces.get(kind)
-        if pace is None:
-            if len(self._paces) >= _MOST_PACES:
-                del self._paces[next(iter(self._paces))]
-            pace = self._paces[kind] = Pace(self._may_be_endless)
-        return pace
 
     def _run_safely(self, calls: list[Call], limits: Batching) -> Answer:
         started = time.perf_counter()
@@ -309,10 +300,6 @@ class Batcher:
 
     def _end_hop(self, hop: Hop) -> None:
         hop.end_if_complete(0 if self._is_finishing else self._limits.run_rows)
-
-
-_MOST_PACES = 1000
-"""Clients choose outputs and shapes, and so how many kinds there are."""
 
 
 def _threads(limits: Batching) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 _Result = TypeVar("_Result")
@@ -87,6 +87,24 @@ class Pace:
         elif used > QUICK_S and size <= self._size:
             self._seen = 0
         return result
+
+
+class Paces(dict[Hashable, Pace]):
+    """A pace for each kind of run, made when it is asked for. Clients choose outputs and shapes, and so how many kinds
+    there are: of too many the oldest go."""
+
+    def __init__(self, may_be_endless: bool = False) -> None:
+        super().__init__()
+        self._may_be_endless = may_be_endless
+
+    def __missing__(self, kind: Hashable) -> Pace:
+        if len(self) >= _MOST_KINDS:
+            del self[next(iter(self))]
+        pace = self[kind] = Pace(self._may_be_endless)
+        return pace
+
+
+_MOST_KINDS = 1000
 
 
 def _waits() -> int:

@@ -19,7 +19,7 @@ from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.core.stages import Traveller, leg
 from serving_app.host.host import Host
-from serving_app.host.pace import Pace
+from serving_app.host.pace import Pace, Paces
 from serving_app.host.runner import Runner
 from serving_app.protocol.calls import Answer, Call, Outputs, Reply
 from serving_app.protocol.joined_calls import JoinedCalls, join_requests, send_apart
@@ -27,9 +27,6 @@ from serving_app.runtime.cpus import usable_cpus
 
 MAX_WAITING = 20_000
 """Requests that may wait for a thread; more would only grow the memory, and their clients have given up."""
-
-_MOST_PACES = 1000
-"""Clients choose outputs: more combinations than memory could hold."""
 
 
 class _Waiting(NamedTuple):
@@ -46,8 +43,7 @@ class Resident:
         self._loop = asyncio.get_running_loop()
         self._host = host
         self._runner = Runner(host, servable, registry)
-        self._may_loop = host.may_loop(servable)
-        self._paces: dict[tuple[str, tuple[str, ...] | None], Pace] = {}
+        self._paces = Paces(host.may_loop(servable))
         self._pool = ThreadPoolExecutor(max(2, usable_cpus()), thread_name_prefix="run")
         self._on_threads = 0
         self._joining: list[_Waiting] = []
@@ -70,7 +66,7 @@ class Resident:
         if self._runner.is_batched:
             outputs = self._run_alone(call)
             return self._join(call, traveller) if outputs is None else outputs
-        pace = self._find_pace(call)
+        pace = self._paces[call.signature_name, call.outputs]
         size = call.nbytes
         if pace.is_quick(size):
             reply = pace.run_here(size, partial(self._host.run, self.servable, call))
@@ -99,15 +95,6 @@ class Resident:
         self._pool.shutdown(wait=False)
 
     # Each by itself.
-
-    def _find_pace(self, call: Call) -> Pace:
-        kind = (call.signature_name, call.outputs)
-        pace = self._paces.get(kind)
-        if pace is None:
-            if len(self._paces) >= _MOST_PACES:
-                del self._paces[next(iter(self._paces))]
-            pace = self._paces[kind] = Pace(self._may_loop)
-        return pace
 
     def _begin_on_thread(
         self, pace: Pace, size: int, call: Call, traveller: Traveller | None

@@ -19,7 +19,7 @@ from serving_app.core.servable import ServableId
 from serving_app.host.batcher import Batcher
 from serving_app.host.host import Host
 from serving_app.host.meter import RunMeter
-from serving_app.host.pace import Pace
+from serving_app.host.pace import Pace, Paces
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.joined_calls import members_of
 from serving_app.runtime.cpus import usable_cpus
@@ -29,9 +29,6 @@ _SPREAD_ABOVE_S = 200e-6
 
 _NO_WAIT_S = 1e-3
 """A wait that is not worth counting."""
-
-_MOST_PACES = 1000
-"""Clients choose outputs, and so how many kinds there are."""
 
 _CALL_BYTES = 16
 """What a call counts as besides what it carries."""
@@ -49,7 +46,7 @@ class Runner:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="run")
         self._seconds_per_call = 1.0  # until measured
         self._may_loop = host.may_loop(servable)
-        self._paces: dict[Hashable, Pace] = {}
+        self._paces = Paces(self._may_loop)
         self._meter = RunMeter(registry, servable)
         self._batcher: Batcher | None = None
         self._is_closed = False
@@ -84,7 +81,7 @@ class Runner:
         arrived = time.monotonic()
         if any(call.members for call in calls):
             calls = [request for call in calls for request in members_of(call)]
-        pace, size = self._find_pace(calls), _size(calls)
+        pace, size = self._paces[_kind(calls)], _size(calls)
         if pace.is_quick(size):
             replies, ran = pace.run_here(size, partial(self._run_in_turn, calls, arrived))
             return Answer(replies, self._seconds_per_call * len(calls), ran=ran)
@@ -125,16 +122,6 @@ class Runner:
             self._batcher.close()
         self._pool.shutdown(wait=False)
 
-    def _find_pace(self, calls: Sequence[Call]) -> Pace:
-        """Of runs of these signatures: one may be quick and the next one not."""
-        kind = frozenset([(call.signature_name, call.outputs) for call in calls])
-        pace = self._paces.get(kind)
-        if pace is None:
-            if len(self._paces) >= _MOST_PACES:
-                del self._paces[next(iter(self._paces))]
-            pace = self._paces[kind] = Pace(self._may_loop)
-        return pace
-
     def _run_on_thread(
         self, pace: Pace, calls: Sequence[Call], arrived: float
     ) -> asyncio.Future[tuple[list[Reply], float]]:
@@ -159,6 +146,11 @@ class Runner:
                 return _TOO_LATE
             call = call._replace(timeout=call.timeout - waited)
         return self._host.run(self._servable, call)
+
+
+def _kind(calls: Sequence[Call]) -> Hashable:
+    """Of runs of these signatures: one may be quick and the next one not."""
+    return frozenset([(call.signature_name, call.outputs) for call in calls])
 
 
 def _size(calls: Sequence[Call]) -> int:

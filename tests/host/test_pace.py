@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from serving_app.host.pace import QUICK_S, Pace
+from serving_app.host.pace import QUICK_S, Pace, Paces
 
 
 def nothing() -> str:
@@ -86,3 +86,15 @@ def test_a_slow_run_now_and_then_is_forgiven() -> None:
         for _ in range(200):
             pace.run_here(1, nothing)
     assert pace.is_quick(1)
+
+
+def test_kinds_are_remembered_up_to_a_bound() -> None:
+    """Each kind keeps a pace of its own; of more kinds than are remembered the oldest begins anew."""
+    paces = Paces()
+    first = paces["first"]
+    assert paces["first"] is first
+    assert paces["other"] is not first
+    for number in range(2000):
+        paces[number]
+    assert len(paces) == 1000
+    assert paces["first"] is not first

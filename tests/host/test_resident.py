@@ -24,7 +24,7 @@ from serving_app.core.metrics import Registry
 from serving_app.core.servable import ServableId
 from serving_app.core.stages import Leg
 from serving_app.host import Assignment, Host, resident
-from serving_app.host.pace import Pace
+from serving_app.host.pace import Pace, Paces
 from serving_app.host.resident import Resident
 from serving_app.protocol.calls import Call, Outputs
 from tests.host.scripted import SCRIPTED_PLATFORM, Scripted, ScriptedLoader
@@ -295,7 +295,7 @@ def test_a_batched_request_that_is_alone_runs_at_once(play: Callable[..., None])
             """Of requests that come in one turn whether each is answered already."""
             return [isinstance(stage.resident.begin(x(value)), dict) for value in values]
 
-        stage.resident._runner._batcher._paces = _AllQuick()  # type: ignore[union-attr,assignment]
+        stage.resident._runner._batcher._paces = _AllQuick()  # type: ignore[union-attr]
         assert begun(1.0) == [True]
         await turns()
         assert begun(1.0, 2.0, 3.0) == [True, False, False]
@@ -307,6 +307,6 @@ def test_a_batched_request_that_is_alone_runs_at_once(play: Callable[..., None])
     play(scenario, Batching(max_batch_size=64))
 
 
-class _AllQuick(dict[Any, Pace]):
-    def get(self, _kind: Any, _default: Any = None) -> Pace:
+class _AllQuick(Paces):
+    def __missing__(self, _kind: Any) -> Pace:
         return _Quick()
