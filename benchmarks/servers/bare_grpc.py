@@ -8,7 +8,8 @@ from typing import Any
 import grpc.aio
 import uvloop
 
-from benchmarks.servers import arguments, arithmetic
+from benchmarks.peers import arguments
+from benchmarks.servers import arithmetic
 from serving_app.protocol.predict_proto import decode_inputs, decode_predict, encode_predict
 
 options = arguments.read()

@@ -8,7 +8,8 @@ import numpy as np
 import orjson
 import uvicorn
 
-from benchmarks.servers import arguments, arithmetic
+from benchmarks.peers import arguments
+from benchmarks.servers import arithmetic
 
 options = arguments.read()
 compute = arithmetic.of(options.model)

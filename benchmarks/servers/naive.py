@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from benchmarks import naive
-from benchmarks.servers import arguments
+from benchmarks.peers import arguments
 
 if __name__ == "__main__":
     options = arguments.read()

@@ -73,17 +73,6 @@ def decode_huffman(encoded: bytes) -> bytes:
     return b"".join(out)
 
 
-def encode_huffman(text: bytes) -> bytes:
-    """The other direction, which only tests need to be fast enough for."""
-    table = {symbol: (code, length) for symbol, code, length in codes()}
-    bits = total = 0
-    for byte in text:
-        code, length = table[byte]
-        bits, total = bits << length | code, total + length
-    padding = -total % 8
-    return (bits << padding | (1 << padding) - 1).to_bytes((total + padding) // 8, "big")
-
-
 @cache
 def _machine() -> tuple[list[list[_Step]], frozenset[int]]:
     """For each state (a beginning of a code) where each four bits lead; and the states in which a text may end.

@@ -135,10 +135,6 @@ class Reader:
         except UnicodeDecodeError as error:
             raise Malformed(f"a text in it is none: {error}") from error
 
-    def align(self, alignment: int) -> None:
-        """Go on at the next multiple."""
-        self.skip(-self.at % alignment)
-
 
 def write_text(text: str) -> list[bytes]:
     """A text in bytes."""
