@@ -32,6 +32,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "demo": {"numpy", "tensorflow", "sklearn"},
     "cli": {"core", "config", "protocol", "store", "runtime", "host", "client", "serve", "ray_private", "demo", "ray"},
+    "remote": {"core", "protocol", "client", "grpc", "httptools", *FORMATS},
+    "scripts": set(),
     "__init__": {"client", "serve"},
 }
 """What each part may import besides itself and the standard library: parts of this package, and others."""
@@ -130,6 +132,11 @@ def test_the_client_needs_no_ray_until_it_calls_a_handle() -> None:
     names = [name for name in all_of("client") if not name.endswith((".handle_calls", ".gateway_calls"))]
     assert "serving_app.client.connection" in names
     assert not loaded_after(*names) & LATE
+
+
+def test_the_remote_client_needs_nothing_of_a_server() -> None:
+    """Everything of it comes without what only servers and processes on a cluster need."""
+    assert not loaded_after(*all_of("remote")) & {*LATE, "pydantic", "yaml", "fsspec", "uvloop", "pandas", "pyarrow"}
 
 
 def test_the_shell_and_the_command_line_come_without_tensorflow() -> None:

@@ -1,0 +1,1 @@
+"""Clients of any TensorFlow-Serving-compatible server, by REST or gRPC; without TensorFlow and without Ray."""
