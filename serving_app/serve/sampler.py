@@ -10,8 +10,8 @@ the stack of each thread that is running just then. Two things would make them l
   where they are.
 - A thread that waits has a stack as well. One counts as running if its clock has gone on just now.
 
-What runs outside of Python, such as Ray's threads, has no stack here, and is told by the names of its threads. Linux
-only: clocks of other threads cannot be read elsewhere.
+What runs outside of Python, such as Ray's threads, has no stack here, and is told by the names of its threads. What
+threads used that have ended since is told as one sum. Linux only: clocks of other threads cannot be read elsewhere.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from serving_app.core.stacks import ProcessProfile, stack_line
 
@@ -59,6 +60,7 @@ _looking = threading.Lock()
 
 NOT_PYTHON = "(not Python)"
 NOT_SAMPLED = "(not sampled)"
+ENDED = "(threads that ended)"
 SAMPLER = "(this profile)"
 _TASKS = Path("/proc/self/task")
 _NUMBERS = re.compile(r"[-_:]?\d+")
@@ -71,15 +73,15 @@ def take_profile(name: str, seconds: float, ended: threading.Event | None = None
     """
     ended = ended or threading.Event()
     ctypes.CDLL(None).prctl(_SET_TIMER_SLACK, _TIMER_SLACK_NS, 0, 0, 0)  # of this thread; where it fails, so be it
+    before = _clocks()
     began = time.perf_counter()
-    before = _thread_clocks()
     samples: dict[int, Counter[str]] = defaultdict(Counter)
     while time.perf_counter() - began < seconds and not ended.wait(_EVERY_S):
         for thread, stack in _sample():
             samples[thread][stack] += 1
-    return ProcessProfile(
-        name, socket.gethostname(), os.getpid(), time.perf_counter() - began, _weigh(before, samples)
-    )
+    after = _clocks()
+    lasted = time.perf_counter() - began
+    return ProcessProfile(name, socket.gethostname(), os.getpid(), lasted, _weigh(before, after, samples))
 
 
 def _sample() -> Iterator[tuple[int, str]]:
@@ -116,12 +118,21 @@ def _functions(frame: FrameType | None) -> list[str]:
     return names[::-1]
 
 
-def _weigh(before: dict[int, tuple[str, float]], samples: dict[int, Counter[str]]) -> dict[str, int]:
-    """All CPU time since `before`, by stack: that of each thread, shared out by its samples."""
+class _Clocks(NamedTuple):
+    """The CPU time of this process, and of each of its threads that lives, Python's or not."""
+
+    process: float
+    threads: dict[int, float]
+
+
+def _weigh(before: _Clocks, after: _Clocks, samples: dict[int, Counter[str]]) -> dict[str, int]:
+    """All CPU time between the two, by stack: that of each thread, shared out by its samples."""
     python = {thread.native_id: _kind(thread.name) for thread in threading.enumerate()}
     stacks: Counter[str] = Counter()
-    for thread, (name, clock) in _thread_clocks().items():
-        micros = int((clock - before[thread][1] if thread in before else clock) * 1e6)
+    for thread, clock in after.threads.items():
+        began = before.threads.get(thread, 0.0)
+        # A clock that has gone back is that of another thread, which has the number of one that has ended.
+        micros = int((clock - began if clock >= began else clock) * 1e6)
         seen = samples.get(thread)
         if thread == threading.get_native_id():
             stacks[SAMPLER] += micros
@@ -131,19 +142,24 @@ def _weigh(before: dict[int, tuple[str, float]], samples: dict[int, Counter[str]
         elif thread in python:
             stacks[stack_line([python[thread], NOT_SAMPLED])] += micros
         else:
-            stacks[stack_line([_kind(name), NOT_PYTHON])] += micros
+            stacks[stack_line([_kind(_name(thread)), NOT_PYTHON])] += micros
+    whole = int((after.process - before.process) * 1e6)  # of what is left, some microseconds are of rounding
+    stacks[ENDED] += max(0, whole - stacks.total())
     return {stack: micros for stack, micros in stacks.items() if micros}
 
 
-def _thread_clocks() -> dict[int, tuple[str, float]]:
-    """The name and CPU time of each thread of this process, Python's or not."""
-    clocks = {}
-    for task in _TASKS.iterdir():
-        try:
-            clocks[int(task.name)] = (task / "comm").read_text().strip(), _clock(int(task.name))
-        except OSError:  # it has just ended
-            continue
-    return clocks
+def _clocks() -> _Clocks:
+    """All at one moment: nothing in between gives the interpreter away, which a busy thread would keep for long."""
+    numbers = [int(number) for number in os.listdir(_TASKS)]
+    process = time.process_time()
+    return _Clocks(process, {number: clock for number in numbers if (clock := _clock(number))})
+
+
+def _name(thread: int) -> str:
+    try:
+        return (_TASKS / str(thread) / "comm").read_text().strip()
+    except OSError:  # it has just ended
+        return ENDED
 
 
 def _clock(thread: int | None) -> float:
