@@ -117,9 +117,12 @@ def serve_store() -> Iterator[tuple[Store, int]]:
     class Answers(_Answers):
         files = store
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    server.daemon_threads = True
-    server.block_on_close = False  # clients keep their connections
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False  # clients keep their connections
+        request_queue_size = 128  # replicas that start ask all at once
+
+    server = Server(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, name="store", daemon=True)
     thread.start()
     try:

@@ -86,6 +86,7 @@ def proxy_to(endpoint: str) -> Iterator[Proxy]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of the default of 5 the rest is turned away, and asks again after its timeout
 
         def handle_error(self, *_: object) -> None:
             """A client that was killed leaves a broken pipe, which is what the test is about."""

@@ -62,6 +62,8 @@ def gcs_server() -> Iterator[ObjectStore]:
     logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
     server = create_server(HOST, 0, in_memory=True)
     server.start()
+    # It answers one request after the other, and of the default of 5 that wait the rest would be turned away.
+    server._api._httpd.socket.listen(128)
     endpoint = f"http://{HOST}:{server._api._httpd.server_address[1]}"
     options = {"endpoint_url": endpoint, "token": "anon", "project": "testing"}
     yield ObjectStore("gs", endpoint, options, GCSFileSystem(**options, use_listings_cache=False))
