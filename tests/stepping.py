@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """After so long a test that waits for a state has failed; no test that passes ever waits for it."""
 
 

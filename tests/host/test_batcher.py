@@ -44,7 +44,10 @@ def x(*values: Any, dtype: Any = np.float32, **more: Any) -> Call:
 
 
 class Model:
-    """Doubles the rows of all calls that run together, when the test lets it, and keeps account."""
+    """Doubles the rows of all calls that run together, when the test lets it, and keeps account.
+
+    Each run waits for the `go` that was there when it began, however late its thread gets to that.
+    """
 
     def __init__(self) -> None:
         self.runs: list[list[Call]] = []
@@ -54,12 +57,17 @@ class Model:
         self.go.set()
         self._lock = Lock()
 
+    def hold(self) -> None:
+        """Runs that begin from now on wait until `go` is set."""
+        self.go = Event()
+
     def run(self, calls: list[Call], limits: Batching) -> Answer:
         with self._lock:
             self.runs.append(calls)
             self.limits.append(limits)
             self.threads.add(current_thread().name)
-        assert self.go.wait(PATIENCE_S)
+            go = self.go
+        assert go.wait(PATIENCE_S)
         counts = tuple(call.requests for call in calls)
         return Answer([self._reply(call) for call in calls], 0.0, counts if set(counts) != {1} else ())
 
@@ -92,7 +100,7 @@ def play(limits: Batching, scenario: Callable[[Model, Batcher], Awaitable[None]]
 @asynccontextmanager
 async def busy(model: Model, batcher: Batcher, threads: int = 1) -> AsyncIterator[None]:
     """While this lasts all threads are taken by runs of a kind of their own."""
-    model.go.clear()
+    model.hold()
     before = len(model.runs)
     batcher.submit([[Call("busy", {"x": np.zeros(1)}, (str(index),))] for index in range(threads)])
     await until(lambda: len(model.runs) == before + threads)
@@ -214,7 +222,7 @@ def test_threads_are_as_many_and_named_as_is_set() -> None:
     """So many batches run at once, on threads of the name that is set."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        model.go.clear()
+        model.hold()
         answers = batcher.submit([[x(value)] for value in range(5)])
         await until(lambda: len(model.runs) == 3)
         assert len(model.threads) == 3
@@ -274,7 +282,7 @@ def test_free_threads_make_room() -> None:
     """As long as threads are free a queue is not full, however much comes at once."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        model.go.clear()
+        model.hold()
         answers = batcher.submit([[x(value) for value in range(4)]])
         await until(lambda: len(model.runs) == 3)
         model.go.set()
@@ -288,13 +296,13 @@ def test_time_that_is_over_while_waiting() -> None:
 
     async def scenario(model: Model, batcher: Batcher) -> None:
         async with busy(model, batcher):
-            answers = batcher.submit([[x(1, timeout=1e-6), x(2, timeout=50.0), x(3)], [x(4, timeout=1e-6)]])
+            answers = batcher.submit([[x(1, timeout=1e-6), x(2, timeout=900.0), x(3)], [x(4, timeout=1e-6)]])
         assert await replies(answers) == [[DeadlineExceeded, [4], [6]], [DeadlineExceeded]]
         assert "while waiting in batching queue" in str((await answers[0]).replies[0])
         (_, run) = model.runs
         assert [call.inputs["x"].tolist() for call in run] == [[2], [3]]
         assert run[0].timeout is not None
-        assert run[0].timeout < 50
+        assert run[0].timeout < 900
         assert run[1].timeout is None
 
     play(Batching(num_batch_threads=1), scenario)
@@ -321,8 +329,10 @@ def test_a_hop_that_is_cancelled_while_it_runs_is_forgotten() -> None:
     async def scenario(model: Model, batcher: Batcher) -> None:
         async with busy(model, batcher):
             gone, other = batcher.submit([[x(1)], [x(2)]])
-        model.go.clear()
-        await until(lambda: len(model.runs) == 2)
+            taken = model.go
+            model.hold()
+            taken.set()
+            await until(lambda: len(model.runs) == 2)
         gone.cancel()
         model.go.set()
         assert await replies([other, *batcher.submit([[x(3)]])]) == [[[4]], [[6]]]
@@ -431,7 +441,7 @@ def test_closing_refuses_what_waits_and_answers_what_runs() -> None:
     """A batcher that is closed gives every call a reply: what runs is answered, what waits or comes is refused."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        model.go.clear()
+        model.hold()
         (running,) = batcher.submit([[x(1)]])
         await until(lambda: len(model.runs) == 1)
         (waiting,) = batcher.submit([[x(2), x(3)]])
@@ -522,13 +532,13 @@ def test_members_have_times_of_their_own() -> None:
 
     async def scenario(model: Model, batcher: Batcher) -> None:
         async with busy(model, batcher):
-            late = together(x(1), x(2), x(3), x(4), timeouts=[50.0, 1e-6, None, 1e-6])
-            fine = together(x(5), x(6), timeouts=[40.0, 50.0])
+            late = together(x(1), x(2), x(3), x(4), timeouts=[900.0, 1e-6, None, 1e-6])
+            fine = together(x(5), x(6), timeouts=[800.0, 900.0])
             answers = batcher.submit([[late], [fine]])
         assert await replies(answers) == [[[2], DeadlineExceeded, [6], DeadlineExceeded], [[10, 12]]]
         (_, run) = model.runs
         assert [call.inputs["x"].tolist() for call in run] == [[1], [3], [5, 6]]
-        assert [call.timeout is not None and 30 < call.timeout < 50 for call in run] == [True, False, True]
+        assert [call.timeout is not None and 500 < call.timeout < 900 for call in run] == [True, False, True]
         assert [len(call.timeouts) for call in run] == [0, 0, 2]
 
     play(Batching(num_batch_threads=1), scenario)
@@ -635,7 +645,7 @@ def test_threads_change_under_way() -> None:
     """More threads take up what waits; with fewer what runs goes on, and no more begins than there are."""
 
     async def scenario(model: Model, batcher: Batcher) -> None:
-        model.go.clear()
+        model.hold()
         answers = batcher.submit([[x(value)] for value in range(6)])
         await until(lambda: len(model.runs) == 1)
         batcher.adjust(Batching(max_batch_size=1, num_batch_threads=3, thread_pool_name="more"))
@@ -643,7 +653,7 @@ def test_threads_change_under_way() -> None:
         batcher.adjust(Batching(max_batch_size=1, num_batch_threads=2))
         model.go.set()
         assert await replies(answers) == [[[2 * value]] for value in range(6)]
-        model.go.clear()
+        model.hold()
         answers = batcher.submit([[x(value, dtype=np.int64)] for value in range(4)])
         await until(lambda: len(model.runs) == 8)
         model.go.set()
@@ -680,6 +690,7 @@ def test_why_batches_were_released_is_counted() -> None:
             await replies(answers)
             batcher.adjust(Batching(num_batch_threads=1, batch_timeout_micros=1000))
             await replies(batcher.submit([[x(7)]]))
+            batcher.adjust(Batching(num_batch_threads=1, batch_timeout_micros=10**12))
             answers = batcher.submit([[x(8)]])
             batcher.adjust(limits)
             await replies(answers)

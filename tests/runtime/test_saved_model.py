@@ -21,6 +21,7 @@ from serving_app.runtime.saved_model import SavedModel, SavedModelLoader
 from serving_app.runtime.session_overrides import CONFIG_FILE, override_session
 from serving_app.runtime.tensorflow_c.session import Session, session_config
 from tests.runtime.ledger import keep_ledger
+from tests.stepping import PATIENCE_S
 from tests.zoo import Zoo
 
 F32 = np.float32
@@ -267,25 +268,43 @@ def test_time_that_is_up_stops_a_run(load: Load) -> None:
     assert slow.run("serving_default", {"steps": np.array(2, np.int32)}, timeout=60)["y"] == 128
 
 
+class HeldLibrary:
+    """The library, in which runs begin when the test lets them."""
+
+    def __init__(self, lib: Any) -> None:
+        self._lib = lib
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lib, name)
+
+    def TF_SessionRun(self, *arguments: Any) -> None:
+        self.reached.set()
+        assert self.go.wait(PATIENCE_S)
+        self._lib.TF_SessionRun(*arguments)
+
+
 def test_runs_go_on_in_parallel_and_close_waits_for_them(load: Load) -> None:
     """While one thread is in a run, others run too; close refuses new runs and waits, however often it is called."""
-    slow = load("slow")
+    servable = load("slow")
+    lib, steps = servable._session._lib, {"steps": np.array(1, np.int32)}
+    held = HeldLibrary(lib)
     with ThreadPoolExecutor(4) as pool:
-        long_run = pool.submit(slow.run, "serving_default", {"steps": np.array(2**31 - 1, np.int32)}, timeout=1)
-        wait_until(lambda: slow._session._running == 1)
-        assert slow.run("serving_default", {"steps": np.array(1, np.int32)})["y"] == 128
-        assert not long_run.done()
-        closings = [pool.submit(slow.close) for _ in range(2)]
-        wait_until(lambda: slow._session._closing)
+        servable._session._lib = held  # type: ignore[assignment]
+        long_run = pool.submit(servable.run, "serving_default", steps)
+        assert held.reached.wait(PATIENCE_S)
+        servable._session._lib = lib
+        assert servable.run("serving_default", steps)["y"] == 128
+        closings = [pool.submit(servable.close) for _ in range(2)]
+        wait_until(lambda: servable._session._closing)
         with pytest.raises(Unavailable):
-            slow.run("serving_default", {"steps": np.array(1, np.int32)})
+            servable.run("serving_default", steps)
         assert not any(closing.done() for closing in closings)
-        error = long_run.exception()
-        assert isinstance(error, ServingError)
-        assert error.code is Code.DEADLINE_EXCEEDED
+        held.go.set()
+        assert long_run.result()["y"] == 128
         for closing in closings:
             closing.result()
-    slow.close()
+    servable.close()
 
 
 def test_closing_under_load_refuses_and_never_breaks(load: Load) -> None:
@@ -448,11 +467,12 @@ def test_quick_calls_move_to_the_callers_thread_and_slow_ones_stay_out(
         return run(*arguments, here=here)
 
     monkeypatch.setattr(Session, "run", watch)
+    monkeypatch.setattr("serving_app.runtime.saved_model._QUICK_S", 0.9)  # whatever else this machine does
     servable = load("half_plus_two")
-    for _ in range(50):
+    while not any(places):
         outputs = servable.run("serving_default", {"x": np.array([1, 2, 5], np.float32)}, timeout=30)
         np.testing.assert_allclose(outputs["y"], [2.5, 3, 4.5])
-    assert (places[0], places[-1]) == (False, True)
+    assert not places[0]
 
     places.clear()
     looping = load("slow")
@@ -461,7 +481,7 @@ def test_quick_calls_move_to_the_callers_thread_and_slow_ones_stay_out(
     assert not any(places)
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
     """Return as soon as a condition holds; fail if it never does."""
     end = time.monotonic() + seconds
     while not condition():

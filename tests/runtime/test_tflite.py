@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +28,6 @@ from serving_app.protocol.example_requests import decode_regression, make_call
 from serving_app.protocol.example_results import read_results
 from serving_app.runtime import LoadOptions, Servable, loader_for
 from tests.runtime.test_process import NO_TENSORFLOW, run_python
-from tests.runtime.test_saved_model import wait_until
 from tests.zoo import Zoo
 
 Load = Callable[..., Servable]
@@ -242,26 +240,25 @@ def test_time_runs_out_while_none_is_free(load: Load) -> None:
     servable = load(1, tflite_interpreters=1)
     with pytest.raises(DeadlineExceeded):
         servable.run("serving_default", {"x": floats(1)}, timeout=0)
-    long = threading.Thread(target=ask, args=(servable, "count"), kwargs={"steps": np.array(3_000_000, np.int32)})
-    long.start()
-    wait_until(lambda: servable._interpreters._lent)  # type: ignore[attr-defined]
-    with pytest.raises(DeadlineExceeded, match="before an interpreter was free"):
+    free = servable._interpreters  # type: ignore[attr-defined]
+    with free.lend(None), pytest.raises(DeadlineExceeded, match="before an interpreter was free"):
         servable.run("serving_default", {"x": floats(1)}, timeout=0.001)
-    long.join()
     assert ask(servable, x=floats(1))["y"].tolist() == [3.5]
 
 
 def test_close_waits_for_runs_and_refuses_new_ones(load: Load) -> None:
-    """What runs is answered; what comes later, or waits for an interpreter, is UNAVAILABLE."""
+    """Closing lasts until what runs is answered; what comes later, or waits for an interpreter, is UNAVAILABLE."""
     servable = load(1, tflite_interpreters=1)
     with ThreadPoolExecutor(2) as pool:
-        long = pool.submit(ask, servable, "count", steps=np.array(2_000_000, np.int32))
-        wait_until(lambda: servable._interpreters._lent)  # type: ignore[attr-defined]
-        waiting = pool.submit(ask, servable, x=floats(1))
-        servable.close()
-        assert long.result()["total"] == 2_000_000
-        with pytest.raises(Unavailable):
-            waiting.result()
+        with servable._interpreters.lend(None):  # type: ignore[attr-defined]
+            waiting = pool.submit(ask, servable, x=floats(1))
+            closing = pool.submit(servable.close)
+            with pytest.raises(Unavailable):
+                waiting.result()
+            with pytest.raises(Unavailable):
+                ask(servable, x=floats(1))
+            assert not closing.done()
+        closing.result()
     servable.close()
     with pytest.raises(Unavailable):
         ask(servable, x=floats(1))
