@@ -29,7 +29,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from serving_app.client.control import ConfigForm, Control, find_controller, join_cluster
-from serving_app.client.tensors import to_tensors
 from serving_app.core.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 from serving_app.core.history import Happening
 from serving_app.core.placement import Placement
@@ -40,8 +39,9 @@ from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
 from serving_app.core.views import AppView
 from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.input_tensors import to_inputs
 from serving_app.protocol.lane_tensors import LARGE_BYTES
-from serving_app.protocol.predict_checks import check_inputs, find_signature, select_outputs
+from serving_app.protocol.predict_checks import find_signature, select_outputs
 
 T = TypeVar("T")
 
@@ -235,8 +235,7 @@ class Model:
         self, inputs: Mapping[str, Any], signature_name: str, outputs: Sequence[str], timeout: float | None
     ) -> Future[Outputs]:
         signature = find_signature(self._connection._route(self._spec).signatures, signature_name)
-        tensors = to_tensors(inputs, signature)
-        check_inputs(signature, tensors)
+        tensors = to_inputs(inputs, signature, signature_name)
         call = Call(signature_name, tensors, select_outputs(signature, outputs), timeout)
         return self._connection._on_loop(self._connection._call(self._spec, call))
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from serving_app.client.tensors import to_tensors
 from serving_app.core.errors import DataLoss, InvalidArgument, NotFound, ServingError
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.protocol import messages
 from serving_app.protocol.calls import Call
-from serving_app.protocol.predict_checks import check_inputs, find_signature
+from serving_app.protocol.input_tensors import to_inputs
+from serving_app.protocol.predict_checks import find_signature
 from serving_app.protocol.prediction_log import MAX_WARMUP_RECORDS, WARMUP_FILE, encode_predict_log
 from serving_app.protocol.signature_proto import decode_signature
 from serving_app.protocol.tfrecord import encode_record
@@ -67,7 +67,6 @@ def _encode(number: int, request: Inputs | tuple[str, Inputs], signatures: Mappi
     name, inputs = request if isinstance(request, tuple) else (DEFAULT_SIGNATURE, request)
     try:
         signature = find_signature(signatures, name)
-        check_inputs(signature, inputs)
-        return encode_record(encode_predict_log(Call(name, to_tensors(inputs, signature))))
+        return encode_record(encode_predict_log(Call(name, to_inputs(inputs, signature, name))))
     except ServingError as error:
         raise type(error)(f"{error.message} (request {number})") from error

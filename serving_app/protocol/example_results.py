@@ -120,6 +120,21 @@ def _dtype_name(array: Array) -> str:
     return dtypes.from_numpy(array.dtype).proto_name
 
 
+def label_scores(found: Classification) -> list[list[tuple[str, float]]]:
+    """For each example its classes, as Python has them: label, "" if the model has none, and score, 0.0 if it has none.
+
+    Bytes of a label that are no UTF-8 are written with backslashes.
+    """
+    given = found.scores if found.labels is None else found.labels
+    assert given is not None
+    labels = [[""] * given.shape[1]] * len(given) if found.labels is None else found.labels.tolist()
+    scores = [[0.0] * given.shape[1]] * len(given) if found.scores is None else found.scores.tolist()
+    return [
+        [(_raw(label).decode(errors="backslashreplace"), score) for label, score in zip(*row, strict=True)]
+        for row in zip(labels, scores, strict=True)
+    ]
+
+
 # --- responses -------------------------------------------------------------------------------------------------------
 
 

@@ -58,7 +58,7 @@ def test_writing_again_replaces(version: Path) -> None:
     ("requests", "kind", "message"),
     [
         ([{"x": [1]}, ("gone", {})], FailedPrecondition, 'Serving signature key "gone" not found. (request 2)'),
-        ([{}], InvalidArgument, "Missing but required: {x}. (request 1)"),
+        ([{}], InvalidArgument, "missing 'x'; it takes 'x' (float) (request 1)"),
         ([{"x": ["one"]}], InvalidArgument, "input 'x' must be of type float: "),
         ([{"x": [1]}] * 1001, InvalidArgument, "1001 requests are too many, 1000 is the limit; leave some out"),
     ],

@@ -16,7 +16,7 @@ from serving_app.core.errors import InvalidArgument
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.protocol.calls import JOINT, Call
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, ExampleQuery, Task
-from serving_app.protocol.example_results import encode_response
+from serving_app.protocol.example_results import encode_response, label_scores, read_classification
 
 SERVABLE = ServableId("m", 7)
 
@@ -60,9 +60,15 @@ def pairs(result: Any) -> list[list[tuple[str, float]]]:
 def test_classifications(outputs: Any, expected: Any) -> None:
     """Each example has as many classes as the outputs have columns; a label or score that is not there is a default."""
     response = classified(outputs)
-    assert pairs(response.result) == expected
+    assert pairs(response.result) == label_scores(read_classification(outputs, 2)) == expected
     spec = response.model_spec
     assert (spec.name, spec.version.value, spec.signature_name, spec.version_label) == ("m", 7, "s", "")
+
+
+def test_labels_that_are_no_text() -> None:
+    """In Python a label is text; bytes of it that are no UTF-8 can still be told."""
+    labels = np.array([[b"gr\xfcn", "grün".encode()]], np.object_)
+    assert label_scores(read_classification({"classes": labels}, 1)) == [[("gr\\xfcn", 0.0), ("grün", 0.0)]]
 
 
 @pytest.mark.parametrize("values", [numbers(2), numbers(2, 1)])

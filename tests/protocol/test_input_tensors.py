@@ -6,12 +6,16 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
-from serving_app.client.tensors import to_tensor, to_tensors
 from serving_app.core.errors import InvalidArgument
 from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.protocol import messages
 from serving_app.protocol.dtypes import label, to_numpy
+from serving_app.protocol.input_tensors import to_inputs, to_tensor
+from serving_app.protocol.signature_proto import decode_signature, make_signature
 
 NUMBERS = [
     dtype for dtype in DType if dtype not in (DType.INVALID, DType.RESOURCE, DType.VARIANT, DType.STRING, DType.BOOL)
@@ -113,9 +117,9 @@ def test_text_and_bytes_are_strings(value: Any, right: list[bytes]) -> None:
         (["1"], DType.FLOAT, "do not fit"),
         (None, DType.FLOAT, "do not fit"),
         ({"a": 1}, DType.FLOAT, "do not fit"),
-        ([[1], [1, 2]], DType.FLOAT, "inhomogeneous"),
+        ([[1], [1, 2]], DType.FLOAT, "row 1 has the shape (2,), row 0 has (1,)"),
         ([1], DType.STRING, "neither text nor bytes"),
-        ([["a"], ["b", "c"]], DType.STRING, "neither text nor bytes"),
+        ([["a"], ["b", "c"]], DType.STRING, "row 1 has the shape (2,), row 0 has (1,)"),
         (None, DType.STRING, "neither text nor bytes"),
         ([1], DType.RESOURCE, "DT_RESOURCE cannot be sent"),
     ],
@@ -135,11 +139,72 @@ def test_arrays_that_fit_already_are_not_copied() -> None:
     assert to_tensor("x", array, DType.FLOAT) is array
 
 
-def test_each_input_has_its_own_type_and_unknown_ones_pass() -> None:
-    """Inputs are converted by the signature; names that it lacks stay, whatever they hold, for the check of names."""
-    signature = Signature(
-        {"x": TensorSpec("x:0", DType.FLOAT, (-1,)), "text": TensorSpec("t:0", DType.STRING, None)}, {}
-    )
-    tensors = to_tensors({"x": [1], "text": "a", "other": [[1], [2, 3]]}, signature)
-    assert tensors.keys() == {"x", "text", "other"}
+SIGNATURE = Signature(
+    {"x": TensorSpec("x:0", DType.FLOAT, (-1,)), "text": TensorSpec("t:0", DType.STRING, None)}, {}
+)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"x": [1, 2], "text": ["a", "b"]},
+        [{"x": 1, "text": "a"}, {"text": b"b", "x": np.float64(2)}],
+        pd.DataFrame({"x": [1, 2], "text": ["a", "b"]}),
+        pa.table({"text": ["a", "b"], "x": [1, 2]}),
+    ],
+    ids=["columns", "rows", "pandas", "arrow"],
+)
+def test_each_input_has_its_own_type(given: Any) -> None:
+    """Whatever kind of table they come in, inputs are converted by the signature."""
+    tensors = to_inputs(given, SIGNATURE)
+    assert {name: array.tolist() for name, array in tensors.items()} == {"x": [1.0, 2.0], "text": [b"a", b"b"]}
     assert (tensors["x"].dtype, tensors["text"].dtype) == (np.float32, object)
+
+
+@pytest.mark.parametrize("given", [[1.0, 2.0], np.array([1.0, 2.0]), pd.Series([1, 2]), pa.array([1, 2]), (1, 2)])
+def test_an_only_input_needs_no_name(given: Any) -> None:
+    """Where a signature has one input, a value alone is its value."""
+    (only,) = to_inputs(given, make_signature({"x": TensorSpec("x:0", DType.FLOAT, None)}, {})).values()
+    assert only.tolist() == [1.0, 2.0]
+
+
+TAKES = "; it takes 'x' (float), 'text' (string)"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"x": [1]}, "the inputs do not match the signature 'other': missing 'text'" + TAKES),
+        ({"x": [1], "text": "a", "z": 1}, "unknown 'z'" + TAKES),
+        (pd.DataFrame({"x": [1], "Text": "a"}), "missing 'text'; unknown 'Text'" + TAKES),
+        ({}, "missing 'text', 'x'" + TAKES),
+        ([1.0], "a value without a name is for signatures with one input, and 'other' takes 'x' (float), 'text'"),
+        ([{"x": [1], "text": "a"}, {"x": [1, 2], "text": "a"}], "input 'x' must be of type float: row 1 has the shape"),
+        ({"x": [[1], [2]], "text": [["a"], ["b", "c"]]}, "input 'text' must be of type string: row 1 has the shape"),
+        ({"x": [[[1]], [[1], [1, 2]]], "text": "a"}, "row 1 has rows of different lengths itself"),
+    ],
+)
+def test_inputs_that_are_not_the_signatures_are_refused(given: Any, says: str) -> None:
+    """The error names what is missing, what is unknown and what there is, or the row that differs from the others."""
+    with pytest.raises(InvalidArgument) as caught:
+        to_inputs(given, SIGNATURE, "other")
+    assert says in caught.value.message
+
+
+def test_an_input_with_a_default_value_may_be_left_out() -> None:
+    """What the model has a value for is not missing."""
+    message = messages.SignatureDef()
+    for name in ("x", "y"):
+        message.inputs[name].dtype = DType.FLOAT
+    message.defaults["y"].dtype = DType.FLOAT
+    assert to_inputs({"x": [1]}, decode_signature(message)).keys() == {"x"}
+    with pytest.raises(InvalidArgument, match="missing 'x'"):
+        to_inputs({"y": [1]}, decode_signature(message))
+
+
+def test_a_signature_without_inputs_takes_none() -> None:
+    """No inputs are a right call of it, and any input a wrong one."""
+    nothing = Signature({}, {})
+    assert to_inputs({}, nothing) == {}
+    with pytest.raises(InvalidArgument, match="unknown 'x'; it takes no inputs"):
+        to_inputs({"x": 1}, nothing)
