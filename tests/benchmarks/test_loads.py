@@ -15,7 +15,7 @@ from benchmarks.load.answers import READERS, Answers
 from benchmarks.load.grpcio import GrpcioLine
 from benchmarks.load.pace import ClosedLoop, Line, OpenLoop, Pace
 from serving_app.protocol.predict_proto import encode_predict
-from tests.stepping import until
+from tests.stepping import PATIENCE_S, until
 
 PATH = "/test.Echo/Say"
 SMALL = np.array([2.5, 3.0], np.float32)
@@ -135,7 +135,9 @@ def test_connections_that_age() -> None:
     """Where a server ends connections by GOAWAY, as one that goes does, calls go on over others and none fails."""
 
     async def run() -> ClosedLoop:
-        async with server(echo, ("grpc.max_connection_age_ms", 40), ("grpc.max_connection_age_grace_ms", 2000)) as port:
+        grace_ms = 1000 * int(PATIENCE_S)
+        ages = (("grpc.max_connection_age_ms", 40), ("grpc.max_connection_age_grace_ms", grace_ms))
+        async with server(echo, *ages) as port:
             pace = ClosedLoop(0.0, FOR_EVER)
             lines = await raw_lines(port, pace, message(SMALL), answers(SMALL), 2)
             have_aged = lambda: all(line.opened > 2 for line in lines)  # noqa: E731
@@ -164,7 +166,7 @@ def test_open_loop_charges_a_pause() -> None:
     async def run() -> OpenLoop:
         async with server(pause_once) as port:
             pace = OpenLoop(0.0, 0.4, 200.0, 100)
-            await pace.run(await raw_lines(port, pace, message(SMALL), answers(SMALL), 2))
+            await pace.run(await raw_lines(port, pace, message(SMALL), answers(SMALL), 2), PATIENCE_S)
             return pace
 
     pace = asyncio.run(run())
@@ -204,7 +206,7 @@ def test_open_loop_of_rest(head: str, body: bytes) -> None:
         right = Answers(READERS["json"]("y"), SMALL)
         request = http1.encode_request("127.0.0.1", port, "/", b"{}")
         lines = [await http1.Http1Line.open("127.0.0.1", port, pace, request, right) for _ in range(2)]
-        await pace.run(lines)
+        await pace.run(lines, PATIENCE_S)
         running.close()
         await asyncio.gather(*served)
         return pace

@@ -1,12 +1,10 @@
-"""Which versions of a model are finished: by a clock that the test moves, and by writers that take their time."""
+"""Which versions of a model are finished, by a clock that the test moves."""
 
 from __future__ import annotations
 
 import os
-import threading
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -418,54 +416,41 @@ def test_a_version_is_never_told_before_its_last_write(
     assert store.poll().versions == store.found(1)
 
 
-SETTLE_S = 0.3
-
-
-class SlowWriter:
-    """Uploads a version in the worst order, with pauses, and notes when it is done."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.done_at = float("inf")
-        self._paused = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-
-    def __enter__(self) -> SlowWriter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _write(self) -> None:
-        self._store.write("1/saved_model.pb", WHOLE["saved_model.pb"][:2])
-        self._pause()
-        for name, content in WHOLE.items():
-            for length in (1, len(content)):  # object stores have no appending: a longer object takes its place
-                self._store.write(f"1/{name}", content[:length])
-                self._pause()
-        self._store.write("1/variables/variables.index", b"the whole index")
-        self.done_at = time.monotonic()
-
-    def _pause(self) -> None:
-        self._paused.wait(SETTLE_S / 3)
+def upload() -> Iterator[tuple[str, bytes]]:
+    """What a writer writes in the worst order: a file at a time, and each of them twice or more."""
+    yield "1/saved_model.pb", WHOLE["saved_model.pb"][:2]
+    for name, content in WHOLE.items():
+        for length in (1, len(content)):  # object stores have no appending: a longer object takes its place
+            yield f"1/{name}", content[:length]
+    yield "1/variables/variables.index", b"the whole index"
 
 
 class SlowUpload:
     """What holds on every store while a version is written in the worst order."""
 
     def test_is_told_after_its_end(self, store: Store) -> None:
-        """The version is told after the last write, with all files; before that it waits, with a reason."""
+        """The version is told when it has rested after the last write, with all files; before that it waits, with a
+        reason."""
+        now = 0.0
+        reasons: set[str] = set()
+        source = ModelSource("m", store.url, options=store.options, settle_s=1.0, clock=lambda: now)
+
+        def look(after_s: float) -> Poll:
+            nonlocal now
+            now += after_s
+            poll = source.poll()
+            reasons.update(poll.waiting.values())
+            return poll
+
         store.write("readme")
-        source = ModelSource("m", store.url, options=store.options, settle_s=SETTLE_S)
-        reasons = set()
-        with SlowWriter(store) as writer:
-            while not (poll := source.poll()).versions:
-                reasons.update(poll.waiting.values())
-            assert time.monotonic() > writer.done_at + SETTLE_S / 2
+        for name, content in upload():
+            store.write(name, content)
+            assert not look(0.4).versions
+            assert not look(0.9).versions
+        poll = look(0.2)
+        assert list(poll.versions) == [1]
         assert poll.sizes[1] == sum(map(len, WHOLE.values())) - len(b"index") + len(b"the whole index")
-        assert "variables/variables.index is missing" in reasons
-        assert f"its files have to rest for {SETTLE_S:g} s" in reasons
+        assert {"variables/variables.index is missing", RESTING} <= reasons
 
 
 class TestSlowUploadToDisk(SlowUpload):
