@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from serving_app.core.placement import Placement
 from serving_app.core.servable import ServableId
 from serving_app.core.views import Failure
 from serving_app.host import Assignment
+from serving_app.serve import colony
 from serving_app.serve.colony import Colony
 from serving_app.serve.holdings import UNKNOWN, Admission, Holding, Orders
 from tests.serve.kept import keep_here
@@ -499,7 +502,9 @@ def test_orders_that_cannot_be_given_fail(play: Callable[[Scenario], None]) -> N
 
 
 @pytest.mark.parametrize("is_up", [False, True])
-def test_a_load_that_takes_too_long_fails(play: Callable[[Scenario], None], is_up: bool) -> None:
+def test_a_load_that_takes_too_long_fails(
+    play: Callable[[Scenario], None], is_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After load_timeout_s the load counts as failed, with what was last heard of it, or that nobody is there."""
 
     async def scenario(world: World) -> None:
@@ -509,15 +514,17 @@ def test_a_load_that_takes_too_long_fails(play: Callable[[Scenario], None], is_u
             text = "not loaded within load_timeout_s: no gateway is up"
             assert await world.told(1) == [LoadFailed(ONE, Code.DEADLINE_EXCEEDED, text, 1)]
             return
-        world.model = world.model.model_copy(update={"load_timeout_s": 0.2})
+        world.model = world.model.model_copy(update={"load_timeout_s": 3600.0})
         a = await Gateway(world, "a").join()
         world.load(ONE)
-        await a.ask()
+        while ONE not in a.tickets:
+            await a.ask()
         await world.colony.tell_progress(a.tickets[ONE], "warming up")
         await world.colony.tell_progress(a.tickets[ONE], "warming up")
-        while len(world.events) < 2:
-            world.colony.stir()
-            await asyncio.sleep(0)
+        await world.told(1)
+        monkeypatch.setattr(colony, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 3601.0))
+        world.colony.stir()
+        await until(lambda: len(world.events) == 2)
         text = "not loaded by every gateway within load_timeout_s; the last that was heard of it: warming up"
         assert world.events == [LoadProgressed(ONE, "warming up", 1), LoadFailed(ONE, Code.DEADLINE_EXCEEDED, text, 1)]
 

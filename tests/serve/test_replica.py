@@ -290,10 +290,11 @@ def test_calls_that_nobody_waits_for_are_not_run(stage: Stage, scripted: Assignm
         model().go.clear()
         busy = [asyncio.create_task(replica.predict_many([x(0)])) for _ in range(replica._runner._threads)]
         await until(lambda: len(model().runs) == replica._runner._threads)
-        started = time.monotonic()
         late = asyncio.create_task(replica.predict_many([x(1, timeout=0.002), x(2), x(3, timeout=PATIENCE_S)]))
         cancelled = asyncio.create_task(replica.predict_many([x(4)] * 10))
-        await until(lambda: time.monotonic() - started > 0.01)
+        await turns()
+        waiting = time.monotonic()
+        await until(lambda: time.monotonic() - waiting > 0.01)
         cancelled.cancel()
         await turns()
         model().go.set()
