@@ -27,6 +27,7 @@ import ray
 from ray import serve
 
 from benchmarks import local
+from benchmarks.ports import free_port
 from benchmarks.soak.asking import Rest, Tally, asking_steadily, ways_to_ask
 from benchmarks.soak.loader import PLATFORM, files_of, read_ledger
 from benchmarks.soak.models import Model
@@ -71,7 +72,7 @@ class Loads:
 
     def __init__(self, name: str, folder: Path, at_once: int = AT_ONCE) -> None:
         self.at_once = at_once
-        self.rest_port = local.free_port()
+        self.rest_port = free_port()
         self._name = name
         self._folder = folder
         self._ledger = folder / "ledger"

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks import local
+from benchmarks.ports import free_port
 
 BODY = {"instances": [1.0, 2.0, 5.0]}
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 def measure(base_path: Path) -> dict[str, float]:
     """Seconds from the start to each step; the last is from the signal to the end."""
-    grpc_port, rest_port = local.free_port(), local.free_port()
+    grpc_port, rest_port = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("serving-app")), "model-server", f"--port={grpc_port}",
         f"--rest_api_port={rest_port}", "--model_name=half_plus_two", f"--model_base_path={base_path}",

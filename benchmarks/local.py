@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,14 +22,9 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+from benchmarks.ports import free_port
+
 _PATIENCE_S = 120.0
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, is_so: Callable[[], bool], *, every: float = 0.02) -> float:

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray import serve
 
-from benchmarks.local import free_port
+from benchmarks.ports import free_port
 from benchmarks.soak.asking import Rest, Tally, asking_steadily, ways_to_ask
 from benchmarks.soak.churn import SETTLE_S, Churn
 from benchmarks.soak.ledger import Ledger

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.ports import free_port
 from benchmarks.suite import new_version, works
 from benchmarks.suite.contenders import COLOCATED, CONTENDERS, OURS, Contender, Place, cpus, has_colocated
 from benchmarks.suite.environments import Failed, tail
 from benchmarks.suite.measure import LoadFailed, Target, wait_until_right
 from benchmarks.suite.plan import FIXED_RATES, Chapter
-from benchmarks.suite.processes import Server, free_port
+from benchmarks.suite.processes import Server
 from benchmarks.suite.ratios import HALF, IN_PROCESS_CPU, MOBILENET, NEW_VERSION
 from benchmarks.suite.results import CLOSED, Key, Record, Results
 from benchmarks.suite.works import ROOT, Work

@@ -14,7 +14,8 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
-from tests.cluster.serving import Serving, free_port, serving
+from benchmarks.ports import free_port
+from tests.cluster.serving import Serving, serving
 from tests.zoo import Zoo
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import ray
 from ray import serve
 from ray.serve.context import _get_global_client
 
+from benchmarks.ports import free_port
 from serving_app.config import parse
 from serving_app.core.names import parse_servable_app
 from serving_app.core.routing import RouteTable, VersionStatus
@@ -23,14 +23,6 @@ from serving_app.core.views import AppView
 from serving_app.serve.builder import build
 from serving_app.serve.controller import find_controller
 from tests.cluster.waiting import wait_for
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Serving:

@@ -14,8 +14,9 @@ import pytest
 import ray
 from ray import serve
 
+from benchmarks.ports import free_port
 from tests.cluster.asking import Rest
-from tests.cluster.serving import Serving, free_port
+from tests.cluster.serving import Serving
 from tests.cluster.waiting import wait_for
 
 pytestmark = pytest.mark.cluster

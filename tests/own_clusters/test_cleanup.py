@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.ports import free_port
 from tests.cluster.commands import BIN, processes, running, wait_for_answer, workers
-from tests.cluster.serving import free_port
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
 

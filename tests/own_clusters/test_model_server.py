@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ports import free_port
 from tests.cluster.asking import QUESTION, Grpc, Rest, version_of
 from tests.cluster.commands import BIN, processes
-from tests.cluster.serving import free_port
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
 

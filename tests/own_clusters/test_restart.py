@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ports import free_port
 from tests.cluster.commands import BIN, processes, running, wait_for_answer
-from tests.cluster.serving import free_port
 from tests.cluster.waiting import wait_for
 from tests.zoo import Zoo
 
