@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 PATIENCE_S = 120.0
 """After so long a test that waits for a state has failed; no test that passes ever waits for it."""
@@ -21,6 +21,50 @@ async def turns(count: int = 10) -> None:
     """Let the loop turn some times: enough for all that needs no outer event."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+class TurnLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is counted in its turns, and stands still while threads of its executors work: what is
+    late by it is late on every machine, however slow that is or long it stalls. Where nothing is to be done but to wait
+    for a time, that time has come.
+    """
+
+    TURN_S = 1e-4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._away = 0
+
+    def time(self) -> float:
+        return self._now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        self._away += 1
+        work = super().run_in_executor(executor, func, *args)
+        work.add_done_callback(self._back)
+        return work
+
+    def _back(self, _: object) -> None:
+        self._away -= 1
+
+    def _run_once(self) -> None:
+        if not self._away:
+            self._now += self.TURN_S
+            times = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+            if not self._ready and times:  # type: ignore[attr-defined]
+                self._now = max(self._now, min(times))
+        super()._run_once()  # type: ignore[misc]
+
+
+T = TypeVar("T")
+
+
+def run_by_turns(scenario: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, on a loop whose time is its turns. For what waits for nothing outside of the loop and its
+    executors, such as sockets."""
+    with asyncio.Runner(loop_factory=TurnLoop) as runner:
+        return runner.run(scenario)
 
 
 class Actor:

@@ -9,7 +9,7 @@ import pytest
 from serving_app.core.errors import DeadlineExceeded
 from serving_app.core.servable import ServableId
 from serving_app.serve.deadlines import Deadlines
-from tests.stepping import PATIENCE_S, turns
+from tests.stepping import PATIENCE_S, run_by_turns, turns
 
 M = ServableId("m", 1)
 
@@ -35,7 +35,7 @@ def test_what_comes_in_time_is_the_result() -> None:
         with pytest.raises(KeyError):
             await failing
 
-    asyncio.run(scenario())
+    run_by_turns(scenario())
 
 
 def test_a_wait_ends_when_its_time_is_over() -> None:
@@ -52,7 +52,7 @@ def test_a_wait_ends_when_its_time_is_over() -> None:
         patient.set_result(3)
         assert await other == 3
 
-    asyncio.run(scenario())
+    run_by_turns(scenario())
 
 
 def test_who_is_cancelled_is_not_late() -> None:
@@ -68,7 +68,7 @@ def test_who_is_cancelled_is_not_late() -> None:
             await waiting
         assert given_up.cancelled()
 
-    asyncio.run(scenario())
+    run_by_turns(scenario())
 
 
 def test_without_waits_nothing_is_looked_at() -> None:
@@ -81,4 +81,4 @@ def test_without_waits_nothing_is_looked_at() -> None:
                 await deadlines.wait(future(), 0.001, M)
             assert deadlines._timer is None
 
-    asyncio.run(scenario())
+    run_by_turns(scenario())

@@ -37,7 +37,7 @@ from serving_app.serve.grpc_calls import Call, Context, Method
 from serving_app.serve.grpc_connection import GrpcConnection
 from serving_app.serve.grpc_settings import GrpcSettings, grpc_settings
 from tests.protocol.http2_peer import BLOCK, GREETING, REQUEST, Answers, ask, data, headers, message
-from tests.stepping import until
+from tests.stepping import PATIENCE_S, run_by_turns, until
 
 LARGEST = 1000
 
@@ -165,13 +165,13 @@ def on_loop(
     async def run() -> None:
         scene = Scene(settings or grpc_settings(LARGEST), greeting)
         try:
-            await asyncio.wait_for(play(scene), 20.0)
+            await asyncio.wait_for(play(scene), PATIENCE_S)
         finally:
             scene.wire.abort()
             await until(lambda: scene.gone == [scene.connection])
             await until(lambda: scene.connection.http2.lingering == 0)
 
-    asyncio.run(run())
+    run_by_turns(run())
 
 
 GZIP, BOMB = gzip.compress(b"hello"), gzip.compress(bytes(100_000))

@@ -18,7 +18,7 @@ from serving_app.core.states import PublicState
 from serving_app.serve.metering import LEASE_S, Metering
 from serving_app.serve.reporting import Report, Reporter, Wish
 from tests.serve.kept import keep_here
-from tests.stepping import Actor, turns, until
+from tests.stepping import PATIENCE_S, Actor, run_by_turns, turns, until
 
 LABELS = ("m", "OK", "1", "serving_default")
 
@@ -117,19 +117,19 @@ Play = Callable[[Scene], Coroutine[Any, Any, None]]
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Play], None]:
-    """Runs a scene on a loop of its own."""
+    """Runs a scene on a loop of its own, whose time is its turns."""
     kept = keep_here(monkeypatch)
 
     async def run(scenario: Play) -> None:
         scene = Scene(kept)
         await scene.begin()
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 await scenario(scene)
         finally:
             await scene.end()
 
-    return lambda scenario: asyncio.run(run(scenario))
+    return lambda scenario: run_by_turns(run(scenario))
 
 
 def test_a_scrape_is_exact(play: Callable[[Play], None]) -> None:
