@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import NamedTuple
 
 from serving_app.core.errors import FailedPrecondition, InvalidArgument
@@ -74,7 +75,8 @@ class Profiler:
     def _take(self, loop: asyncio.AbstractEventLoop, wish: ProfileWish, ended: threading.Event) -> None:
         profile = take_profile(self._name, wish.seconds, ended)
         if not ended.is_set():
-            loop.call_soon_threadsafe(self._note, Profiled(wish.id, profile))
+            with suppress(RuntimeError):  # the loop has ended, and with it whoever wanted this
+                loop.call_soon_threadsafe(self._note, Profiled(wish.id, profile))
 
     def _note(self, taken: Profiled) -> None:
         if self._wish is not None and self._wish.id == taken.id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving_app.serve.metering import Metering
 from serving_app.serve.profiling import Profiled, Profiling
 from serving_app.serve.reporting import Report, Reporter, Wish
 from tests.serve.kept import keep_here
-from tests.stepping import PATIENCE_S, Actor, turns, until
+from tests.stepping import PATIENCE_S, Actor, run_by_turns, turns, until
 
 REPLICA, GATEWAY = "app:m@1#7", "gateway:1"
 
@@ -69,8 +70,9 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             await scenario(scene)
             for reporter in scene.reporters:
                 await reporter.stop()
+            await until(lambda: not [each for each in threading.enumerate() if each.name == "profile"])
 
-    return lambda scenario, grace_s=PATIENCE_S: asyncio.run(run(scenario, grace_s))
+    return lambda scenario, grace_s=PATIENCE_S, run_it=asyncio.run: run_it(run(scenario, grace_s))
 
 
 def test_all_processes_are_in_it(play: Callable[..., None]) -> None:
@@ -92,13 +94,19 @@ def test_who_gives_no_answer_is_named(play: Callable[..., None]) -> None:
     """A process that was there and brings nothing is told of; it is not waited for longer than a while."""
 
     async def scenario(scene: Scene) -> None:
-        await scene.start(GATEWAY)
-        await scene.controller.report_metrics(REPLICA, Report(1, {}, {}, True))
-        told = await scene.profiling.profile(0.02)
+        for name in (GATEWAY, REPLICA):
+            await scene.controller.report_metrics(name, Report(1, {}, {}, True))
+        asking = asyncio.create_task(scene.profiling.profile(0.02))
+        await turns()
+        wish = scene.profiling.wish_for(GATEWAY)
+        assert wish is not None
+        for name in (GATEWAY, "controller"):
+            scene.profiling.take(name, Profiled(wish.id, ProcessProfile(name, "", 1, 1.0, {})))
+        told = await asking
         assert told.silent == (REPLICA,)
-        assert sorted(each.name for each in told.processes) == ["controller", "gateway"]
+        assert sorted(each.name for each in told.processes) == ["controller", GATEWAY]
 
-    play(scenario, grace_s=1.0)
+    play(scenario, grace_s=1.0, run_it=run_by_turns)
 
 
 def test_a_wish_that_is_no_more_ends_the_sampling(play: Callable[..., None]) -> None:
