@@ -13,13 +13,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from serving_app.client.connection import connect
     from serving_app.client.warmup_file import write_warmup
+    from serving_app.publishing import publish
     from serving_app.serve.builder import app
 
-__all__ = ["app", "connect", "write_warmup"]
+__all__ = ["app", "connect", "publish", "write_warmup"]
 
 _HOMES = {
     "app": "serving_app.serve.builder",
     "connect": "serving_app.client.connection",
+    "publish": "serving_app.publishing",
     "write_warmup": "serving_app.client.warmup_file",
 }
 

@@ -25,16 +25,20 @@ LAYERS: dict[str, set[str]] = {
     "runtime": {"core", "protocol", "ai_edge_litert", "flatbuffers", *FORMATS},
     "host": {"core", "protocol", "runtime", "store", *FORMATS},
     "client": {"core", "protocol", "grpc", "ray", "ray_private", *FORMATS},
+    "publishing": {"core", "config", "protocol", "store", "client", "fsspec", *FORMATS},
     "ray_private": {"ray"},
     "serve": {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "ray_private"),
         *("ray", "grpc", "uvicorn", "httptools", *FORMATS),
     },
     "demo": {"numpy", "tensorflow", "sklearn"},
-    "cli": {"core", "config", "protocol", "store", "runtime", "host", "client", "serve", "ray_private", "demo", "ray"},
+    "cli": {
+        *("core", "config", "protocol", "store", "runtime", "host", "client", "publishing", "serve", "ray_private"),
+        *("demo", "ray"),
+    },
     "remote": {"core", "protocol", "client", "grpc", "httptools", *FORMATS},
     "scripts": set(),
-    "__init__": {"client", "serve"},
+    "__init__": {"client", "publishing", "serve"},
 }
 """What each part may import besides itself and the standard library: parts of this package, and others."""
 
@@ -146,7 +150,7 @@ def test_the_shell_and_the_command_line_come_without_tensorflow() -> None:
 
 def test_the_public_names_are_there() -> None:
     """What the package lists can be had from it, and nothing else is pretended."""
-    assert serving_app.__all__ == ["app", "connect", "write_warmup"]
+    assert serving_app.__all__ == ["app", "connect", "publish", "write_warmup"]
     for name in serving_app.__all__:
         assert callable(getattr(serving_app, name))
     with pytest.raises(AttributeError, match="no attribute 'nope'"):

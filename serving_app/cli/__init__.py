@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 
 from serving_app import __version__
-from serving_app.cli import asking, config, demo, history, labels, model_server, models, profile, status, up, versions
+from serving_app.cli import (
+    asking,
+    config,
+    demo,
+    history,
+    labels,
+    model_server,
+    models,
+    profile,
+    publish,
+    status,
+    up,
+    versions,
+)
 from serving_app.client.control import Unreachable
 from serving_app.core.errors import DeadlineExceeded, ServingError
 
@@ -20,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (up, demo, model_server, status, models, versions, labels, config, history, profile):
+    for command in (up, demo, model_server, status, models, versions, labels, config, history, profile, publish):
         command.add_to(commands)
     return parser
 

@@ -68,7 +68,7 @@ def use_token(address: str | None) -> None:
 
 def run(work: Coroutine[Any, Any, int]) -> int:
     """The exit code of a command that asks a controller. It prints by `say` only."""
-    with _silence():
+    with silence():
         return asyncio.run(work)
 
 
@@ -76,7 +76,7 @@ def run_until_interrupted(work: Coroutine[Any, Any, None]) -> int:
     """The exit code of a command that goes on until Ctrl-C or SIGTERM, at which Ray alone would print its stack."""
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with _silence():
+        with silence():
             asyncio.run(work)
     except KeyboardInterrupt:
         return FINE
@@ -103,7 +103,7 @@ def _output() -> TextIO:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Let nobody print but `say`.
 
     Ray tells whoever is connected what happens on its cluster, such as a controller that starts again, and tells it on

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 from serving_app.client.remote_errors import cause_of
@@ -131,6 +131,11 @@ class Control:
         """
         more_s = math.inf if wait_s is None else wait_s
         await self._ask("reload", serialized_model_server_config, wait_s, more_s=more_s)
+
+    async def add_model(self, settings: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
+        """Serve one more model, with these settings; returns what that changed, or would change."""
+        plan: Plan = await self._ask("add_model", dict(settings), dry_run)
+        return plan
 
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Let a label of a model name this version; returns when every gateway and caller routes by it."""

@@ -34,21 +34,27 @@ def write_warmup(version_dir: str | os.PathLike[str], requests: Iterable[Inputs 
     already is replaced. Raises InvalidArgument or FailedPrecondition, telling which request it is, for one that does
     not fit its signature, and OSError where the directory cannot be written; nothing is written then.
     """
+    content = encode_warmup(version_dir, requests)
+    file = Path(version_dir, WARMUP_FILE)
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return file
+
+
+def encode_warmup(version_dir: str | os.PathLike[str], requests: Iterable[Inputs | tuple[str, Inputs]]) -> bytes:
+    """The content of that file, which is not written. Raises what `write_warmup` raises of requests."""
     signatures = _read_signatures(Path(version_dir))
     records = [_encode(number, request, signatures) for number, request in enumerate(requests, 1)]
     if len(records) > MAX_WARMUP_RECORDS:
         raise InvalidArgument(
             f"{len(records)} requests are too many, {MAX_WARMUP_RECORDS} is the limit; leave some out"
         )
-    file = Path(version_dir, WARMUP_FILE)
-    file.parent.mkdir(exist_ok=True)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(b"".join(records))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-    return file
+    return b"".join(records)
 
 
 def _read_signatures(version: Path) -> dict[str, Signature]:

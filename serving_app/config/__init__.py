@@ -21,7 +21,7 @@ from serving_app.config.model_server_config import (
     write_model_server_config,
 )
 from serving_app.config.parsing import parse
-from serving_app.config.plan import check_edit, delete_label, make_plan, replace_models, set_label
+from serving_app.config.plan import add_model, check_edit, delete_label, make_plan, replace_models, set_label
 from serving_app.config.secrets import redact, restore_secrets
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.stores import store_options
@@ -38,6 +38,7 @@ __all__ = [
     "ModelConfig",
     "ServingConfig",
     "SessionConfig",
+    "add_model",
     "check_deployed",
     "check_edit",
     "convert",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from serving_app.config.model import ModelConfig
-from serving_app.config.parsing import revise
+from serving_app.config.parsing import parse, revise
 from serving_app.config.secrets import redact
 from serving_app.config.serving import ServingConfig
 from serving_app.config.settings import Settings
@@ -206,6 +206,14 @@ def delete_label(config: ServingConfig, model: str, label: str) -> ServingConfig
         raise NotFound(f"Model {model} has no label {label}; {_known('its labels are', found.labels)}")
     labels = {name: version for name, version in found.labels.items() if name != label}
     return _with_model(config, revise(found, f"Model {model}", labels=labels))
+
+
+def add_model(config: ServingConfig, settings: Mapping[str, Any]) -> ServingConfig:
+    """The configuration with one more model. Raises FailedPrecondition if there is one of its name."""
+    (model,) = parse({"models": [settings]}, "The new model").models
+    if model.name in _models(config):
+        raise FailedPrecondition(f"there is a model {model.name} already")
+    return replace_models(config, (*config.models, model))
 
 
 def replace_models(config: ServingConfig, models: Iterable[ModelConfig]) -> ServingConfig:

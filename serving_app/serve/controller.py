@@ -288,6 +288,12 @@ class Controller:
             raise ServingError(outcome)
         await self._followers.wait_until_held(self._loop.manager.table.revision, _HELD_S)
 
+    async def add_model(self, settings: dict[str, Any], dry_run: bool = False) -> Plan:
+        """Serve one more model; with `dry_run` only say what that would change."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        return await self._edits.add_model(settings, dry_run)
+
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version; returns when every gateway routes by it."""
         self._refuse_when_closing()

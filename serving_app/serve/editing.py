@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
 
 from serving_app.config import (
     ServingConfig,
+    add_model,
     check_edit,
     delete_label,
     make_plan,
@@ -87,6 +89,10 @@ class Editing:
             lambda config: replace_models(config, to_models(message, config)), "HandleReloadConfigRequest"
         )
         return frozenset(each.model for each in plan.changes if each.model and each.kind == "add" and not each.setting)
+
+    async def add_model(self, settings: Mapping[str, Any], dry_run: bool) -> Plan:
+        """Serve one more model, beside those that there are when it is this change's turn."""
+        return await self._edit(lambda config: add_model(config, settings), "one more model", dry_run=dry_run)
 
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version."""

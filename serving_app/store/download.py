@@ -53,7 +53,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 
 PROGRESS_STEP_S = 0.3
 
-_LASTING = frozenset(
+LASTING = frozenset(
     {Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED}
 )
 """Errors that another try would only repeat."""
@@ -209,7 +209,7 @@ def _ask_patiently(version: RemoteVersion, piece: _Piece, given_up: threading.Ev
         try:
             return _ask(version, piece)
         except ServingError as error:
-            if error.code in _LASTING or given_up.wait(pause * random.uniform(0.5, 1.5)):
+            if error.code in LASTING or given_up.wait(pause * random.uniform(0.5, 1.5)):
                 raise
     return _ask(version, piece)
 

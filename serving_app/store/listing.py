@@ -58,8 +58,8 @@ def list_versions(base_path: str, storage_options: Mapping[str, Any] | None = No
             f"No versions of servable {servable} found under base path {base_path}. Did you forget to name your leaf "
             "directory as a number (eg. '/1/')?"
         )
-    join = (lambda name: os.path.join(base, name)) if is_local(base_path) else (lambda name: _join(base_path, name))
-    return Listing({version: join(name) for version, name in sorted(chosen.items())}, tuple(warnings))
+    parent = base if is_local(base_path) else base_path
+    return Listing({version: child_path(parent, name) for version, name in sorted(chosen.items())}, tuple(warnings))
 
 
 def choose_versions(names: Iterable[str]) -> tuple[dict[int, str], list[str]]:
@@ -142,8 +142,10 @@ def _path_of(entry: Mapping[str, Any]) -> str:
     return str(entry["name"])
 
 
-def _join(base_path: str, name: str) -> str:
-    """The URI of a child, made from the base path as it was given: drivers that make one from a path lose its host."""
+def child_path(base_path: str, name: str) -> str:
+    """The path or URI of a child, made from the base path as it was given: drivers that make one lose its host."""
+    if "://" not in base_path:
+        return os.path.join(base_path, name)
     location, chain, rest = base_path.partition("::")
     parent = location.rstrip("/")
     return f"{location if parent.endswith(':') else f'{parent}/'}{name}{chain}{rest}"

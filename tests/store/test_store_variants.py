@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import infer_storage_options
 
 from serving_app.store import fetch, list_versions
-from serving_app.store.listing import _join
+from serving_app.store.listing import child_path
 from tests.store.servers import ObjectStore
 from tests.store.store_contract import Store, StoreContract
 
@@ -129,7 +129,7 @@ class TestStoreOnAHost(StoreContract):
 )
 def test_names_versions_by_the_base_path(base_path: str, version: str) -> None:
     """A version's URI is the base path with a name, in front of the URI of what the base path lies in."""
-    assert _join(base_path, "1") == version
+    assert child_path(base_path, "1") == version
 
 
 class TestS3(StoreContract):
