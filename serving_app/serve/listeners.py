@@ -11,8 +11,10 @@ from serving_app.serve.http_connection import HttpApp, HttpConnection
 from serving_app.serve.neighbours import url_host
 
 _BACKLOG = 4096
-_QUIET_S = 1.0
-"""How long an idle keep-alive connection may stay open while its gateway drains."""
+_LOOK_S = 0.02
+_QUIET_LOOKS = 50
+"""How often in a row no connection of a gateway that drains may have a request until those that are open are closed:
+after a second. Not by the clock: when this process stood still, requests may have arrived that it has not read yet."""
 _TICK_S = 5.0
 
 
@@ -83,14 +85,13 @@ class RestListener:
             connection.drain()
         await asyncio.gather(*map(self._welcome, waiting))
         # Clients with an idle connection learn at their next request that it closes; give them the time for one.
-        quiet_since = time.monotonic()
+        quiet_looks = 0
         while self._connections and time.monotonic() < deadline:
-            if any(not connection.is_idle for connection in self._connections):
-                quiet_since = time.monotonic()
-            elif time.monotonic() - quiet_since > _QUIET_S:
+            quiet_looks = quiet_looks + 1 if all(connection.is_idle for connection in self._connections) else 0
+            if quiet_looks > _QUIET_LOOKS:
                 for connection in list(self._connections):
                     connection.end_if_idle()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LOOK_S)
         for connection in list(self._connections):
             connection.abort()
         if self._ticking is not None:

@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
 
 from serving_app import connect
 from tests.cluster.serving import Serving
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 
 QUESTION = [1.0, 2.0, 5.0]
 ANSWERS = {1: [2.5, 3.0, 4.5], 2: [3.5, 4.0, 5.5]}
@@ -45,19 +45,32 @@ def version_of(answer: Any) -> int:
     raise AssertionError(f"no version answers {answer!r}")
 
 
+IDLE_S = 0.5
+"""How long a connection may have rested to be used again. A gateway that goes closes those that rest for a second."""
+
+
 class Rest:
-    """A client with one connection that it keeps alive, as long as the server does."""
+    """A client with one connection that it keeps alive, as long as the server does and it is used."""
 
     def __init__(self, port: int, prefix: str = "") -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         self._prefix = prefix
+        self._answered_at = 0.0
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and parsed body. A body that is text is sent as it is, anything else as JSON."""
         text = body if isinstance(body, str | None) else json.dumps(body)
-        self._connection.request(method, self._prefix + path, text)
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        if time.monotonic() - self._answered_at > IDLE_S:
+            self._connection.close()  # the next request opens it again
+        try:
+            self._connection.request(method, self._prefix + path, text)
+            answer = self._connection.getresponse()
+            read = answer.read()
+        except OSError:
+            self._connection.close()
+            raise
+        self._answered_at = time.monotonic()
+        return answer.status, json.loads(read)
 
     def predict(self, where: str, body: Any) -> Any:
         """The answer to a request that must succeed, to `half_plus_two/labels/stable`, say."""
@@ -90,7 +103,7 @@ class Grpc:
         request.model_spec.signature_name = signature
         for key, value in inputs.items():
             request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-        response = self._predictions.Predict(request, timeout=60)
+        response = self._predictions.Predict(request, timeout=PATIENCE_S)
         outputs = {key: tf.make_ndarray(tensor) for key, tensor in response.outputs.items()}
         return response.model_spec.version.value, outputs
 
@@ -101,20 +114,20 @@ class Grpc:
             task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
             task.model_spec.name, task.model_spec.signature_name = name, signature
         request.input.example_list.examples.add().ParseFromString(example)
-        return self._predictions.MultiInference(request, timeout=60).results
+        return self._predictions.MultiInference(request, timeout=PATIENCE_S).results
 
     def statuses(self, name: str) -> dict[int, tuple[int, int]]:
         """State and error code of each version."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = name
-        response = self._models.GetModelStatus(request, timeout=60)
+        response = self._models.GetModelStatus(request, timeout=PATIENCE_S)
         return {each.version: (each.state, each.status.error_code) for each in response.model_version_status}
 
     def signatures(self, name: str) -> Any:
         """The signatures of the latest version, by name."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = name
-        packed = self._predictions.GetModelMetadata(request, timeout=60).metadata["signature_def"]
+        packed = self._predictions.GetModelMetadata(request, timeout=PATIENCE_S).metadata["signature_def"]
         signatures = get_model_metadata_pb2.SignatureDefMap()
         assert packed.Unpack(signatures)
         return signatures.signature_def
