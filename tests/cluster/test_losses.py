@@ -122,7 +122,8 @@ def test_controller_dies(app: Serving, load: Load) -> None:
 def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder: Path, zoo: Zoo) -> None:
     """A load that was under way is finished by the next controller: the version takes over, and exists once."""
     add_version(zoo.path(MODEL, 2), folder, 2)
-    app.wait_for_version(MODEL, 2, PublicState.LOADING)
+    # A load may be over before it is seen to be under way.
+    wait_for("the load", lambda: 2 in app.versions(MODEL) and app.versions(MODEL)[2].state is not PublicState.START)
     kill_controller(app)
     load.wait_for_answer_of(2)
     wait_for("version 1 to be gone", lambda: app.apps() == {app.name, f"{app.name}:{MODEL}@2"})

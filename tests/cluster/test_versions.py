@@ -103,8 +103,13 @@ def test_base_paths_without_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> 
     assert rest.request("GET", "/healthz/ready") == (
         503, {"ready": False, "waiting_for": ["missing", "vacant", "elsewhere"]}
     )
-    failures = {name: app.view().models[name].listing_failure for name in ("missing", "elsewhere")}
-    assert {failure.code for failure in failures.values()} == {Code.NOT_FOUND}
+
+    def listing_failures() -> list[Code]:
+        models = app.view().models
+        return [failure.code for name in ("missing", "elsewhere") if (failure := models[name].listing_failure)]
+
+    wait_for("both listings to fail", lambda: len(listing_failures()) == 2)
+    assert listing_failures() == [Code.NOT_FOUND] * 2
     add_version(zoo.path("half_plus_two", 2), tmp_path / "missing", 1)
     add_version(zoo.path("half_plus_two", 2), tmp_path / "vacant", 1)
     for name in ("missing", "vacant"):
