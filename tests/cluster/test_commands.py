@@ -6,6 +6,7 @@ import json
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from serving_app.cli import main
 from serving_app.core.errors import FailedPrecondition, NotFound
 from tests.cluster.asking import QUESTION, Rest, version_of
 from tests.cluster.serving import Serving, kill
+from tests.cluster.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -60,15 +62,20 @@ def test_a_profile_tells_of_requests_and_processes(
             while not ended.is_set():
                 rest.predict("half_plus_two", {"instances": QUESTION})
 
+    def profile() -> Any:
+        """Of a second in which requests were answered, by all processes; whoever stood still for it is asked again."""
+        capsys.readouterr()
+        assert main(["profile", "--seconds", "1", "--json", "--name", app.name]) == 0
+        told = json.loads(capsys.readouterr().out)
+        return told if told["requests"] and len(told["processes"]) == 3 else None
+
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        capsys.readouterr()
-        assert main(["profile", "--seconds", "1", "--json", "--name", app.name]) == 0
+        told = wait_for("a profile of all processes", profile)
     finally:
         ended.set()
         asking.join()
-    told = json.loads(capsys.readouterr().out)
     (part,) = told["requests"]
     assert list(part["stages"]) == ["decode", "queue", "hop", "batch_wait", "run", "resume", "encode"]
     assert sum(each["mean_s"] for each in part["stages"].values()) == pytest.approx(part["mean_s"])
