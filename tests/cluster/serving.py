@@ -22,7 +22,7 @@ from serving_app.core.states import PublicState
 from serving_app.core.views import AppView
 from serving_app.serve.builder import build
 from serving_app.serve.controller import find_controller
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 
 
 class Serving:
@@ -43,9 +43,10 @@ class Serving:
 
     def deploy(self, models: dict[str, Any], gateways: int = 1, **settings: Any) -> None:
         """Deploy the app, or change it; returns when its gateways run."""
-        # Clients of gRPC that go on are waited for, for a share of that time.
         ports = {"rest_port": self.rest_port, "grpc_port": self.grpc_port}
-        gateway = {"replicas": gateways, **ports, "drain_timeout_s": 5.0, **settings.pop("gateway", {})}
+        # As patient as the tests.
+        limits = {"request_timeout_s": PATIENCE_S, "drain_timeout_s": PATIENCE_S}
+        gateway = {"replicas": gateways, **ports, **limits, **settings.pop("gateway", {})}
         config = {"models": models, "poll_interval_s": 0.1, "load": {"retry_base_s": 0.2, "retry_max_s": 0.5}}
         serve.run(
             build(parse({**config, **settings, "gateway": gateway}, "The test")), name=self.name,
@@ -81,7 +82,7 @@ class Serving:
     def ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """What a method of its controller answers; an error of ours is raised as it is."""
         try:
-            return ray.get(getattr(find_controller(self.name), method).remote(*args, **kwargs), timeout=60)
+            return ray.get(getattr(find_controller(self.name), method).remote(*args, **kwargs), timeout=PATIENCE_S)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
@@ -145,7 +146,7 @@ def serving(name: str, door_port: int) -> Iterator[Serving]:
 
 def pid_of(actor: Any) -> int:
     """The process of an actor."""
-    return int(ray.get(actor.__ray_call__.remote(lambda _self: os.getpid()), timeout=30))
+    return int(ray.get(actor.__ray_call__.remote(lambda _self: os.getpid()), timeout=PATIENCE_S))
 
 
 def kill(pid: int) -> None:

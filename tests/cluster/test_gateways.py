@@ -16,7 +16,7 @@ from serving_app.protocol.grpc_methods import PREDICT
 from serving_app.protocol.predict_proto import decode_predict_response, encode_predict_request
 from tests.cluster.asking import QUESTION, Ask, ask_everywhere, ask_rest, open_rest, steadily
 from tests.cluster.serving import Serving
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.serve.certificates import Authority, Certified, ssl_config
 from tests.zoo import Zoo
 
@@ -78,7 +78,7 @@ def test_keys_and_a_socket(app: Serving, base: Path, tmp_path: Path) -> None:
 
     def asker(client: grpc.Channel) -> Ask:
         predict = client.unary_unary(PREDICT)
-        return lambda: decode_predict_response(predict(request, timeout=60))[0]
+        return lambda: decode_predict_response(predict(request, timeout=PATIENCE_S))[0]
 
     app.deploy({"half_plus_two": str(base)}, gateways=2, gateway=gateway)
     app.wait_for_version("half_plus_two", 1)

@@ -25,6 +25,7 @@ from serving_app.core.states import PublicState
 from serving_app.serve.controller import find_controller
 from tests.cluster.asking import ANSWERS, QUESTION, Grpc, Rest, open_grpc, open_rest
 from tests.cluster.serving import Serving, serving
+from tests.cluster.waiting import PATIENCE_S
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
@@ -165,7 +166,7 @@ def test_another_job(app: Serving, tmp_path: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     job = subprocess.run(
         [sys.executable, str(script), app.name, address, json.dumps(QUESTION)], capture_output=True, text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert job.returncode == 0, job.stderr
     assert json.loads(job.stdout.splitlines()[-1]) == {

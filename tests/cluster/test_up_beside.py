@@ -17,7 +17,7 @@ from ray import serve
 from benchmarks.ports import free_port
 from tests.cluster.asking import Rest
 from tests.cluster.serving import Serving
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -56,7 +56,7 @@ def test_what_runs_is_not_replaced(app: Serving, base: Path, tmp_path: Path) -> 
     app.deploy({"mine": str(base)})
     app.wait_for_version("mine", 1)
     with up(tmp_path, app.name, base) as command:
-        assert command.wait(60) == 1
+        assert command.wait(PATIENCE_S) == 1
     said = (tmp_path / "output").read_text()
     assert f"serving-app: an application named {app.name!r} is on this Ray cluster already" in said
     assert "Traceback" not in said
@@ -71,11 +71,11 @@ def test_an_app_beside_others(door_port: int, base: Path, tmp_path: Path) -> Non
     elsewhere, it notices, and ends by itself."""
     with up(tmp_path, "beside", base) as command:
         rest = Rest(door_port, "/beside")
-        wait_for("its announcement", lambda: "serving: " in (tmp_path / "output").read_text(), patience_s=60)
+        wait_for("its announcement", lambda: "serving: " in (tmp_path / "output").read_text())
         assert rest.predict("half_plus_two", {"instances": [1.0]}) == {"predictions": [2.5]}
         rest.close()
         serve.delete("beside")
-        assert command.wait(60) == 0
+        assert command.wait(PATIENCE_S) == 0
     assert "stopped from elsewhere" in (tmp_path / "output").read_text()
     assert set(serve.status().applications) == {"somebody"}
 
@@ -83,7 +83,7 @@ def test_an_app_beside_others(door_port: int, base: Path, tmp_path: Path) -> Non
 def test_a_place_that_is_taken(base: Path, tmp_path: Path) -> None:
     """Where another application has the place at Serve's HTTP door, `up` says so in a sentence and leaves nothing."""
     with up(tmp_path, "taken", base) as command:
-        assert command.wait(60) == 1
+        assert command.wait(PATIENCE_S) == 1
     said = (tmp_path / "output").read_text()
     assert 'serving-app: Serve refuses the gateway: Prefix /taken is being used by application "somebody"' in said
     assert "Traceback" not in said
@@ -95,7 +95,7 @@ def test_ctrl_c_while_the_gateway_finds_no_room(base: Path, tmp_path: Path) -> N
     config = tmp_path / "config.yaml"
     config.write_text("gateway: {num_cpus: 1000, drain_timeout_s: 0}\n")
     with up(tmp_path, "large", base, str(config)) as command:
-        wait_for("its deployment", lambda: "large" in serve.status().applications, patience_s=60)
+        wait_for("its deployment", lambda: "large" in serve.status().applications)
         os.killpg(command.pid, signal.SIGINT)
-        assert command.wait(60) == 0
+        assert command.wait(PATIENCE_S) == 0
     assert set(serve.status().applications) == {"somebody"}
