@@ -25,7 +25,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
-from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError, Unavailable
+from serving_app.client.remote_errors import Lost
+from serving_app.core.errors import DeadlineExceeded, ResourceExhausted, ServingError
 from serving_app.core.stages import Traveller, leg
 from serving_app.protocol.calls import Answer, Call, Outputs
 from serving_app.protocol.joined_calls import join_requests, send_apart
@@ -195,7 +196,7 @@ class Caller:
             replies = joined.separate(answer)
         except asyncio.CancelledError:
             # Here only hops are cancelled that nobody waits for. The transport does it, too, when a channel is closed.
-            _fail(members, Unavailable("the replica went away under the request; try again"))
+            _fail(members, Lost("the replica went away under the request; try again"))
             raise
         except Exception as error:
             _fail(members, error)

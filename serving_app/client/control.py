@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name
 from serving_app.core.plan import Plan
+from serving_app.core.routing import RouteTable
 from serving_app.core.stacks import AppProfile
 from serving_app.core.views import AppView
 
@@ -42,11 +44,19 @@ class Unreachable(Unavailable):
 def join_cluster(address: str | None = None, logging_level: int = logging.WARNING) -> None:
     """Make this process part of the Ray cluster at `address`, or of the one that Ray finds, unless it is of one.
 
-    `logging_level` is Ray's. Raises Unreachable, within seconds, where no cluster answers.
+    `logging_level` is Ray's. Raises Unreachable, within seconds, where no cluster answers, and FailedPrecondition in a
+    process that is part of another cluster than the one at `address`, or of none itself, as clients of Ray Client are.
     """
     import ray
 
+    if (address or "").startswith("ray://") or _is_ray_client():
+        raise FailedPrecondition(
+            "a process behind Ray Client (ray://) is not part of the cluster, and cannot call servables by handle; "
+            "run it there by `ray job submit`, or call the app by REST or gRPC"
+        )
     if ray.is_initialized():
+        if address not in (None, "auto"):
+            _check_address(str(address), ray.get_runtime_context().gcs_address)
         return
     from serving_app import ray_private
 
@@ -62,6 +72,29 @@ def join_cluster(address: str | None = None, logging_level: int = logging.WARNIN
         ) from error
 
 
+def _is_ray_client() -> bool:
+    from ray.util.client import ray as client
+
+    return bool(client.is_connected())  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def _check_address(wanted: str, joined: str) -> None:
+    """FailedPrecondition if these are surely two clusters. A port has one name, a host may have many."""
+    host, _, port = wanted.rpartition(":")
+    joined_host, _, joined_port = joined.rpartition(":")
+    if port == joined_port:
+        try:
+            one, other = socket.gethostbyname(host), socket.gethostbyname(joined_host)
+        except OSError:
+            return
+        if one == other or one.startswith("127.") or other.startswith("127."):
+            return
+    raise FailedPrecondition(
+        f"this process is part of the Ray cluster at {joined} already, and cannot join the one at {wanted}; ask that "
+        "one from another process, or call `ray.shutdown()` first"
+    )
+
+
 async def find_controller(app: str) -> Any:
     """The controller actor of a serving app on the cluster that this process is part of. Raises Unreachable."""
     import ray
@@ -72,12 +105,30 @@ async def find_controller(app: str) -> Any:
         from serving_app import ray_private
 
         asked = ray.get_runtime_context().gcs_address
+        named = await asyncio.to_thread(_apps)
+        if named:
+            raise Unreachable(
+                f"no serving app named {app!r} runs on the Ray cluster at {asked}, where there "
+                f"{'are' if len(named) > 1 else 'is'} {' and '.join(map(repr, named))}; name one of these, or start it"
+            ) from None
         others = [address for address in await asyncio.to_thread(ray_private.clusters_here) if address != asked]
         which = f", which may be {' or '.join(others)}" if others else ""
         raise Unreachable(
             f"no serving app named {app!r} runs on the Ray cluster at {asked}; start it with `serve run "
             f"serving_app:app …` or `serving-app up`, or name the cluster on which it runs by RAY_ADDRESS{which}"
         ) from None
+
+
+def _apps() -> list[str]:
+    """The serving apps of the cluster, by name."""
+    from ray.util import list_named_actors
+
+    prefix = controller_name("")
+    return sorted(
+        each["name"].removeprefix(prefix)
+        for each in list_named_actors(all_namespaces=True)
+        if each["namespace"] == NAMESPACE and each["name"].startswith(prefix)
+    )
 
 
 class Control:
@@ -110,6 +161,11 @@ class Control:
         """
         count: int = await self._ask("wait_for_change", seen, timeout_s, more_s=timeout_s)
         return count
+
+    async def routes(self) -> RouteTable:
+        """The table that gateways and callers route by; before there is one, an empty one."""
+        table: RouteTable | None = await self._ask("routes")
+        return table or RouteTable()
 
     async def config(self, form: ConfigForm = "yaml", *, secrets: bool = False) -> str:
         """The configuration in force. Credentials are written as `***` unless `secrets` are asked for."""

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving_app import ray_private
 from serving_app.client.caller import Caller
-from serving_app.client.remote_errors import cause_of
+from serving_app.client.remote_errors import Lost, cause_of, of_a_hop
 from serving_app.core.errors import Unavailable
 from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable
@@ -61,18 +61,23 @@ class GatewayCallers:
         return caller
 
     async def _send(self, app: str, servable: ServableId, calls: list[Call]) -> Answer:
-        """The replies of some gateway. One that dies under them, or goes, means one more try, elsewhere."""
+        """The replies of some gateway. One that dies under them, or goes, means one more try, elsewhere.
+
+        Where nobody answers, Lost tells that they may have been run, Unavailable that nobody has got them.
+        """
+        is_lost = False
         for attempt in range(_TRIES):
             try:
                 return await self._send_once(app, servable, calls)
-            except (RayActorError, DeploymentUnavailableError, RayServeException) as error:
+            except (RayActorError, RayServeException) as error:
+                is_lost = is_lost or not isinstance(error, DeploymentUnavailableError)
                 logger.warning("%s: a gateway was lost under %d requests: %r", app, len(calls), error)
                 self._handles.pop(app, None)
                 if attempt + 1 < _TRIES:
                     await asyncio.sleep(_PAUSE_S)
             except RayTaskError as error:
-                raise cause_of(error) from error
-        raise Unavailable(f"no gateway of {app} answered; try again")
+                raise of_a_hop(cause_of(error)) from error
+        raise (Lost if is_lost else Unavailable)(f"no gateway of {app} answered; try again")
 
     async def _send_once(self, app: str, servable: ServableId, calls: list[Call]) -> Answer:
         if app not in self._handles:

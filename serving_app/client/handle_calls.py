@@ -19,9 +19,9 @@ from serving_app import ray_private
 from serving_app.client.caller import Caller
 from serving_app.client.lane import LaneBusy, LaneLost, NotCarried
 from serving_app.client.lane_set import LaneSet
-from serving_app.client.remote_errors import cause_of
+from serving_app.client.remote_errors import Lost, cause_of, of_a_hop
 from serving_app.core.door import Door
-from serving_app.core.errors import Unavailable
+from serving_app.core.errors import ServingError, Unavailable
 from serving_app.core.placement import Placement
 from serving_app.core.routing import RouteTable
 from serving_app.protocol.calls import Answer, Call
@@ -137,21 +137,29 @@ class _Hop:
             await ray_private.close_handle(self._app, ways.inline)
 
     async def send(self, calls: list[Call]) -> Answer:
-        """One reply per call. A replica that dies under them means one more try, elsewhere."""
+        """One reply per call. A replica that dies under them means one more try, elsewhere.
+
+        Where nobody answers, Lost tells that they may have been run, Unavailable that nobody has got them.
+        """
+        is_lost = False
         for attempt in range(_TRIES):
             try:
                 answer = await self._send_on_lane(calls)
                 return await self._send_by_handle(calls) if answer is None else answer
             except LaneLost as error:
+                is_lost = True
                 logger.warning("%s: a replica was lost under %d requests: %s", self._app, len(calls), error)
-            except (RayActorError, DeploymentUnavailableError, RayServeException) as error:
+            except (RayActorError, RayServeException) as error:
+                is_lost = is_lost or not isinstance(error, DeploymentUnavailableError)
                 logger.warning("%s: a replica was lost under %d requests: %r", self._app, len(calls), error)
                 self._ways = None
                 if attempt + 1 < _TRIES:
                     await asyncio.sleep(0.05)
             except RayTaskError as error:
-                raise cause_of(error) from error
-        raise Unavailable(f"no replica of {self._app} answered; try again")
+                raise of_a_hop(cause_of(error)) from error
+            except ServingError as error:
+                raise of_a_hop(error) from error
+        raise (Lost if is_lost else Unavailable)(f"no replica of {self._app} answered; try again")
 
     async def _send_on_lane(self, calls: list[Call]) -> Answer | None:
         """The answer of a replica that a lane leads to; None if there is no lane, or none that can carry these."""

@@ -39,6 +39,16 @@ def columns_of(table: Any) -> dict[str, Any] | None:
     return None
 
 
+def gather(given: Any, named: Mapping[str, Any]) -> Any:
+    """What a caller gave by position and by name, as one table, or as the value that was given alone."""
+    if not named:
+        return {} if given is None else given
+    columns = {} if given is None else columns_of(given)
+    if columns is None:
+        raise InvalidArgument("a value without a name was given beside others with one; name it, too")
+    return {**columns, **named}
+
+
 def plain(column: Any) -> Any:
     """A column of pandas or Arrow as an array, or as a list of cells where those are lists; anything else as it is.
 

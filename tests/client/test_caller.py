@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from serving_app.client.caller import Caller
+from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -259,7 +260,7 @@ def test_a_hop_that_is_cancelled_below_fails_its_calls() -> None:
 
         caller = Caller(cancelled)
         outcomes = await answers(ask(caller, 1, 2))
-        assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
+        assert [type(outcome) for outcome in outcomes] == [Lost, Lost]
         await until(lambda: caller.is_idle)
 
     asyncio.run(scenario())

@@ -1,0 +1,247 @@
+"""What a process shares to call one serving app: the routes that it follows, and the ways to the replicas.
+
+However many connections a process opens, it follows the routes of an app once, and has one set of lanes and handles.
+The link is there while somebody holds it, and for a moment after that: tasks connect, ask and forget the connection.
+
+All links live on one event loop in a thread of its own, whatever loops the process has besides. Serve's routers are
+bound to the loop on which a handle was first used, so it runs as long as the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import random
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from serving_app.client.control import Unreachable, find_controller
+from serving_app.client.remote_errors import Lost
+from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from serving_app.core.placement import Placement
+from serving_app.core.routing import Route, RouteTable, resolve
+from serving_app.core.servable import ModelSpec
+from serving_app.core.signatures import Signature
+from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.lane_tensors import LARGE_BYTES
+
+T = TypeVar("T")
+
+_LINGER_S = 10.0
+"""How long a link is kept that nobody holds any more."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
+"""Before a call that was refused is tried again."""
+
+_PATIENCE_S = 60.0
+"""How long refused calls without a timeout of their own are tried again."""
+
+MakeCall = Callable[[Mapping[str, Signature]], Call]
+"""Makes a call for a version that has these signatures. Raises what is wrong with the request."""
+
+
+class Link:
+    """The way to one serving app."""
+
+    def __init__(self, app: str, cluster: str) -> None:
+        """`cluster` is where this process belongs, as `cluster_of_process` tells."""
+        from serving_app import ray_private
+        from serving_app.client.gateway_calls import GatewayCallers
+        from serving_app.client.handle_calls import HandleCallers
+        from serving_app.client.route_follower import RouteFollower
+
+        ray_private.raise_reply_limit()
+        self._app = app
+        self._cluster = cluster
+        self._callers = HandleCallers()
+        self._gateways = GatewayCallers()
+        self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
+        self._starting = asyncio.ensure_future(self._follower.start())
+        self._holders = 0
+        self._is_stopped = False
+
+    @property
+    def table(self) -> RouteTable:
+        """The table in force. May be looked at from any thread."""
+        return self._follower.table
+
+    def route(self, spec: ModelSpec) -> Route:
+        """The route for a request at present. May be asked from any thread."""
+        return resolve(spec, self.table)
+
+    async def call(self, spec: ModelSpec, make: MakeCall, signatures: Mapping[str, Signature], call: Call) -> Outputs:
+        """The outputs of a call of the version that `spec` means now; `call` was made for `signatures`.
+
+        Whoever refuses it before anything was done is asked again within its timeout, after growing pauses and by the
+        routes of that time. What may have been done is not: Lost tells of that.
+        """
+        loop = asyncio.get_running_loop()
+        began, pause = loop.time(), _FIRST_PAUSE_S
+        patience = _PATIENCE_S if call.timeout is None else call.timeout
+        try:
+            async with asyncio.timeout(call.timeout):
+                while True:
+                    try:
+                        return await self._call_once(spec, make, signatures, call, loop.time() - began)
+                    except Lost:
+                        raise
+                    except Unavailable:
+                        rest = pause * random.uniform(0.5, 1.5)
+                        if loop.time() + rest - began >= patience:
+                            raise
+                    await asyncio.sleep(rest)
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{spec.name} gave no answer within {call.timeout} s") from None
+
+    async def _call_once(
+        self, spec: ModelSpec, make: MakeCall, signatures: Mapping[str, Signature], call: Call, spent: float
+    ) -> Outputs:
+        with self._follower.lease() as table:
+            route = resolve(spec, table)
+            if route.signatures is not signatures and route.signatures != signatures:
+                call = make(route.signatures)  # the routes have moved since
+            is_colocated = route.placement is Placement.COLOCATED
+            caller = self._gateways.find(route) if is_colocated else self._callers.find(route.app)
+            if call.timeout is not None:
+                call = call._replace(timeout=max(0.001, call.timeout - spent))
+            return _apart(await caller.call(call))
+
+    async def _find_controller(self) -> Any:
+        # Ray would start a cluster of its own for a process that has left the one it was in.
+        if cluster_of_process() != self._cluster:
+            raise Unreachable("this process has left the Ray cluster that it was connected to; connect again")
+        return await find_controller(self._app)
+
+    async def _prepare(self, table: RouteTable) -> None:
+        await asyncio.gather(self._callers.prepare(table), self._gateways.prepare(table))
+
+    async def _start(self) -> None:
+        self._holders += 1
+        try:
+            await asyncio.shield(self._starting)
+        except BaseException:
+            await self._let_go()
+            raise
+
+    async def _let_go(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            if _links.get((self._app, self._cluster)) is self:
+                del _links[self._app, self._cluster]
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+            await self._follower.stop()
+            self._callers.close_lanes()
+
+    def _forget_holder(self) -> None:
+        asyncio.get_running_loop().call_later(_LINGER_S, self._end_lingering)
+
+    def _end_lingering(self) -> None:
+        ending = asyncio.ensure_future(self._let_go())
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+
+
+_links: dict[tuple[str, str], Link] = {}
+"""By app and cluster. Only what runs on the loop looks at it."""
+
+_endings: set[asyncio.Future[None]] = set()
+
+
+def hold(app: str) -> Link:
+    """The link of this process to an app, to be let go of again. Raises what finding the controller raises."""
+    return wait(_hold(app, cluster_of_process()))
+
+
+def let_go(link: Link) -> None:
+    """Somebody who held a link has no use for it. The last one ends it; what is under way is still answered."""
+    wait(link._let_go())
+
+
+def forget(link: Link) -> None:
+    """The same, of a holder that nobody remembers; a moment later, and without waiting. May be called anywhere."""
+    _loop().call_soon_threadsafe(link._forget_holder)
+
+
+def run(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Have the loop of all links do this."""
+    return asyncio.run_coroutine_threadsafe(work, _loop())
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """What it comes to. Whoever is interrupted while waiting wants nothing any more."""
+    future = run(work)
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def cluster_of_process() -> str:
+    """The Ray cluster and the job that this process is part of now; empty if there is none."""
+    import ray
+
+    if not ray.is_initialized():
+        return ""
+    context = ray.get_runtime_context()
+    return f"{context.gcs_address} {context.get_job_id()}"
+
+
+def check_process() -> None:
+    """FailedPrecondition in a process that was forked from a member of a Ray cluster: nothing of Ray works there."""
+    if _is_forked:
+        raise FailedPrecondition(
+            "this process was forked from one that is part of a Ray cluster, which no connection survives; start it by "
+            "multiprocessing's method 'spawn', or have Ray run it as a task"
+        )
+
+
+async def _hold(app: str, cluster: str) -> Link:
+    link = _links.get((app, cluster))
+    if link is None:
+        link = _links[app, cluster] = Link(app, cluster)
+    await link._start()
+    return link
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
+    atexit.register(lambda: run(_stop_all()).result())
+    return loop
+
+
+async def _stop_all() -> None:
+    for link in list(_links.values()):
+        await link._stop()
+
+
+def _apart(outputs: Outputs) -> Outputs:
+    """The outputs, none of which keeps more memory than its own: small ones look into all that came with them, and
+    whoever called may keep them for long."""
+    return {name: each.copy() if each.nbytes < LARGE_BYTES else each for name, each in outputs.items()}
+
+
+_is_forked = False
+
+
+def _note_fork() -> None:
+    global _is_forked
+    ray = sys.modules.get("ray")
+    _is_forked = ray is not None and bool(ray.is_initialized())
+
+
+os.register_at_fork(after_in_child=_note_fork)

@@ -1,0 +1,208 @@
+"""A model as Python callers on the cluster see it: ask it, and learn what can be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serving_app.client.link import MakeCall, run, wait
+from serving_app.core.errors import NotFound
+from serving_app.core.history import Happening
+from serving_app.core.metadata import Metadata
+from serving_app.core.routing import VersionStatus as VersionStatus
+from serving_app.core.routing import find_statuses
+from serving_app.core.servable import ModelSpec
+from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
+from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.columns import gather
+from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, ExampleQuery, Task, make_call
+from serving_app.protocol.example_results import label_scores, read_classification, read_regression
+from serving_app.protocol.features import to_examples
+from serving_app.protocol.input_tensors import to_inputs
+from serving_app.protocol.predict_checks import find_signature, select_outputs
+
+if TYPE_CHECKING:
+    from serving_app.client.connection import Connection
+
+DEFAULT_TIMEOUT_S = 60.0
+
+Array = np.ndarray[Any, Any]
+Classes = list[tuple[str, float]]
+
+
+class Model:
+    """One model as requests name it. It may be pickled, as its connection may."""
+
+    def __init__(self, connection: Connection, spec: ModelSpec) -> None:
+        self._connection = connection
+        self._spec = spec
+
+    def __repr__(self) -> str:
+        spec = self._spec
+        which = f", version={spec.version}" if spec.version is not None else ""
+        which += f", label={spec.label!r}" if spec.label is not None else ""
+        return f"{self._connection!r}.model({spec.name!r}{which})"
+
+    def predict(
+        self,
+        inputs: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        outputs: Sequence[str] = (),
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> dict[str, Array]:
+        """The outputs of one call, by name. Blocks; from a coroutine, await `predict_async`.
+
+        Inputs are given by keyword, as a mapping, a list of rows, a DataFrame or an Arrow table; an only input also
+        without its name. They are turned into the signature's types.
+        """
+        return self._ask(_prediction(gather(inputs, named), signature_name, outputs, timeout))
+
+    async def predict_async(
+        self,
+        inputs: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        outputs: Sequence[str] = (),
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> dict[str, Array]:
+        """The same without blocking; many may be under way at once."""
+        return await self._ask_async(_prediction(gather(inputs, named), signature_name, outputs, timeout))
+
+    def classify(
+        self,
+        examples: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> list[Classes]:
+        """For each example its classes, as pairs of a label and a score.
+
+        Examples are given as a list of mappings of features, as columns by keyword or in a mapping, a DataFrame or an
+        Arrow table, or as tf.Examples. All of them have the features of `context`, too.
+        """
+        given = to_examples(gather(examples, named), context)
+        outputs = self._ask(self._question(CLASSIFY_METHOD, given, signature_name, timeout))
+        return label_scores(read_classification(outputs, len(given)))
+
+    async def classify_async(
+        self,
+        examples: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> list[Classes]:
+        """The same without blocking."""
+        given = to_examples(gather(examples, named), context)
+        outputs = await self._ask_async(self._question(CLASSIFY_METHOD, given, signature_name, timeout))
+        return label_scores(read_classification(outputs, len(given)))
+
+    def regress(
+        self,
+        examples: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> Array:
+        """A value for each example, which are given as in `classify`."""
+        given = to_examples(gather(examples, named), context)
+        outputs = self._ask(self._question(REGRESS_METHOD, given, signature_name, timeout))
+        return read_regression(outputs, len(given)).values
+
+    async def regress_async(
+        self,
+        examples: Any = None,
+        /,
+        *,
+        signature_name: str = DEFAULT_SIGNATURE,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        **named: Any,
+    ) -> Array:
+        """The same without blocking."""
+        given = to_examples(gather(examples, named), context)
+        outputs = await self._ask_async(self._question(REGRESS_METHOD, given, signature_name, timeout))
+        return read_regression(outputs, len(given)).values
+
+    def metadata(self) -> Metadata:
+        """The version that answers now, and its signatures: names, types and shapes of inputs and outputs."""
+        route = self._connection._linked().route(self._spec)
+        return Metadata(route.servable, route.signatures)
+
+    def status(self) -> tuple[VersionStatus, ...]:
+        """The states of the model's versions, newest first."""
+        return find_statuses(self._spec, self._connection._linked().table)
+
+    def labels(self) -> dict[str, int]:
+        """The model's labels and the version that each names, whether that is ready or not."""
+        view = self._connection.status().models.get(self._spec.name)
+        if view is None:
+            raise NotFound(f"Could not find any versions of model {self._spec.name}")
+        return dict(view.labels)
+
+    def set_label(self, label: str, version: int) -> None:
+        """Let a label name this version; returns when every gateway and caller routes by it, this one included."""
+        wait(self._connection._asked().set_label(self._spec.name, label, version))
+
+    def delete_label(self, label: str) -> None:
+        """Take a label away; requests that name it are refused from then on."""
+        wait(self._connection._asked().delete_label(self._spec.name, label))
+
+    def history(self, limit: int = 100) -> tuple[Happening, ...]:
+        """The newest things that happened to the model, oldest first; to one version, if this names one."""
+        return self._connection.history(self._spec.name, self._spec.version, limit)
+
+    def _question(
+        self, method: str, examples: Sequence[bytes], signature_name: str, timeout: float | None
+    ) -> MakeCall:
+        spec = self._spec
+        query = ExampleQuery(spec, (Task(spec.name, signature_name or DEFAULT_SIGNATURE, method),), examples)
+        api = "Classify" if method == CLASSIFY_METHOD else "Regress"
+        return lambda signatures: make_call(query, signatures, timeout=timeout)._replace(api=api)
+
+    def _ask(self, make: MakeCall) -> Outputs:
+        future = self._submit(make)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # of someone who was interrupted
+
+    async def _ask_async(self, make: MakeCall) -> Outputs:
+        if not self._connection._is_linked:
+            await asyncio.to_thread(self._connection._linked)
+        return await asyncio.wrap_future(self._submit(make))
+
+    def _submit(self, make: MakeCall) -> Future[Outputs]:
+        # Values are converted by whoever hands them over: on the loop they would keep everybody waiting.
+        link = self._connection._linked()
+        signatures = link.route(self._spec).signatures
+        return run(link.call(self._spec, make, signatures, make(signatures)))
+
+
+def _prediction(
+    given: Any, signature_name: str, outputs: Sequence[str], timeout: float | None
+) -> Callable[[Mapping[str, Signature]], Call]:
+    name = signature_name or DEFAULT_SIGNATURE
+
+    def make(signatures: Mapping[str, Signature]) -> Call:
+        signature = find_signature(signatures, name)
+        return Call(name, to_inputs(given, signature, name), select_outputs(signature, outputs), timeout)
+
+    return make
