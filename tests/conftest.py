@@ -10,13 +10,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
 from tests.zoo import Zoo
+
+if TYPE_CHECKING:
+    from tests.serve.fronts import Front, LoopThread
 
 # A machine may be busy; a test that hangs is noticed otherwise. The inputs are the same each time, so that a change is
 # judged by what it changes; HYPOTHESIS_PROFILE=deep looks for others.
@@ -59,6 +63,26 @@ def zoo(pytestconfig: pytest.Config) -> Zoo:
             assert made.returncode == 0, made.stderr
             making.rename(folder)
     return Zoo(folder)
+
+
+@pytest.fixture(scope="session")
+def loop_thread() -> Iterator[LoopThread]:
+    """One loop for all front ends: gRPC's servers are best off when they share one."""
+    from tests.serve.fronts import LoopThread  # most tests need nothing of what that imports
+
+    loop = LoopThread()
+    yield loop
+    loop.stop()
+
+
+@pytest.fixture(scope="session")
+def front(loop_thread: LoopThread, zoo: Zoo) -> Iterator[Front]:
+    """Both front ends over a Host with models of the zoo."""
+    from tests.serve.fronts import Front
+
+    front = Front(loop_thread, zoo)
+    yield front
+    front.close()
 
 
 class Demo(NamedTuple):

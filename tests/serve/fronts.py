@@ -22,11 +22,12 @@ from serving_app.core.metrics import Registry
 from serving_app.core.placement import Placement
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
-from serving_app.core.signatures import DType, Signature, TensorSpec
+from serving_app.core.signatures import DType, TensorSpec
 from serving_app.core.states import PublicState
 from serving_app.host import Assignment, Host
 from serving_app.host.resident import Resident
 from serving_app.protocol.calls import Answer, Call, Outputs
+from serving_app.protocol.signature_proto import make_signature
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.followers import Followers
 from serving_app.serve.grpc_app import GrpcApp
@@ -179,7 +180,7 @@ class Front:
         lines = models["half_plus_two"]
         models["half_plus_two"] = ModelRoutes(lines.routes, {"stable": 1, "canary": 2}, (failed, *lines.statuses))
         spec = TensorSpec("x:0", DType.FLOAT, (-1,))
-        signatures = {"serving_default": Signature({"x": spec}, {"y": spec}, "tensorflow/serving/predict")}
+        signatures = {"serving_default": make_signature({"x": spec}, {"y": spec})}
         for name in ("stuck", "faulty"):
             models[name] = _routes({1: Route(ServableId(name, 1), f"app:{name}@1", signatures)})
         broken = VersionStatus(1, PublicState.END, Code.DATA_LOSS, "damaged")
