@@ -23,7 +23,9 @@ from collections.abc import Callable, Mapping
 
 from serving_app.core.errors import FailedPrecondition
 
-_ASK_S = 2.0
+_ASK_S = 10.0
+"""How long whoever is there may take to say who that is. A gateway that is very busy takes seconds."""
+
 _LONGEST_IDENTITY = 4096
 _MOST_TELLERS = 64
 """Gateways of one address on one machine that tell who they are; any further one relies on those."""

@@ -131,7 +131,7 @@ def test_who_tells_nonsense_is_passed_over(loop_thread: LoopThread, monkeypatch:
         assert ask_grpc(HOST, 1) is None
         teller = loop_thread.run(tell("grpc:1", IDENTITY))
         assert teller is not None
-        assert ask_grpc(HOST, 1) == IDENTITY
+        assert any(ask_grpc(HOST, 1) == IDENTITY for _ in range(100))  # on a busy machine it may take him long
         loop_thread.loop.call_soon_threadsafe(teller.close)
         while ask_grpc(HOST, 1) is not None:
             continue
