@@ -31,10 +31,13 @@ LAYERS: dict[str, set[str]] = {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "ray_private"),
         *("ray", "grpc", "uvicorn", "httptools", *FORMATS),
     },
+    "data": {
+        *("core", "config", "protocol", "store", "host", "client", "serve"), *("ray", "pyarrow", "fsspec", *FORMATS),
+    },
     "demo": {"numpy", "tensorflow", "sklearn"},
     "cli": {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "publishing", "serve", "ray_private"),
-        *("demo", "ray"),
+        *("data", "demo", "ray"),
     },
     "remote": {"core", "protocol", "client", "grpc", "httptools", *FORMATS},
     "scripts": set(),

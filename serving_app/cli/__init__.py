@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from serving_app import __version__
 from serving_app.cli import (
     asking,
+    batch,
     config,
     demo,
     history,
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (up, demo, model_server, status, models, versions, labels, config, history, profile, publish):
+    for command in (up, demo, model_server, status, models, versions, labels, config, history, profile, batch, publish):
         command.add_to(commands)
     return parser
 

@@ -1,0 +1,150 @@
+"""Scores pieces: reads the rows of one, runs them batch by batch, and writes its part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from serving_app.core.errors import InvalidArgument, ServingError
+from serving_app.core.signatures import Signature
+from serving_app.data.arrow_columns import column_type
+from serving_app.data.columns import ERROR_COLUMN, Layout
+from serving_app.data.input_files import read_rows, read_schema
+from serving_app.data.parts import Counts, Parts, PartWriter
+from serving_app.data.pinned import Pinned
+from serving_app.data.predictor import Predictor, describe
+from serving_app.data.scoring import Scored
+from serving_app.data.work_plan import Piece
+from serving_app.protocol.predict_checks import find_signature
+
+FILE_COLUMN, ROW_COLUMN = "error_file", "error_row"
+"""Where a row that was set aside came from."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all pieces of a work have in common."""
+
+    pinned: Pinned
+    output: Parts
+    errors: Parts | None
+    batch_rows: int
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Of the store of the input."""
+
+
+class PieceScorer:
+    """Scores one piece after the other, or several at a time from several threads."""
+
+    def __init__(self, work: Work) -> None:
+        """Loads or finds the version. Raises a ServingError that says what is wrong with it."""
+        self._work = work
+        self._predictor = Predictor(work.pinned)
+        self.rows = 0
+        """How many rows were scored until now, for those who watch."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """What the version takes and gives."""
+        return self._predictor.signatures
+
+    def close(self) -> None:
+        """Let go of the version."""
+        self._predictor.close()
+
+    def score(self, piece: Piece) -> Counts:
+        """Write the part of a piece, and before it that of the rows that are set aside, if there are any.
+
+        Raises InvalidArgument that names rows which cannot be scored where none may be set aside.
+        """
+        work = self._work
+        layout = work.pinned.fit(piece.file.names, self.signatures)
+        assert layout is not None  # there are signatures
+        rows = read_rows(piece.file, piece.start, piece.stop, layout.read, work.batch_rows, work.options)
+        at = piece.start
+        bad: list[pa.Table] = []
+        with work.output.writing(piece.number) as file:
+            writer: PartWriter | None = None
+            try:
+                for table in rows:
+                    scored = self._score(table, layout, piece, at)
+                    result = self._result(table, layout, scored)
+                    if writer is None:
+                        writer = PartWriter(file, result.schema)
+                    writer.add(result)
+                    if scored.bad:
+                        bad.append(_set_aside(table.select(layout.read), scored, piece, at))
+                    at += table.num_rows
+                    self.rows += table.num_rows
+                writer = writer or PartWriter(file, self._schema(piece, layout))
+                counts = Counts(at - piece.start, sum(table.num_rows for table in bad))
+                self._write_errors(piece, bad, counts)
+                writer.close(work.output.note(piece.number, counts))
+            except BaseException:
+                if writer is not None:
+                    writer.give_up()
+                raise
+        return counts
+
+    def _score(self, table: pa.Table, layout: Layout, piece: Piece, at: int) -> Scored:
+        with _told_of(piece, at):
+            scored = self._predictor.score(table, layout)
+        if scored.bad and self._work.errors is None:
+            raise InvalidArgument(describe(scored.bad, f"of {piece.file.path}", at))
+        return scored
+
+    def _result(self, table: pa.Table, layout: Layout, scored: Scored) -> pa.Table:
+        result = table.select(list(layout.keep))
+        for name, column in scored.columns.items():
+            result = result.append_column(name, column)
+        if not scored.bad:
+            return result
+        is_good = np.ones(table.num_rows, dtype=bool)
+        is_good[[row for row, _ in scored.bad]] = False
+        return result.filter(pa.array(is_good))
+
+    def _schema(self, piece: Piece, layout: Layout) -> pa.Schema:
+        """The columns of a part without rows."""
+        schema = read_schema(piece.file, self._work.options)
+        signature = find_signature(self.signatures, self._work.pinned.signature_name)
+        outputs = [
+            pa.field(column, column_type(alias, column, signature.outputs[alias]) or pa.null())
+            for alias, column in layout.outputs.items()
+        ]
+        return pa.schema([*(schema.field(name) for name in layout.keep), *outputs])
+
+    def _write_errors(self, piece: Piece, bad: list[pa.Table], counts: Counts) -> None:
+        if not bad or self._work.errors is None:
+            return
+        with self._work.errors.writing(piece.number) as file:
+            writer = PartWriter(file, bad[0].schema)
+            try:
+                for table in bad:
+                    writer.add(table)
+                writer.close(self._work.errors.note(piece.number, counts))
+            except BaseException:
+                writer.give_up()
+                raise
+
+
+def _set_aside(table: pa.Table, scored: Scored, piece: Piece, at: int) -> pa.Table:
+    """The rows that were not scored, with the reasons and the places where they came from."""
+    taken = table.take(pa.array([row for row, _ in scored.bad]))
+    taken = taken.append_column(ERROR_COLUMN, pa.array([reason for _, reason in scored.bad], pa.string()))
+    taken = taken.append_column(FILE_COLUMN, pa.array([piece.file.path] * len(scored.bad), pa.string()))
+    return taken.append_column(ROW_COLUMN, pa.array([at + row for row, _ in scored.bad], pa.int64()))
+
+
+@contextmanager
+def _told_of(piece: Piece, at: int) -> Iterator[None]:
+    """Errors that tell at which rows they happened."""
+    try:
+        yield
+    except ServingError as error:
+        error.message = f"{error.message} (at row {at} of {piece.file.path})"
+        raise
