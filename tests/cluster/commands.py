@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.asking import QUESTION, Rest, version_of
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -27,6 +27,14 @@ def processes(folder: Path) -> dict[int, str]:
         except OSError:  # it has just ended
             continue
     return found
+
+
+def kill_processes(folder: Path) -> None:
+    """Kill all that was started in a folder, and what that starts meanwhile."""
+    while left := processes(folder):
+        for pid in left:
+            with suppress(ProcessLookupError):  # many end with the one that was killed before them
+                os.kill(pid, signal.SIGKILL)
 
 
 def workers(folder: Path) -> set[str]:
@@ -46,7 +54,7 @@ def running(folder: Path, command: Sequence[str], **environment: str) -> Iterato
     try:
         yield process
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
     except BaseException as error:
         error.add_note((folder / "output").read_text())
         raise
@@ -69,4 +77,4 @@ def wait_for_answer(port: int, model: str) -> int:
             client.close()
         return answer["predictions"] if status == 200 else None
 
-    return version_of(wait_for(f"an answer at port {port}", look, patience_s=120))
+    return version_of(wait_for(f"an answer at port {port}", look))

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from serving_app.protocol.messages import HealthCheckRequest, HealthCheckResponse
 from tests.conformance.rows import Grpc, Rest
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 _STUBS = {
     "PredictionService": "tensorflow_serving.apis.prediction_service_pb2_grpc",

@@ -35,7 +35,7 @@ SCENARIOS = scenarios()
 _SERVES = ("make serve", "serving-app up", "serving-app demo", "serve run")
 """Commands that go on until Ctrl-C."""
 
-_PATIENCE_S = 90.0
+_PATIENCE_S = 240.0
 
 _HEAD = """
 import logging, sys, ray

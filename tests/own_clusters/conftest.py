@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.commands import processes
+from tests.cluster.commands import kill_processes
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Where a command runs that may start a cluster. What it leaves behind is killed."""
     yield tmp_path
-    for pid in processes(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+    kill_processes(tmp_path)

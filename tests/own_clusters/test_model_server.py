@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ import pytest
 
 from benchmarks.ports import free_port
 from tests.cluster.asking import QUESTION, Grpc, Rest, version_of
-from tests.cluster.commands import BIN, processes
-from tests.cluster.waiting import wait_for
+from tests.cluster.commands import BIN, kill_processes, processes
+from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
@@ -43,7 +42,7 @@ class Server:
         return (self.folder / file).read_text()
 
     def wait_until_it_says(self, text: str) -> None:
-        wait_for(text, lambda: text in self.said("err") or self.process.poll() is not None, patience_s=120)
+        wait_for(text, lambda: text in self.said("err") or self.process.poll() is not None)
         assert text in self.said("err"), self.said("out") + self.said("err")
 
     def listens(self) -> bool:
@@ -51,9 +50,9 @@ class Server:
             return client.connect_ex(("127.0.0.1", self.grpc_port)) == 0
 
     def wait_until_nothing_is_left(self) -> None:
-        wait_for("all of its processes to end", lambda: not processes(self.folder), patience_s=30)
+        wait_for("all of its processes to end", lambda: not processes(self.folder))
         # A process that ends has no folder any more a moment before its sockets are closed.
-        wait_for("its ports to be closed", lambda: not self.listens(), patience_s=10)
+        wait_for("its ports to be closed", lambda: not self.listens())
 
 
 @contextmanager
@@ -65,8 +64,7 @@ def server(folder: Path, base_path: Path, *flags: str) -> Iterator[Server]:
     finally:
         started.process.kill()
         started.process.wait()
-        for pid in processes(folder):
-            os.kill(pid, signal.SIGKILL)
+        kill_processes(folder)
 
 
 def test_two_side_by_side(tmp_path: Path, zoo: Zoo) -> None:
@@ -92,7 +90,7 @@ def test_two_side_by_side(tmp_path: Path, zoo: Zoo) -> None:
         second.wait_until_it_says(f"No versions of servable half_plus_two found under base path {empty}.")
         assert not second.listens()
         shutil.copytree(zoo.path("corrupt"), empty / "7")
-        assert second.process.wait(60) == 255
+        assert second.process.wait(PATIENCE_S) == 255
         assert second.said("out").startswith(
             "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: "
             "{{{name: half_plus_two version: 7} due to error: "

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchmarks.ports import free_port
-from tests.cluster.commands import BIN, processes, running, wait_for_answer
-from tests.cluster.waiting import wait_for
+from tests.cluster.commands import BIN, kill_processes, processes, running, wait_for_answer
+from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
@@ -26,7 +25,7 @@ def set_label(model: str, label: str, version: int, folder: Path) -> None:
     assert address
     done = subprocess.run(
         [str(BIN / "serving-app"), "labels", model, "set", label, str(version)], capture_output=True, text=True,
-        cwd=folder, timeout=120, env={**os.environ, "RAY_ADDRESS": address[1]},
+        cwd=folder, timeout=PATIENCE_S, env={**os.environ, "RAY_ADDRESS": address[1]},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
@@ -47,8 +46,7 @@ def test_a_label_outlives_the_cluster(folder: Path, zoo: Zoo) -> None:
         set_label(MODEL, "stable", 1, folder)
         assert wait_for_answer(port, f"{MODEL}/labels/stable") == 1
     finally:
-        for pid in processes(folder):
-            os.kill(pid, signal.SIGKILL)
+        kill_processes(folder)
         first.wait()
     wait_for("the whole cluster to be dead", lambda: not processes(folder))
     with running(folder, up):
