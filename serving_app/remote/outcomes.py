@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import email.utils
 import gzip
+import json
 import time
 import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
-
-import orjson
 
 from serving_app.core.errors import Code, DataLoss, Internal, RuntimeFailure, ServingError, Unavailable
 from serving_app.remote.retries import Setback
@@ -119,8 +118,8 @@ def _reason(error: BaseException) -> str:
 def _said(body: bytes) -> str | None:
     """The message of an error that a server wrote; None if the body is something else."""
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
         return None
     message = document.get("error") if isinstance(document, dict) else None
     return message if isinstance(message, str) else None
