@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from serving_app.client import crossing
 from serving_app.client.control import Unreachable, find_controller
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
@@ -189,6 +190,11 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         future.cancel()
 
 
+async def across(work: Coroutine[Any, Any, T]) -> T:
+    """The same for whoever waits on a loop of their own."""
+    return await crossing.across(work, _mailbox())
+
+
 def cluster_of_process() -> str:
     """The Ray cluster and the job that this process is part of now; empty if there is none."""
     import ray
@@ -222,6 +228,11 @@ def _loop() -> asyncio.AbstractEventLoop:
     threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
     atexit.register(lambda: run(_stop_all()).result())
     return loop
+
+
+@lru_cache(maxsize=1)
+def _mailbox() -> crossing.Mailbox:
+    return crossing.Mailbox(_loop())
 
 
 async def _stop_all() -> None:

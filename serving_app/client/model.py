@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving_app.client.link import MakeCall, run, wait
+from serving_app.client.link import MakeCall, across, wait
 from serving_app.core.errors import NotFound
 from serving_app.core.history import Happening
 from serving_app.core.metadata import Metadata
@@ -178,22 +177,18 @@ class Model:
         return lambda signatures: make_call(query, signatures, timeout=timeout)._replace(api=api)
 
     def _ask(self, make: MakeCall) -> Outputs:
-        future = self._submit(make)
-        try:
-            return future.result()
-        finally:
-            future.cancel()  # of someone who was interrupted
+        return wait(self._call(make))
 
     async def _ask_async(self, make: MakeCall) -> Outputs:
         if not self._connection._is_linked:
             await asyncio.to_thread(self._connection._linked)
-        return await asyncio.wrap_future(self._submit(make))
+        return await across(self._call(make))
 
-    def _submit(self, make: MakeCall) -> Future[Outputs]:
-        # Values are converted by whoever hands them over: on the loop they would keep everybody waiting.
+    def _call(self, make: MakeCall) -> Coroutine[Any, Any, Outputs]:
+        # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
         link = self._connection._linked()
         signatures = link.route(self._spec).signatures
-        return run(link.call(self._spec, make, signatures, make(signatures)))
+        return link.call(self._spec, make, signatures, make(signatures))
 
 
 def _prediction(

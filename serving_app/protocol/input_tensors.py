@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -99,6 +100,7 @@ def _fits(array: Array, wanted: np.dtype[Any]) -> bool:
     return np.can_cast(array.dtype, wanted, casting="same_kind")
 
 
+@lru_cache(maxsize=128)
 def _integer_limits(form: np.dtype[Any]) -> tuple[int, int] | None:
     """The smallest and the largest value of a type of integers, those of less than a byte and quantized ones too."""
     if form.names is not None:
