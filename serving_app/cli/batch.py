@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # it needs the extra `data`
 
 _LINE_EVERY_S = 30.0
 """Between two lines about the progress where nobody looks on."""
+_PATIENCE_S = 10.0
+"""How long workers may take to come up until it is told what they wait for."""
 
 
 def add_to(commands: Any) -> None:
@@ -82,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     with _cluster(options):
         workers = options.workers or _default_workers(options)
         begun = batch.begin(request, workers)
-        follower = Follower(begun)
+        follower = Follower(begun, f"{options.cpus:g} CPUs" + (f" and {options.gpus:g} GPUs" if options.gpus else ""))
         follower.begin()
         try:
             summary = batch.run(begun, lambda: batch.hire(begun, workers, options.cpus, options.gpus), follower.tell)
@@ -160,8 +162,10 @@ def _say(line: str) -> None:
 class Follower:
     """Tells on standard error how far the work is: in one line that changes for people, in a few lines else."""
 
-    def __init__(self, begun: Begun) -> None:
+    def __init__(self, begun: Begun, needs: str) -> None:
         self._begun = begun
+        self._needs = needs
+        self._has_complained = False
         self._is_terminal = sys.stderr.isatty()
         self._next_at = _LINE_EVERY_S
         self._shown = 0
@@ -176,6 +180,9 @@ class Follower:
 
     def tell(self, progress: Progress) -> None:
         """Tell how far it is, if it is time to."""
+        if progress.is_waiting:
+            self._complain(progress)
+            return
         line = progress_line(progress)
         if self._is_terminal:
             print(f"\r{line.ljust(self._shown)}", end="", file=sys.stderr, flush=True)
@@ -183,6 +190,11 @@ class Follower:
         elif progress.seconds >= self._next_at:
             _say(line)
             self._next_at = progress.seconds + _LINE_EVERY_S
+
+    def _complain(self, progress: Progress) -> None:
+        if progress.seconds >= _PATIENCE_S and not self._has_complained:
+            self._has_complained = True
+            _say(f"no worker is up yet: each needs {self._needs} that are free on the cluster, and loads the version")
 
     def end(self) -> None:
         """Leave the line that changed as it is."""

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import ray
+
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving_app.core.servable import ServableId
 from serving_app.data.columns import Inputs, Outputs
@@ -130,11 +132,12 @@ class Summary:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a work is."""
+    """How far a work is. `is_waiting` while no worker has come up."""
 
     rows: int
     total: int | None
     seconds: float
+    is_waiting: bool = False
 
 
 Tell = Callable[[Progress], None]
@@ -183,7 +186,12 @@ def run(begun: Begun, hire: Callable[[], Crew], tell: Tell, clock: Callable[[], 
     if begun.left:
         crew = hire()
         try:
-            _score(begun, crew, lambda rows: tell(Progress(before + rows, begun.plan.rows, clock() - started)))
+            _score(
+                begun, crew,
+                lambda rows: tell(
+                    Progress(before + rows, begun.plan.rows, clock() - started, crew.signatures() is None)
+                ),
+            )
         finally:
             crew.close()
     return _sum_up(begun, before, clock() - started)
@@ -247,6 +255,8 @@ def hire(begun: Begun, workers: int, num_cpus: float, num_gpus: float | None) ->
     pinned = begun.pinned
     if num_gpus is None:
         num_gpus = pinned.found.num_gpus if pinned.how == "local" else 0
+    if num_gpus:
+        workers = min(workers, int(ray.cluster_resources().get("GPU", 0) // num_gpus))
     work = replace(begun.work, pinned=pinned.with_cpus(max(1, int(num_cpus))))
     return RayCrew(work, max(1, min(workers, len(begun.left))), num_cpus, num_gpus)
 
@@ -256,6 +266,12 @@ def _check(request: BatchRequest) -> None:
         raise InvalidArgument("a batch has at least one row")
     if request.errors is not None and absolute(request.errors) == absolute(request.output):
         raise InvalidArgument("the rows that are set aside need a directory of their own; name another for errors")
+    for place in (request.output, *filter(None, [request.errors])):
+        for source in request.inputs:
+            if f"{absolute(place).rstrip('/')}/".startswith(f"{absolute(source).rstrip('/')}/"):
+                raise InvalidArgument(
+                    f"{place} lies within the input {source}, of which it would be a part next time; use another place"
+                )
 
 
 def _read_plan(output: Parts) -> WorkPlan | None:

@@ -61,7 +61,12 @@ class PartWriter:
 
     def add(self, table: pa.Table) -> None:
         """Add rows below those that are there."""
-        self._gathered.append(table.cast(self._schema) if table.schema != self._schema else table)
+        try:
+            self._gathered.append(table if table.schema == self._schema else table.cast(self._schema))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+            raise FailedPrecondition(
+                f"rows of one piece differ in the types of their columns, and make no table: {error}"
+            ) from error
         self.rows += table.num_rows
         self._rows += table.num_rows
         self._bytes += table.nbytes

@@ -126,13 +126,14 @@ def predict_dataset(
     num_gpus: float | None = None,
     **choice: Any,
 ) -> ray.data.Dataset:
-    """The dataset with the outputs of a model as columns. As ever in Ray Data, the work is done when it is asked for.
+    """The dataset with the outputs of a model as columns. As always in Ray Data, the work is done when it is asked for.
 
     `choice` is what `pin` takes. Each of `concurrency` workers has `num_cpus`, and the GPUs that a replica of the model
     has, unless `num_gpus` says otherwise. Raises what `pin` raises, and InvalidArgument for columns that do not fit.
     """
     pinned = pin(model, **choice)
-    pinned.fit(dataset.schema().names)
+    if (schema := dataset.schema()) is not None:
+        pinned.fit(schema.names)
     if num_gpus is None:
         num_gpus = pinned.found.num_gpus if pinned.how == "local" else 0
     logger.info("rows are scored by %s", pinned.servable)

@@ -226,7 +226,12 @@ def _write(
         indices[np.concatenate([each.rows for each in ran])] = np.arange(sum(len(each.rows) for each in ran))
         is_null = np.ones(count, dtype=bool)
         is_null[np.concatenate([each.rows for each in ran])] = False
-        columns[column] = gather(parts, indices, is_null)
+        try:
+            columns[column] = gather(parts, indices, is_null)
+        except pa.ArrowInvalid as error:
+            raise FailedPrecondition(
+                f"the rows of output {alias!r}, whose rank the signature leaves open, make no column: {error}"
+            ) from error
     return columns
 
 

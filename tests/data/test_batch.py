@@ -191,6 +191,7 @@ def test_text_files_are_scored(request_: BatchRequest, tmp_path: Path, name: str
         ({"inputs": ("/nowhere",)}, NotFound, r"there is no file at /nowhere"),
         ({"output": "memory://out"}, InvalidArgument, r"cannot be written by several processes"),
         ({"version": 7}, NotFound, r"no version 7 under"),
+        ({"inputs": ("/in",), "output": "/in/out/"}, InvalidArgument, r"/in/out/ lies within the input /in"),
         ({"batch_rows": 0}, InvalidArgument, r"at least one row"),
     ],
 )
