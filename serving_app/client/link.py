@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import random
 import sys
@@ -42,6 +43,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 
 _PATIENCE_S = 60.0
 """How long refused calls without a timeout of their own are tried again."""
+
+_GOOD_BYE_S = 5.0
+"""How long a process that ends waits for apps to hear of it."""
 
 MakeCall = Callable[[Mapping[str, Signature]], Call]
 """Makes a call for a version that has these signatures. Raises what is wrong with the request."""
@@ -168,7 +172,8 @@ def hold(app: str) -> Link:
 
 def let_go(link: Link) -> None:
     """Somebody who held a link has no use for it. The last one ends it; what is under way is still answered."""
-    wait(link._let_go())
+    if not _is_forked:  # else it is the parent's to say good-bye
+        wait(link._let_go())
 
 
 def forget(link: Link) -> None:
@@ -222,12 +227,26 @@ async def _hold(app: str, cluster: str) -> Link:
     return link
 
 
-@lru_cache(maxsize=1)
+_starting = threading.RLock()  # a collection of garbage may end a connection while it is held
+
+
 def _loop() -> asyncio.AbstractEventLoop:
+    with _starting:
+        return _start_loop()
+
+
+@lru_cache(maxsize=1)
+def _start_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
-    atexit.register(lambda: run(_stop_all()).result())
+    atexit.register(_say_good_bye)
     return loop
+
+
+def _say_good_bye() -> None:
+    with contextlib.suppress(TimeoutError):  # nobody listens any more; what the process has leased lapses by itself
+        if not _is_forked:
+            run(_stop_all()).result(_GOOD_BYE_S)
 
 
 @lru_cache(maxsize=1)
@@ -252,7 +271,7 @@ _is_forked = False
 def _note_fork() -> None:
     global _is_forked
     ray = sys.modules.get("ray")
-    _is_forked = ray is not None and bool(ray.is_initialized())
+    _is_forked = bool(_start_loop.cache_info().currsize) or (ray is not None and bool(ray.is_initialized()))
 
 
 os.register_at_fork(after_in_child=_note_fork)
