@@ -9,14 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving_app.core.errors import FailedPrecondition, InvalidArgument
+from serving_app.data.input_files import find_files, read_rows
 from serving_app.data.parts import Counts, Parts, PartWriter
+from tests.store.servers import ObjectStore
 
 ROWS = pa.table({"x": [1, 2, 3]})
 
 
-@pytest.fixture(params=["path", "file URI", "other store"])
+@pytest.fixture(params=["path", "file URI", "other store", "S3"])
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Parts:
-    """A directory on the node's disk, and one that fsspec knows as another file system."""
+    """A directory on the node's disk, one that fsspec knows as another file system, and an object store."""
+    if request.param == "S3":
+        store: ObjectStore = request.getfixturevalue("s3_server")
+        return Parts(f"{store.new_bucket()}/out", store.options, "digest")
     where = {"path": f"{tmp_path}/out", "file URI": f"file://{tmp_path}/out", "other store": f"dir::file://{tmp_path}/out"}
     return Parts(where[request.param], {}, "digest")
 
@@ -35,6 +40,16 @@ def test_parts_tell_what_they_are(parts: Parts) -> None:
     write(parts, 12, Counts(5, 2))
     assert parts.done() == {0: Counts(3), 12: Counts(5, 2)}
     assert parts.names() == ["part-00000.parquet", "part-00012.parquet"]
+
+
+def test_parts_of_an_object_store_are_an_input(s3_server: ObjectStore) -> None:
+    """What was written to an object store is read from there, row range by row range."""
+    parts = Parts(f"{s3_server.new_bucket()}/out", s3_server.options, "digest")
+    write(parts, 0, Counts(3))
+    [file] = find_files([parts.directory], parts.options)
+    assert (file.path, file.rows) == (f"{parts.directory}/part-00000.parquet", 3)
+    [table] = read_rows(file, 1, 3, ["x"], 10, parts.options)
+    assert table.to_pydict() == {"x": [2, 3]}
 
 
 def test_a_part_that_fails_is_not_there(parts: Parts) -> None:
