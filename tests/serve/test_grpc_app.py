@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
 
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DType
@@ -198,68 +206,51 @@ def test_a_gateway_tells_who_it_is(front: Front) -> None:
     assert ask_grpc(host, int(port)) == IDENTITY
 
 
-STOCK_CLIENT = """
-import sys, warnings
-warnings.simplefilter("ignore")
-import grpc, numpy as np, tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, model_service_pb2_grpc,
-    predict_pb2, prediction_service_pb2_grpc, regression_pb2,
-)
+def test_stock_clients_are_served(front: Front) -> None:
+    """TensorFlow Serving's own stubs and TensorFlow's tensors get what they got from TensorFlow Serving."""
+    with channel(front.grpc_address) as client:
+        predictions = prediction_service_pb2_grpc.PredictionServiceStub(client)
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half_plus_two"
+        request.model_spec.version_label = "stable"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0, 2.0, 5.0], tf.float32))
+        response = predictions.Predict(request, timeout=PATIENCE_S)
+        assert tf.make_ndarray(response.outputs["y"]).tolist() == [2.5, 3.0, 4.5]
+        assert response.model_spec.version.value == 1
 
-channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)])
-predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-request = predict_pb2.PredictRequest()
-request.model_spec.name = "half_plus_two"
-request.model_spec.version_label = "stable"
-request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0, 2.0, 5.0], tf.float32))
-response = predictions.Predict(request, timeout=30)
-assert tf.make_ndarray(response.outputs["y"]).tolist() == [2.5, 3.0, 4.5], response
-assert response.model_spec.version.value == 1
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto(["text"]))
+        with pytest.raises(grpc.RpcError) as refused:
+            predictions.Predict(request, timeout=PATIENCE_S)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
-request.inputs["x"].CopyFrom(tf.make_tensor_proto(["text"]))
-try:
-    predictions.Predict(request, timeout=30)
-except grpc.RpcError as error:
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
-else:
-    raise AssertionError("text was taken for a number")
+        example = tf.train.Example()
+        example.features.feature["x"].float_list.value.extend([1.0, 2.0])
+        classify = classification_pb2.ClassificationRequest()
+        regress = regression_pb2.RegressionRequest()
+        both = inference_pb2.MultiInferenceRequest()
+        classify.model_spec.name = regress.model_spec.name = "heads"
+        regress.model_spec.signature_name = "total"
+        for each in (classify, regress):
+            each.input.example_list.examples.append(example)
+            method = "tensorflow/serving/classify" if each is classify else "tensorflow/serving/regress"
+            both.tasks.add(method_name=method).model_spec.CopyFrom(each.model_spec)
+        both.input.CopyFrom(regress.input)
+        classified = predictions.Classify(classify, timeout=PATIENCE_S)
+        regressed = predictions.Regress(regress, timeout=PATIENCE_S)
+        assert [each.score for each in classified.result.classifications[0].classes] == [2.0, 3.0]
+        assert [each.value for each in regressed.result.regressions] == [3.0]
+        first, second = predictions.MultiInference(both, timeout=PATIENCE_S).results
+        assert (first.classification_result, second.regression_result) == (classified.result, regressed.result)
 
-example = tf.train.Example()
-example.features.feature["x"].float_list.value.extend([1.0, 2.0])
-classify = classification_pb2.ClassificationRequest()
-regress = regression_pb2.RegressionRequest()
-both = inference_pb2.MultiInferenceRequest()
-classify.model_spec.name = regress.model_spec.name = "heads"
-regress.model_spec.signature_name = "total"
-for each in (classify, regress):
-    each.input.example_list.examples.append(example)
-    method = "tensorflow/serving/classify" if each is classify else "tensorflow/serving/regress"
-    both.tasks.add(method_name=method).model_spec.CopyFrom(each.model_spec)
-both.input.CopyFrom(regress.input)
-classified, regressed = predictions.Classify(classify, timeout=30), predictions.Regress(regress, timeout=30)
-assert [each.score for each in classified.result.classifications[0].classes] == [2.0, 3.0], classified
-assert [each.value for each in regressed.result.regressions] == [3.0], regressed
-first, second = predictions.MultiInference(both, timeout=30).results
-assert (first.classification_result, second.regression_result) == (classified.result, regressed.result)
+        metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        metadata.model_spec.name = "half_plus_two"
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        told = predictions.GetModelMetadata(metadata, timeout=PATIENCE_S).metadata
+        told["signature_def"].Unpack(signatures)
+        assert signatures.signature_def["serving_default"].inputs["x"].dtype == tf.float32.as_datatype_enum
 
-metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-metadata.model_spec.name = "half_plus_two"
-signatures = get_model_metadata_pb2.SignatureDefMap()
-predictions.GetModelMetadata(metadata, timeout=30).metadata["signature_def"].Unpack(signatures)
-assert signatures.signature_def["serving_default"].inputs["x"].dtype == tf.float32.as_datatype_enum
-
-status = get_model_status_pb2.GetModelStatusRequest()
-status.model_spec.name = "half_plus_two"
-states = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(status, timeout=30).model_version_status
-assert [(each.version, each.state) for each in states] == [(3, 50), (2, 30), (1, 30)], states
-print("fine")
-"""
-
-
-def test_stock_clients_are_served(front: Front, tmp_path: Path) -> None:
-    """TensorFlow Serving's own stubs, in a process with TensorFlow, get what they got from TensorFlow Serving."""
-    client = subprocess.run(
-        [sys.executable, "-c", STOCK_CLIENT, front.grpc_address], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert client.stdout == "fine\n", client.stderr
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "half_plus_two"
+        stub = model_service_pb2_grpc.ModelServiceStub(client)
+        states = stub.GetModelStatus(status, timeout=PATIENCE_S).model_version_status
+        assert [(each.version, each.state) for each in states] == [(3, 50), (2, 30), (1, 30)]
