@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import ray
 
 from serving_app import connect, write_warmup
 from serving_app.client.connection import Connection
-from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, RuntimeFailure, Unavailable
 from serving_app.core.routing import VersionStatus
 from serving_app.core.states import PublicState
 from serving_app.serve.controller import find_controller
@@ -132,13 +133,16 @@ def test_handle(connection: Connection) -> None:
 JOB = """
 import asyncio, json, sys
 import ray
-from serving_app import connect, write_warmup
+from ray import serve
+from serving_app import connect
 
 app, address, question = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-model = connect(app, address=address).model("half_plus_two", label="stable")
+connection = connect(app, address=address)
+model = connection.model("half_plus_two", label="stable")
+pinned = connection.model("half_plus_two", version=2)
 
 def ask():
-    return connect(app).model("half_plus_two", version=2).predict(x=question)["y"].tolist()
+    return pinned.predict(x=question)["y"].tolist()
 
 @ray.remote(num_cpus=0.1)
 class Asker:
@@ -150,7 +154,27 @@ class Asker:
 async def ask_async():
     return (await model.predict_async({"x": question}, outputs=["y"]))["y"].tolist()
 
+FLAGS = ("RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP")
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1, "runtime_env": {"env_vars": dict.fromkeys(FLAGS, "0")}})
+class Composed:
+    def __init__(self):
+        connection = connect(app)
+        self.models = [connection.model("half_plus_two", version=version) for version in (1, 2)]
+
+    async def __call__(self, question):
+        first, second = await asyncio.gather(*(model.predict_async(x=question) for model in self.models))
+        return [first["y"].tolist(), second["y"].tolist()]
+
+async def ask_composed():
+    return await serve.get_app_handle("composed").remote(question)
+
+serve.run(Composed.bind(), name="composed", route_prefix=None)
+composed = asyncio.run(ask_composed())
+serve.delete("composed")
+
 print(json.dumps({
+    "composed": composed,
     "script": model.predict(x=question)["y"].tolist(),
     "coroutine": asyncio.run(ask_async()),
     "task": ray.get(ray.remote(num_cpus=0.1)(ask).remote()),
@@ -160,17 +184,19 @@ print(json.dumps({
 
 
 def test_another_job(app: Serving, tmp_path: Path) -> None:
-    """Another Ray job gets right answers from a script, a coroutine, a task and an async actor."""
+    """Another Ray job gets right answers from a script, a coroutine, a task that closes over a model, an async actor,
+    and a Serve application that puts models together; that one, as the script, under Serve's flags for throughput."""
     script = tmp_path / "job.py"
     script.write_text(JOB)
     address = ray.get_runtime_context().gcs_address
     job = subprocess.run(
         [sys.executable, str(script), app.name, address, json.dumps(QUESTION)], capture_output=True, text=True,
-        timeout=PATIENCE_S,
+        timeout=PATIENCE_S, env={**os.environ, "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
     )
     assert job.returncode == 0, job.stderr
     assert json.loads(job.stdout.splitlines()[-1]) == {
-        "script": ANSWERS[1], "coroutine": ANSWERS[1], "task": ANSWERS[2], "actor": [ANSWERS[2]] * 20
+        "script": ANSWERS[1], "coroutine": ANSWERS[1], "task": ANSWERS[2], "actor": [ANSWERS[2]] * 20,
+        "composed": [ANSWERS[1], ANSWERS[2]],
     }
 
 
@@ -221,8 +247,10 @@ def test_bad_grpc_requests(
     assert raised.value.code() is code
 
 
-def test_bad_handle_calls(connection: Connection) -> None:
-    """A handle call that is wrong raises the error of the core that says what is wrong."""
+def test_bad_handle_calls(app: Serving, connection: Connection) -> None:
+    """A handle call that is wrong raises the error of the core that says what is wrong, and so does a wrong app."""
+    with pytest.raises(Unavailable, match=f"no serving app named 'nobody' .*{app.name!r}"):
+        connect("nobody")
     model = connection.model("half_plus_two")
     with pytest.raises(FailedPrecondition, match="no_such"):
         model.predict(x=QUESTION, signature_name="no_such")
@@ -255,8 +283,8 @@ def test_batches(connection: Connection, rest: Rest, zoo: Zoo) -> None:
     np.testing.assert_allclose(answers, [example.outputs["scores"][index % 3] for index in range(24)], rtol=1e-5)
 
 
-def test_examples(stub: Grpc, rest: Rest, zoo: Zoo) -> None:
-    """A batched model classifies and regresses examples, by REST and, both in one run, by MultiInference."""
+def test_examples(stub: Grpc, rest: Rest, connection: Connection, zoo: Zoo) -> None:
+    """A batched model classifies and regresses examples, by REST, by handle and, both in one run, by MultiInference."""
     classified, regressed, _ = zoo.examples("parser")
     scores, value = classified.outputs["scores"][0], regressed.outputs["outputs"][0, 0]
     classes, total = stub.infer(
@@ -270,6 +298,11 @@ def test_examples(stub: Grpc, rest: Rest, zoo: Zoo) -> None:
         "POST", "/v1/models/parser:regress", {"signature_name": "regress", "examples": [{"x": [1.0, 2.0]}]}
     )
     assert (status, answer) == (200, {"results": [value]})
+    model = connection.model("parser")
+    (pairs,) = model.classify([classified.inputs["inputs"][0]])
+    assert [label for label, _ in pairs] == ["red", "green", "blue"]
+    np.testing.assert_allclose([score for _, score in pairs], scores, rtol=1e-5)
+    assert model.regress([{"x": [1.0, 2.0]}], signature_name="regress").tolist() == [value]
 
 
 def test_large_tensors(connection: Connection, stub: Grpc, rest: Rest) -> None:
