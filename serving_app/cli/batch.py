@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving_app.cli import asking
 from serving_app.cli.cluster import join_or_start_ray, leave_ray
-from serving_app.core.errors import FailedPrecondition, InvalidArgument
+from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
 
 if TYPE_CHECKING:  # it needs the extra `data`
     from serving_app.data.batch import BatchRequest, Begun, Progress, Summary
@@ -88,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
         follower.begin()
         try:
             summary = batch.run(begun, lambda: batch.hire(begun, workers, options.cpus, options.gpus), follower.tell)
+        except DeadlineExceeded as error:  # of calls to the model: other than the controller's it is no reason for 4
+            raise Unavailable(error.message) from error
         finally:
             follower.end()
     print(json.dumps(_document(summary)) if options.json else sentence(summary, request))

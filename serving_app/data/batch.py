@@ -68,6 +68,7 @@ class BatchRequest:
         wanted = self.output_columns
         return {
             "inputs": [absolute(each) for each in self.inputs],
+            "app": self.app,
             "model": self.model,
             "version": self.version,
             "label": self.label,
