@@ -39,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "publishing", "serve", "ray_private"),
         *("data", "demo", "ray"),
     },
-    "remote": {"core", "protocol", "client", "grpc", "httptools", *FORMATS},
+    "remote": {"core", "protocol", "grpc", "httptools", *FORMATS},
     "scripts": set(),
     "__init__": {"client", "publishing", "serve"},
 }
