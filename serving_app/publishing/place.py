@@ -107,11 +107,16 @@ class Place:
     def writing(self, name: str) -> Iterator[None]:
         """Turns whatever goes wrong while something is written into an error that says so."""
         path = self.path(name)
+        ours: ServingError | None = None
         try:
             with translated_errors(path, self.filesystem):
-                yield
+                try:
+                    yield
+                except ServingError as error:
+                    ours = error
+                    raise
         except ServingError as error:
-            if error.__cause__ is None:
+            if error is ours:
                 raise
             hint = _HINTS.get(error.code, "check the base path and its storage_options")
             cause = str(error.__cause__) or type(error.__cause__).__name__
