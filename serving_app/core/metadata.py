@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 
+_INITIALIZER = "__saved_model_init_op"
+"""What TensorFlow 2 writes beside a model's signatures, for whoever loads it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """A version and its signatures, by name. Its text lists them for people."""
+    """A version and its signatures, by name. Its text lists those that can be asked."""
 
     servable: ServableId
     signatures: Mapping[str, Signature]
@@ -19,6 +22,8 @@ class Metadata:
     def __str__(self) -> str:
         lines = [f"{self.servable.name}, version {self.servable.version}"]
         for name, signature in self.signatures.items():
+            if name == _INITIALIZER:
+                continue
             lines.append(f"  {name} ({signature.method_name or 'no method'})")
             for what, specs in (("input ", signature.inputs), ("output", signature.outputs)):
                 width = max(map(len, specs), default=0)

@@ -8,7 +8,8 @@ from serving_app.core.signatures import DType, Signature, TensorSpec
 
 
 def test_its_text_lists_the_signatures() -> None:
-    """Each signature is told with its method and with the names, types and shapes of what goes in and comes out."""
+    """Each signature is told with its method and with the names, types and shapes of what goes in and comes out; what
+    only a loader runs is not."""
     metadata = Metadata(
         ServableId("m", 3),
         {
@@ -18,6 +19,7 @@ def test_its_text_lists_the_signatures() -> None:
                 "tensorflow/serving/predict",
             ),
             "nothing": Signature({}, {}),
+            "__saved_model_init_op": Signature({}, {"__saved_model_init_op": TensorSpec("NoOp", DType.INVALID, None)}),
         },
     )
     assert str(metadata) == (
