@@ -11,6 +11,7 @@ from serving_app.config import (
     ConfigError,
     ModelConfig,
     ServingConfig,
+    add_model,
     check_edit,
     delete_label,
     make_plan,
@@ -191,6 +192,17 @@ def test_allows_the_rest() -> None:
     }
     check_edit(parse({}), parse(everything))
     check_edit(parse(everything), parse({}))
+
+
+def test_a_model_is_added_beside_the_others() -> None:
+    """One more model leaves the others as they are; one of a name that is there is refused, whatever it is."""
+    before = parse({"models": {"m": "/m"}})
+    after = add_model(before, {"name": "n", "base_path": "/n"})
+    assert [(model.name, model.base_path) for model in after.models] == [("m", "/m"), ("n", "/n")]
+    with pytest.raises(FailedPrecondition, match="there is a model n already"):
+        add_model(after, {"name": "n", "base_path": "/n"})
+    with pytest.raises(ConfigError, match="base_path"):
+        add_model(before, {"name": "n"})
 
 
 def test_labels() -> None:
