@@ -18,6 +18,8 @@ from gcsfs.core import GCSFileSystem
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from tests.stepping import PATIENCE_S
+
 HOST = "127.0.0.1"
 
 
@@ -78,5 +80,5 @@ def _close_sessions(kind: type[Any]) -> None:
         session = getattr(filesystem, "_s3", None) or getattr(filesystem, "_session", None)
         if session is not None:
             closing = session.close()
-            asyncio.run_coroutine_threadsafe(closing, fsspec.asyn.get_loop()).result(10)
+            asyncio.run_coroutine_threadsafe(closing, fsspec.asyn.get_loop()).result(PATIENCE_S)
     kind.clear_instance_cache()

@@ -30,7 +30,7 @@ from tests.store.proxy import Proxy, proxy_to
 from tests.store.servers import ObjectStore
 from tests.store.store_contract import Store
 
-NO_RETRIES = {"config_kwargs": {"retries": {"max_attempts": 0}, "read_timeout": 5}}
+NO_RETRIES = {"config_kwargs": {"retries": {"max_attempts": 0}}}
 
 
 def s3_error(status: int, code: str) -> tuple[int, bytes]:
