@@ -181,7 +181,7 @@ def ask_grpc(app: Serving) -> Ask:
 def ask_handle(app: Serving) -> Ask:
     """Asks for the latest half_plus_two through a handle."""
     model = app.clients.enter_context(connect(app.name)).model("half_plus_two")
-    return lambda: version_of(model.predict(x=QUESTION)["y"])
+    return lambda: version_of(model.predict(x=QUESTION, timeout=PATIENCE_S)["y"])
 
 
 def ask_everywhere(app: Serving) -> dict[str, Ask]:
