@@ -23,8 +23,9 @@ _OPTIONS: tuple[Option, ...] = (
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, not shared with other clients in the process
     ("grpc.enable_http_proxy", 0),  # model servers are near, and REST clients here look for no proxies either
-    ("grpc.initial_reconnect_backoff_ms", 100),  # a server that restarts is there again soon
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # A server that restarts is there again soon. The `min_` of these is left at 20 seconds: despite its name it is how
+    # long a connection may take to be there, and one that is refused is tried again before that.
+    ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5000),
 )
 
