@@ -803,7 +803,7 @@ def walk(seed: int, length: int) -> None:
     world.come_right()
 
 
-@pytest.mark.parametrize("block", range(200 if DEEP else 4))
+@pytest.mark.parametrize("block", range(200 if DEEP else 2))
 def test_manager_in_random_walks(block: int, capsys: pytest.CaptureFixture[str]) -> None:
     """No claim breaks in long random histories, and each one comes right in the end."""
     for seed in range(block * 250, (block + 1) * 250):

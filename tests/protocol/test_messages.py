@@ -36,8 +36,8 @@ def run_python(*lines: str) -> str:
     return done.stdout
 
 
-ORDERS = (("ours", "tensorflow", "serving"), ("tensorflow", "ours", "serving"), ("tensorflow", "serving", "ours"))
-"""All that there are: tensorflow-serving-api imports tensorflow before it brings any message of its own."""
+ORDERS = (("ours", "tensorflow", "serving"), ("tensorflow", "serving", "ours"))
+"""Ours first, and ours last: tensorflow-serving-api imports tensorflow before it brings any message of its own."""
 
 
 def test_lives_with_tensorflow_in_any_order() -> None:

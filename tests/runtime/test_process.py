@@ -103,7 +103,7 @@ answers = [servable.run("add", {"x": room[start : start + 2_000_000].reshape(200
 
 
 def test_memory_comes_back(zoo: Zoo) -> None:
-    """Forty loads of eight megabytes, each with fifty runs, grow the process by less than half of one."""
+    """Twenty loads of eight megabytes, each with fifty runs, grow the process by less than half of one."""
     churn = """
 import numpy
 from serving_app.runtime import LoadOptions, loader_for
@@ -115,7 +115,7 @@ def resident():
 
 loader, x, rows = loader_for("tensorflow"), numpy.ones((2000, 1000), "f4"), numpy.arange(10, dtype="i4")
 sizes = []
-for _ in range(50):
+for _ in range(25):
     servable = loader.load(path, LoadOptions())
     for _ in range(50):
         servable.run("serving_default", {"rows": rows})
@@ -124,6 +124,6 @@ for _ in range(50):
     servable.close()
     sizes.append(resident())
 assert lent_arrays() == 0
-print(sizes[-1] - sizes[9])
+print(sizes[-1] - sizes[4])
 """
     assert int(run_python(churn, path=zoo.path("heavy"))) < 4e6
