@@ -74,7 +74,7 @@ def test_joined_calls_are_answered_without_batching(play: Callable[..., None]) -
     async def scenario(scene: Scene) -> None:
         (joined,) = join_requests([x(1), x(-1), x(2, 3)], [None] * 3, 8).calls
         assert await scene.ask(x(0), joined) == [[0], [2], FailedPrecondition, [4, 6]]
-        assert scene.model.runs == [1, 1, 1, 2]
+        assert sorted(scene.model.runs) == [1, 1, 1, 2]  # in whatever order threads took them up
 
     play(None, scenario)
 
