@@ -48,6 +48,7 @@ def lay_out(folder: Path, zoo: Zoo) -> None:
         (folder / name).symlink_to(zoo.base(name))
     broken = folder / "broken" / "1"
     broken.mkdir(parents=True)
-    (broken / "saved_model.pb").write_bytes(b"\x08\x01")  # a whole SavedModel, of no graphs
+    # A whole SavedModel, of one graph, which is empty: one that looked torn would not be tried for half a minute.
+    (broken / "saved_model.pb").write_bytes(b"\x12\x00")
     (folder / MODELS_FILE).write_text(MODELS_TEXT.replace("%MODELS%", str(folder)))
     (folder / MONITORING_FILE).write_text("prometheus_config { enable: true }\n")
