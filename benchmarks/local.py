@@ -24,7 +24,7 @@ from ray.serve.config import HTTPOptions
 
 from benchmarks.ports import free_port
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 240.0
 
 
 def wait_for(what: str, is_so: Callable[[], bool], *, every: float = 0.02) -> float:

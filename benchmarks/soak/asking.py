@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.soak.models import Model
 from serving_app.client.connection import Connection
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 """How long a request may take. Longer than it takes to start a replica, or a controller."""
 
 Complain = Callable[[str, str], None]

@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-MOVES_REACH_ALL_S = 20.0
+MOVES_REACH_ALL_S = 40.0
 """How long after a label was moved a request may still be answered by the version it named before: its reader may be
 waiting for a controller that has just been killed. As a rule it is milliseconds."""
 

@@ -19,9 +19,10 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 
 from benchmarks.ports import free_port
-from benchmarks.soak.asking import Rest, Tally, asking_steadily, ways_to_ask
+from benchmarks.soak.asking import PATIENCE_S, Rest, Tally, asking_steadily, ways_to_ask
 from benchmarks.soak.churn import SETTLE_S, Churn
 from benchmarks.soak.ledger import Ledger
 from benchmarks.soak.loader import PLATFORM
@@ -130,7 +131,7 @@ class _Run:
         self.rest_port = free_port()
         self._name = name
         self._cache = folder / "cache"
-        self._control = Control(name)
+        self._control = Control(name, timeout_s=PATIENCE_S)
         self._violations: list[Violation] = []
         self._begun = time.monotonic()
         self._lock = threading.Lock()
@@ -177,7 +178,7 @@ class _Run:
             "load": {"retry_base_s": 0.5, "retry_max_s": 4.0, "slow_retry_s": 4.0},
             "cache_dir": str(self._cache),
             "cache_max_bytes": _CACHE_BYTES,
-            "gateway": {"rest_port": self.rest_port, "grpc_port": None},
+            "gateway": {"rest_port": self.rest_port, "grpc_port": None, "request_timeout_s": PATIENCE_S},
         }
 
     def set_label(self, model: str, version: int) -> None:
@@ -263,12 +264,14 @@ class _Run:
             unlike["applications"] = f"too many: {sorted(there - wanted)}, too few: {sorted(wanted - there)}"
         return unlike
 
-    def _applications_now(self) -> set[str]:
-        """Those of this app, its gateway among them."""
+    def _applications_now(self, but_for_deleted: bool = False) -> set[str]:
+        """Those of this app, its gateway among them; how soon Serve is done with those that it deletes is its affair.
+        """
         return {
             name
-            for name in serve.status().applications
+            for name, application in serve.status().applications.items()
             if name == self._name or parse_servable_app(self._name, name) is not None
+            if not (but_for_deleted and application.status == ApplicationStatus.DELETING)
         }
 
     # What it costs.
@@ -276,10 +279,10 @@ class _Run:
     def _look(self) -> None:
         at = time.monotonic() - self._begun
         # A controller that was killed a moment ago has no process yet; the next look will find it.
-        with contextlib.suppress(ray.exceptions.RayError, ValueError):
+        with contextlib.suppress(ray.exceptions.RayError, ServingError, ValueError):
             self._controller.look(self._pid_of(find_controller(self._name)), at)
             self._gateway.look(self._gateway_pid(), at)
-        self._applications = max(self._applications, len(self._applications_now()))
+        self._applications = max(self._applications, len(self._applications_now(but_for_deleted=True)))
 
     def _pid_of(self, actor: Any) -> int:
         return int(ray.get(actor.__ray_call__.remote(lambda _self: os.getpid()), timeout=60))

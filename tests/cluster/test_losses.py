@@ -134,7 +134,7 @@ def test_controller_dies_while_a_version_loads(app: Serving, load: Load, folder:
 def test_controller_dies_during_many_loads(door_port: int, tmp_path: Path) -> None:
     """Of loads that are at different points when the controller dies each ends ready, none is begun twice, and no
     request to the versions that were ready fails."""
-    loads = Loads("many_loads", tmp_path, at_once=5)
+    loads = Loads("many_loads", tmp_path, at_once=4)
     with loads.deployed():
         outcome = loads.round(MOMENTS["half have begun"])
     assert not outcome.faults
