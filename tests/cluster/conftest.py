@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,44 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from benchmarks.ports import free_port
-from tests.cluster.serving import Serving, serving
+from serving_app.cli.warden import children
+from tests.cluster.serving import Serving, kill, serving
+from tests.cluster.waiting import PATIENCE_S
 from tests.zoo import Zoo
+
+_PATIENT = {
+    "worker_register_timeout_seconds": int(PATIENCE_S),
+    "memory_monitor_refresh_ms": 0,  # which would kill replicas for what others on this machine take
+}
+"""Settings of Ray for a machine that is slow and busy with other things."""
+
+
+def start_ray(folder: str) -> None:
+    """A cluster of this process. Ray gives itself half a minute to start, which a busy machine may exceed."""
+    for is_last in (False, False, True):
+        if has_started(folder, is_last):
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of processes that nobody waits for
+            gc.collect()
+
+
+def has_started(folder: str, is_last: bool) -> bool:
+    """Whether Ray has started; if it took too long, nothing is left, or that is raised if this was the last time."""
+    before = set(children(os.getpid()))
+    try:
+        ray.init(
+            address="local", num_cpus=8, num_gpus=4, include_dashboard=False, log_to_driver=False,
+            logging_level=logging.WARNING, _temp_dir=folder, _system_config=_PATIENT,
+        )
+    except Exception as error:  # Ray has no other class for it
+        if is_last or "timed out during startup" not in str(error):
+            raise
+        for pid in set(children(os.getpid())) - before:
+            with suppress(ProcessLookupError):
+                kill(pid)
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +65,7 @@ def door_port() -> Iterator[int]:
     port = free_port()
     # Ray's sockets lie below its folder, and their names must be short.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    ray.init(
-        address="local", num_cpus=8, num_gpus=4, include_dashboard=False, log_to_driver=False,
-        logging_level=logging.WARNING, _temp_dir=folder,
-    )
+    start_ray(folder)
     try:
         serve.start(http_options=HTTPOptions(port=port))
         yield port
