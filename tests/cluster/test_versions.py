@@ -18,33 +18,28 @@ pytestmark = pytest.mark.cluster
 
 
 def test_new_version_takes_over(app: Serving, base: Path, zoo: Zoo) -> None:
-    """No request fails when a version takes over, nor when it goes again; what is not wanted any more ends."""
-    app.deploy({"half_plus_two": {"base_path": str(base)}})
-    app.wait_for_version("half_plus_two", 1)
-    with steadily(ask_everywhere(app)) as load:
+    """No request fails when a version takes over, nor when it goes again; a request for a number or a label goes on
+    getting that version meanwhile; what is not wanted any more ends."""
+    pinned = {"base_path": str(base), "version_policy": "all", "labels": {"stable": 1}}
+    app.deploy({"half_plus_two": {"base_path": str(base)}, "pinned": pinned})
+    for model in ("half_plus_two", "pinned"):
+        app.wait_for_version(model, 1)
+    pins = {pin: ask_rest(app, f"pinned/{pin}") for pin in ("versions/1", "labels/stable")}
+    with steadily(ask_everywhere(app)) as load, steadily(pins) as pinned_load:
         add_version(zoo.path("half_plus_two", 2), base, 2)
         load.wait_for_answer_of(2)
         app.wait_for_version("half_plus_two", 1, PublicState.END)
-        load.wait_for_more()
-        shutil.rmtree(base / "2")
-        app.wait_for_version("half_plus_two", 2, PublicState.END)
-    load.assert_nothing_failed()
-    assert app.apps() == {app.name, f"{app.name}:half_plus_two@1"}
-
-
-def test_pinned_and_labelled_versions(app: Serving, base: Path, zoo: Zoo) -> None:
-    """A request for a number or a label goes on getting that version while another becomes the latest."""
-    model = {"base_path": str(base), "version_policy": "all", "labels": {"stable": 1}}
-    app.deploy({"half_plus_two": model})
-    app.wait_for_version("half_plus_two", 1)
-    latest = ask_rest(app, "half_plus_two")
-    asks = {pin: ask_rest(app, f"half_plus_two/{pin}") for pin in ("versions/1", "labels/stable")}
-    with steadily(asks) as load:
-        add_version(zoo.path("half_plus_two", 2), base, 2)
+        latest = ask_rest(app, "pinned")
         wait_for("version 2 to be the latest", lambda: latest() == 2)
         load.wait_for_more()
+        pinned_load.wait_for_more()
+        shutil.rmtree(base / "2")
+        for model in ("half_plus_two", "pinned"):
+            app.wait_for_version(model, 2, PublicState.END)
     load.assert_nothing_failed()
-    assert all(set(counter) == {1} for counter in load.answers.values())
+    pinned_load.assert_nothing_failed()
+    assert all(set(counter) == {1} for counter in pinned_load.answers.values())
+    assert app.apps() == {app.name, f"{app.name}:half_plus_two@1", f"{app.name}:pinned@1"}
 
 
 BROKEN = {
@@ -66,8 +61,9 @@ def test_broken_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> None:
         app.wait_for_version(name, 1)
     asks = {name: ask_rest(app, name) for name in bases}
     with steadily(asks, pause_s=0.05) as load:
-        for name, (broken, code) in BROKEN.items():
+        for name, (broken, _) in BROKEN.items():
             add_version(zoo.path(broken), bases[name], 2)
+        for name, (_, code) in BROKEN.items():
             status = app.wait_for_version(name, 2, PublicState.END)
             assert status.code is code
             assert "saved_model.pb" in status.message or "variables.data" in status.message
