@@ -126,12 +126,17 @@ def to_request(options: argparse.Namespace) -> BatchRequest:
 
 
 def _pairs(flag: str, given: Sequence[str], *, bare: bool = False) -> Iterator[tuple[str, str]]:
+    names: set[str] = set()
     for each in given:
         name, equals, value = each.partition("=")
         if bare and not equals:
             value = name
         if not name or not value:
             raise InvalidArgument(f"{flag} {each!r} is not of the form NAME=COLUMN")
+        if name in names:
+            more = "" if bare else f"; several columns of one input are written {name}=COLUMN,COLUMN"
+            raise InvalidArgument(f"{flag} names {name!r} twice{more}")
+        names.add(name)
         yield name, value
 
 

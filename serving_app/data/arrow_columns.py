@@ -7,6 +7,7 @@ The type of an output's column follows from the signature alone, so that all par
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -18,6 +19,10 @@ from serving_app.core.errors import FailedPrecondition
 from serving_app.core.signatures import DType, TensorSpec
 
 Array = np.ndarray[Any, Any]
+
+
+_MOST_ELEMENTS = 2**31 - 1
+"""Of all lists of a column together: Arrow counts them in 32 bits."""
 
 
 class UnevenError(ValueError):
@@ -84,6 +89,39 @@ def _texts(column: pa.Array) -> Array:
     return np.asarray(texts, dtype=object)
 
 
+_NO_VALUE = pa.array(["", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "null", "NULL"])
+"""What stands in files of text where there is no value."""
+
+
+def parse_texts(column: pa.ChunkedArray, dtype: int) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """A column of texts as numbers for an input of this type; null where there is no value, and where a text is no such
+    number, which is told by its row."""
+    kind = number_type(dtype)
+    texts = pc.utf8_trim_whitespace(column)
+    texts = pc.if_else(pc.is_in(texts, value_set=_NO_VALUE), None, texts)
+    try:
+        return texts.cast(kind), {}
+    except pa.ArrowInvalid:  # at least one of them is wrong
+        values: list[Any] = []
+        wrong: dict[int, str] = {}
+        for row, text in enumerate(texts):
+            try:
+                values.append(text.cast(kind).as_py())
+            except pa.ArrowInvalid:
+                values.append(None)
+                wrong[row] = f"{text.as_py()!r} is no {kind} number" if kind != pa.bool_() else f"{text} is no bool"
+        return pa.chunked_array([pa.array(values, kind)]), wrong
+
+
+def number_type(dtype: int) -> pa.DataType | None:
+    """What the texts of a column are read as that is an input of this type; None for those that stay texts."""
+    if dtype in (DType.FLOAT, DType.DOUBLE) or _AS_OTHERS.get(DType(dtype)) == pa.float32():
+        return pa.float64()
+    if dtype in (DType.BOOL, DType.UINT64):
+        return _AS_THEY_ARE[DType(dtype)]
+    return pa.int64() if dtype in _AS_THEY_ARE or dtype in _AS_OTHERS else None
+
+
 def to_column(values: Any) -> pa.Array:
     """A column of what `ray.data` hands over in batches of NumPy arrays and pandas columns."""
     array = np.asarray(values)
@@ -91,7 +129,7 @@ def to_column(values: Any) -> pa.Array:
         return _nest(pa.array(np.ascontiguousarray(array).reshape(-1)), array.shape, array.shape[1:])
     if array.dtype.kind == "O":
         items = [item.tolist() if isinstance(item, np.ndarray) else item for item in array]
-        return pa.array([None if item is None else item for item in items], from_pandas=True)
+        return pa.array(items, from_pandas=True)
     return pa.array(array.tolist() if array.ndim > 1 else array)
 
 
@@ -161,7 +199,9 @@ def _nest(values: pa.Array, shape: tuple[int, ...], sizes: tuple[int, ...]) -> p
         if sizes[at] >= 0:
             values = pa.FixedSizeListArray.from_arrays(values, length)
         else:
-            count = int(np.prod(shape[: at + 1]))
+            count = math.prod(shape[: at + 1])
+            if count * length > _MOST_ELEMENTS:
+                raise ValueError(f"{count} lists of {length} elements are too many for a column; run fewer rows")
             offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(length))
             values = pa.ListArray.from_arrays(offsets, values)
     return values

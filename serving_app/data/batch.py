@@ -265,14 +265,24 @@ def hire(begun: Begun, workers: int, num_cpus: float, num_gpus: float | None) ->
 def _check(request: BatchRequest) -> None:
     if request.batch_rows < 1:
         raise InvalidArgument("a batch has at least one row")
-    if request.errors is not None and absolute(request.errors) == absolute(request.output):
-        raise InvalidArgument("the rows that are set aside need a directory of their own; name another for errors")
+    if request.errors is not None and (
+        _lies_within(request.errors, request.output) or _lies_within(request.output, request.errors)
+    ):
+        raise InvalidArgument(
+            f"{request.errors} and {request.output} lie within each other, so who reads the one would read rows of the "
+            "other, too; name a directory beside the output for errors"
+        )
     for place in (request.output, *filter(None, [request.errors])):
         for source in request.inputs:
-            if f"{absolute(place).rstrip('/')}/".startswith(f"{absolute(source).rstrip('/')}/"):
+            if _lies_within(place, source):
                 raise InvalidArgument(
                     f"{place} lies within the input {source}, of which it would be a part next time; use another place"
                 )
+
+
+def _lies_within(place: str, other: str) -> bool:
+    """Whether a path is the other one, or below it."""
+    return f"{absolute(place).rstrip('/')}/".startswith(f"{absolute(other).rstrip('/')}/")
 
 
 def _read_plan(output: Parts) -> WorkPlan | None:

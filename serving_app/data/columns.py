@@ -72,6 +72,8 @@ def fit_columns(columns: Columns, signature: Signature, present: Sequence[str], 
     Raises InvalidArgument that names what is missing and what is there, and FailedPrecondition for a signature that
     does not take rows.
     """
+    if twice := [name for at, name in enumerate(present) if name in present[:at]]:
+        raise InvalidArgument(f"there are several columns {twice[0]!r}; give each a name of its own")
     inputs = _fit_inputs(columns.inputs, signature, present)
     outputs = _fit_outputs(columns.outputs, signature)
     keep = tuple(present) if columns.keep is None else columns.keep

@@ -1,13 +1,14 @@
 """The files that rows are read from: which there are, how many rows they have, and the rows of a part of one.
 
 Parquet is read by ranges of rows. CSV and JSON Lines tell their rows only to who reads them from the start, so a file
-of theirs is read as a whole; what its columns are is what its first block looks like.
+of theirs is read as a whole; what its columns are is what its first block looks like. Columns of CSV can be read as the
+texts that stand there, for those who know better what they are.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -116,15 +117,18 @@ def read_schema(file: InputFile, options: Mapping[str, Any] | None = None) -> pa
 
 def read_rows(
     file: InputFile, start: int, stop: int | None, columns: Sequence[str], batch_rows: int,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None, texts: Collection[str] = (),
 ) -> Iterator[pa.Table]:
-    """The rows from `start` to before `stop`, or to the end, in tables of `batch_rows` or fewer."""
+    """The rows from `start` to before `stop`, or to the end, in tables of `batch_rows` or fewer.
+
+    `texts` are columns of CSV that are not to be made into numbers.
+    """
     filesystem, name = open_path(file.path, options)
     with translated_errors(file.path, filesystem), _translated(file.path):
         if _format(file.path) == "parquet":
             yield from _read_parquet(file, filesystem, name, start, stop, columns, batch_rows)
         else:
-            with _open_stream(file.path, filesystem, name) as stream:
+            with _open_stream(file.path, filesystem, name, texts) as stream:
                 for batch in stream:
                     table = pa.Table.from_batches([batch]).select(list(columns))
                     for at in range(0, table.num_rows, batch_rows):
@@ -138,13 +142,16 @@ def _read_parquet(
     with _open_parquet(file.path, filesystem, name) as parquet:
         if parquet.metadata.num_rows != file.rows:
             raise FailedPrecondition(f"{file.path} has changed since the work began; begin it anew at another output")
-        groups, skip = find_groups(file.groups or (), start, parquet.metadata.num_rows if stop is None else stop)
+        stop = parquet.metadata.num_rows if stop is None else stop
+        groups, skip = find_groups(file.groups or (), start, stop)
         at = start - skip
         for batch in parquet.iter_batches(batch_rows, row_groups=groups, columns=list(columns)):
-            begin, end = max(start - at, 0), min((stop or file.rows or 0) - at, batch.num_rows)
+            begin, end = max(start - at, 0), min(stop - at, batch.num_rows)
             at += batch.num_rows
             if begin < end:
                 yield pa.Table.from_batches([batch.slice(begin, end - begin)])
+            if at >= stop:  # the rest of a large row group is of other pieces
+                return
 
 
 def find_groups(groups: Sequence[int], start: int, stop: int) -> tuple[list[int], int]:
@@ -170,9 +177,21 @@ def _open_parquet(path: str, filesystem: AbstractFileSystem, name: str) -> pq.Pa
     return pq.ParquetFile(filesystem.open(name, "rb"), pre_buffer=True)
 
 
-def _open_stream(path: str, filesystem: AbstractFileSystem, name: str) -> Any:
+def is_csv(file: InputFile) -> bool:
+    """Whether nothing but texts stand in a file, whatever its columns are read as."""
+    return _format(file.path) == "csv"
+
+
+def _open_stream(path: str, filesystem: AbstractFileSystem, name: str, texts: Collection[str] = ()) -> Any:
     source = pa.OSFile(name) if is_local(path) else pa.PythonFile(filesystem.open(name, "rb"))
-    opened = pa.csv.open_csv(source) if _format(path) == "csv" else pa.json.open_json(source)
+    if _format(path) == "csv":
+        opened = pa.csv.open_csv(
+            source,
+            read_options=pa.csv.ReadOptions(use_threads=False),  # so that errors tell the row
+            convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
+        )
+    else:
+        opened = pa.json.open_json(source)
     return opened if hasattr(opened, "__enter__") else closing(opened)
 
 

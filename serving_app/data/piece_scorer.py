@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from serving_app.core.errors import InvalidArgument, ServingError
 from serving_app.core.signatures import Signature
-from serving_app.data.arrow_columns import column_type
+from serving_app.data.arrow_columns import column_type, number_type, parse_texts
 from serving_app.data.columns import ERROR_COLUMN, Layout
-from serving_app.data.input_files import read_rows, read_schema
+from serving_app.data.input_files import is_csv, read_rows, read_schema
 from serving_app.data.parts import Counts, Parts, PartWriter
 from serving_app.data.pinned import Pinned
 from serving_app.data.predictor import Predictor, describe
-from serving_app.data.scoring import Scored
+from serving_app.data.scoring import BadRow, Scored
 from serving_app.data.work_plan import Piece
 from serving_app.protocol.predict_checks import find_signature
 
@@ -65,15 +65,17 @@ class PieceScorer:
         work = self._work
         layout = work.pinned.fit(piece.file.names, self.signatures)
         assert layout is not None  # there are signatures
-        rows = read_rows(piece.file, piece.start, piece.stop, layout.read, work.batch_rows, work.options)
+        texts = self._texts(piece, layout)
+        rows = read_rows(piece.file, piece.start, piece.stop, layout.read, work.batch_rows, work.options, texts)
         at = piece.start
         bad: list[pa.Table] = []
         with work.output.writing(piece.number) as file:
             writer: PartWriter | None = None
             try:
                 for table in rows:
-                    scored = self._score(table, layout, piece, at)
-                    result = self._result(table, layout, scored)
+                    parsed, wrong = _parse(table, texts)
+                    scored = self._score(parsed, layout, piece, at, wrong)
+                    result = self._result(parsed, layout, scored)
                     if writer is None:
                         writer = PartWriter(file, result.schema)
                     writer.add(result)
@@ -91,9 +93,22 @@ class PieceScorer:
                 raise
         return counts
 
-    def _score(self, table: pa.Table, layout: Layout, piece: Piece, at: int) -> Scored:
+    def _texts(self, piece: Piece, layout: Layout) -> dict[str, int]:
+        """The columns that are read as texts, so that one that is no number is of its row alone; and their types."""
+        if not is_csv(piece.file):
+            return {}
+        signature = find_signature(self.signatures, self._work.pinned.signature_name)
+        types = [
+            (column, signature.inputs[name].dtype) for name, columns in layout.inputs.items() for column in columns
+        ]
+        as_they_are = {column for column, dtype in types if number_type(dtype) is None}
+        return {column: dtype for column, dtype in types if column not in as_they_are}
+
+    def _score(self, table: pa.Table, layout: Layout, piece: Piece, at: int, wrong: Mapping[int, str]) -> Scored:
         with _told_of(piece, at):
             scored = self._predictor.score(table, layout)
+        if wrong:
+            scored = replace(scored, bad=tuple(BadRow(row, wrong.get(row, reason)) for row, reason in scored.bad))
         if scored.bad and self._work.errors is None:
             raise InvalidArgument(describe(scored.bad, f"of {piece.file.path}", at))
         return scored
@@ -111,6 +126,8 @@ class PieceScorer:
     def _schema(self, piece: Piece, layout: Layout) -> pa.Schema:
         """The columns of a part without rows."""
         schema = read_schema(piece.file, self._work.options)
+        for column, dtype in self._texts(piece, layout).items():
+            schema = schema.set(schema.get_field_index(column), pa.field(column, number_type(dtype)))
         signature = find_signature(self.signatures, self._work.pinned.signature_name)
         outputs = [
             pa.field(column, column_type(alias, column, signature.outputs[alias]) or pa.null())
@@ -130,6 +147,17 @@ class PieceScorer:
             except BaseException:
                 writer.give_up()
                 raise
+
+
+def _parse(table: pa.Table, texts: Mapping[str, int]) -> tuple[pa.Table, dict[int, str]]:
+    """The rows with numbers for texts; and what is wrong with some of them, which have nulls there."""
+    wrong: dict[int, str] = {}
+    for column, dtype in texts.items():
+        at = table.column_names.index(column)
+        values, reasons = parse_texts(table.column(at), dtype)
+        table = table.set_column(at, column, values)
+        wrong = {row: f"column {column!r}: {reason}" for row, reason in reasons.items()} | wrong
+    return table, wrong
 
 
 def _set_aside(table: pa.Table, scored: Scored, piece: Piece, at: int) -> pa.Table:

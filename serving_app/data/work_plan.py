@@ -72,6 +72,9 @@ def cut(files: Sequence[InputFile], piece_rows: int) -> tuple[tuple[int, int, in
         if file.groups is None:
             cuts.append((number, 0, None))
             continue
+        if file.rows == 0:  # so that a result has its columns even where no row is
+            cuts.append((number, 0, 0))
+            continue
         start = at = 0
         for rows in file.groups:
             count = rows // piece_rows

@@ -48,6 +48,8 @@ def test_a_long_command_line() -> None:
     [
         (["--inputs", "x"], "--inputs 'x' is not of the form NAME=COLUMN"),
         (["--outputs", "y="], "--outputs 'y=' is not of the form NAME=COLUMN"),
+        (["--inputs", "x=a", "x=b"], "--inputs names 'x' twice; several columns of one input are written x=COLUMN,COL"),
+        (["--outputs", "y", "y=b"], "--outputs names 'y' twice"),
         (["--workers", "0"], "--workers is at least 1"),
         (["--cpus", "0"], "--cpus is above 0"),
     ],

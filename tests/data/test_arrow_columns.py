@@ -13,7 +13,15 @@ from ray.data.extensions import ArrowTensorArray
 
 from serving_app.core.errors import FailedPrecondition
 from serving_app.core.signatures import DType, TensorSpec
-from serving_app.data.arrow_columns import UnevenError, column_type, from_array, to_array, to_column
+from serving_app.data.arrow_columns import (
+    UnevenError,
+    _nest,
+    column_type,
+    from_array,
+    parse_texts,
+    to_array,
+    to_column,
+)
 
 GRID = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
 
@@ -100,6 +108,40 @@ def test_types_that_no_table_has_are_refused() -> None:
     """Complex numbers have no place in Parquet, which is told before anything is run."""
     with pytest.raises(FailedPrecondition, match="complex64, which no table has"):
         column_type("y", "y", TensorSpec("y:0", DType.COMPLEX64, (-1,)))
+
+
+def test_lists_that_are_too_many_for_a_column_are_refused() -> None:
+    """Arrow counts the elements of lists in 32 bits, beyond which a column would be another one."""
+    huge = np.broadcast_to(np.float32(0), (2**16, 2**15, 1))
+    with pytest.raises(ValueError, match="65536 lists of 32768 elements are too many for a column; run fewer rows"):
+        _nest(pa.array([], pa.float32()), huge.shape[:2], (-1,))
+
+
+@pytest.mark.parametrize(
+    ("texts", "dtype", "values"),
+    [
+        (["1", " 2.5 ", "-1e3", "inf"], DType.FLOAT, [1.0, 2.5, -1000.0, float("inf")]),
+        (["1", "-2"], DType.INT8, [1, -2]),
+        ([str(2**64 - 1)], DType.UINT64, [2**64 - 1]),
+        (["true", "false"], DType.BOOL, [True, False]),
+        (["1", "", "NA", "null"], DType.BFLOAT16, [1.0, None, None, None]),
+    ],
+)
+def test_texts_are_numbers(texts: list[str], dtype: DType, values: list[Any]) -> None:
+    """Texts are read as the input wants them, and where there is none there is a null."""
+    column, wrong = parse_texts(pa.chunked_array([texts]), dtype)
+    assert (column.to_pylist(), wrong) == (values, {})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wrong", "reason"),
+    [(DType.INT32, "2.5", "'2.5' is no int64 number"), (DType.UINT64, "-1", "'-1' is no uint64 number"),
+     (DType.DOUBLE, "é", "'é' is no double number"), (DType.BOOL, "maybe", "maybe is no bool")],
+)
+def test_texts_that_are_no_numbers_are_told_by_their_rows(dtype: DType, wrong: str, reason: str) -> None:
+    """One of them takes nothing from the others."""
+    column, reasons = parse_texts(pa.chunked_array([["1", wrong, "1"]]), dtype)
+    assert (column.null_count, reasons) == (1, {1: reason})
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

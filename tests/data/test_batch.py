@@ -173,6 +173,14 @@ def test_a_piece_of_bad_rows_is_a_part_without_rows(request_: BatchRequest, tmp_
     assert pq.read_schema(Path(request.output, "part-00000.parquet")).names == ["id", "y"]
 
 
+def test_a_file_without_rows_is_a_part_without_rows(request_: BatchRequest, tmp_path: Path) -> None:
+    """Who reads the result of no rows finds its columns."""
+    request = replace(request_, inputs=(write_rows(tmp_path / "in", []),))
+    summary, _ = finish(begin(request, 1))
+    assert (summary.rows_in, summary.parts) == (0, 1)
+    assert pq.read_schema(Path(request.output, "part-00000.parquet")).names == ["id", "y"]
+
+
 @pytest.mark.parametrize(("name", "text"), [("in.csv", "id,x\n0,1.0\n1,2.0\n"), ("in.csv", "id,x\n")])
 def test_text_files_are_scored(request_: BatchRequest, tmp_path: Path, name: str, text: str) -> None:
     """How many rows a text file has is known when it is read; without any its part has none."""
@@ -181,6 +189,23 @@ def test_text_files_are_scored(request_: BatchRequest, tmp_path: Path, name: str
     summary, _ = finish(begin(request, 1))
     assert summary.rows_in == summary.rows_out == len(text.splitlines()) - 1
     assert result(request) == [(0, 2.5), (1, 3.0)][: summary.rows_in]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_text_that_is_no_number_is_of_its_row_alone(request_: BatchRequest, tmp_path: Path, late: bool) -> None:
+    """In CSV the other rows are numbers all the same, wherever the odd one stands; it is set aside as it was."""
+    before = 200_000 if late else 0  # beyond the block by which the columns' types are guessed
+    text = "id,x\n" + "".join(f"{number},1.0\n" for number in range(before)) + "7,two\n7, 2.0\n7,\n7,nan\n"
+    (tmp_path / "in.csv").write_text(text)
+    request = replace(request_, inputs=(str(tmp_path / "in.csv"),), keep=("x",), errors=str(tmp_path / "bad"))
+    summary, _ = finish(begin(request, 1))
+    assert (summary.rows_in, summary.rows_set_aside) == (before + 4, 2)
+    rows = pq.read_table(Path(request.output, "part-00000.parquet")).slice(before)
+    assert rows.schema.types == [pa.float64(), pa.float32()]
+    assert str(rows.to_pylist()) == "[{'x': 2.0, 'y': 3.0}, {'x': nan, 'y': nan}]"
+    bad = pq.read_table(tmp_path / "bad" / "part-00000.parquet").to_pylist()
+    assert [(row["x"], row["error_row"]) for row in bad] == [("two", before), ("", before + 2)]
+    assert "column 'x': 'two' is no double number" in bad[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +235,9 @@ def test_an_output_that_holds_something_else_is_left_alone(request_: BatchReques
     Path(request_.output, "part-00000.parquet").touch()
     with pytest.raises(FailedPrecondition, match=r"holds 'part-00000.parquet' already, and no plan of a batch"):
         begin(request_, 1)
-    with pytest.raises(InvalidArgument, match="need a directory of their own"):
-        begin(replace(request_, errors=request_.output), 1)
+    for errors in (request_.output, f"{request_.output}/bad", str(Path(request_.output).parent)):
+        with pytest.raises(InvalidArgument, match="lie within each other, so who reads the one would read rows"):
+            begin(replace(request_, errors=errors), 1)
 
 
 def test_other_work_does_not_go_on_at_the_same_output(request_: BatchRequest) -> None:

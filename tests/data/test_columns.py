@@ -60,6 +60,7 @@ def test_what_is_read_is_what_is_kept_and_what_goes_in() -> None:
         pytest.param({"outputs": {"y": "a", "z": "a"}}, ["x", "w"], r"column 'a' is there already", id="taken twice"),
         pytest.param({"keep": ["q"]}, ["x", "w"], r"keep names 'q', which is no column; there are 'x', 'w'", id="keep"),
         pytest.param({}, ["x", "w", "error"], r"column 'error' is there already, and its name is", id="reserved"),
+        pytest.param({}, ["x", "w", "k", "x"], r"there are several columns 'x'; give each", id="columns of one name"),
         pytest.param({"inputs": {"x": []}}, ["x", "w"], r"no column is given for input 'x'", id="no column"),
         pytest.param({"keep": "x"}, ["x", "w"], r"take lists of names", id="a name for a list"),
     ],

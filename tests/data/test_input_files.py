@@ -97,5 +97,5 @@ def test_text_files_are_read_as_a_whole(tmp_path: Path, name: str, text: str) ->
 def test_a_text_file_that_is_broken_is_named(tmp_path: Path) -> None:
     """What Arrow says of a file that it cannot read comes with the file's name."""
     (tmp_path / "rows.csv").write_text("id,x\n0,0.5\n1\n")
-    with pytest.raises(InvalidArgument, match=r"rows.csv cannot be read: .*Expected 2 columns, got 1"):
+    with pytest.raises(InvalidArgument, match=r"rows.csv cannot be read: .*Row #3: Expected 2 columns, got 1"):
         find_files([str(tmp_path)])

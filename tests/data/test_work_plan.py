@@ -21,7 +21,8 @@ def file(name: str, *groups: int) -> InputFile:
     ("groups", "pieces"),
     [
         pytest.param((10,), [(0, 10)], id="one"),
-        pytest.param((), [], id="none"),
+        pytest.param((), [(0, 0)], id="none"),
+        pytest.param((0, 0), [(0, 0)], id="only empty ones"),
         pytest.param((4, 4, 4, 4), [(0, 12), (12, 16)], id="small groups together"),
         pytest.param((10, 10), [(0, 10), (10, 20)], id="each"),
         pytest.param((19,), [(0, 19)], id="not twice as large"),
