@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -69,12 +71,14 @@ def publish(
     DeadlineExceeded; the version stays where it is then. Whatever fails before leaves no version.
     """
     labels = (labels,) if isinstance(labels, str) else tuple(labels)
-    where = None if base_path is None else os.fspath(base_path)
-    _check_arguments(name, where, version, labels, wait, add)
+    where = None if base_path is None else _to_text(base_path)
+    _check_arguments(name, where, labels, wait, add)
+    _check_contents(warmup, metadata, done_marker)
+    number = None if version is None else _to_number(version)
     server = None if name is None else find_server(app, address, name)
     destination = _find_destination(server, name, where, storage_options, add, done_marker)
     published = _write(
-        model, signatures, list(warmup), metadata or {}, name, version, destination, progress or _be_silent,
+        model, signatures, list(warmup), metadata or {}, name, number, destination, progress or _be_silent,
         server if wait or labels else None,
     )
     if server is None:
@@ -91,19 +95,39 @@ def publish(
 def _check_arguments(
     name: str | None,
     base_path: str | None,
-    version: int | None,
     labels: Sequence[str],
     wait: bool,
     add: bool | Settings,
 ) -> None:
-    if not name and not base_path:
+    if name == "" or (name is None and not base_path):
         raise InvalidArgument("say where the version is to go: the name of a model that is served, or a base_path")
     if name is None and (labels or wait or add is not False):
         raise InvalidArgument("labels, wait and add are for a model that is served; give its name, too")
     if not all(isinstance(label, str) and label for label in labels):
         raise InvalidArgument(f"labels are texts that are not empty, got {list(labels)!r}")
-    if version is not None and (isinstance(version, bool) or not 0 <= version <= MAX_VERSION):
+
+
+def _check_contents(warmup: Any, metadata: Any, done_marker: str | None) -> None:
+    if isinstance(warmup, str | bytes | Mapping):
+        raise InvalidArgument("warmup takes a list of requests; put the one request into a list")
+    if not isinstance(metadata, Mapping | None):
+        raise InvalidArgument(f"metadata is a mapping from names to values, got {metadata!r}")
+    if done_marker is not None and (not done_marker or "/" in done_marker or done_marker in {".", ".."}):
+        raise InvalidArgument(f"done_marker is the name of a file in a version's directory, got {done_marker!r}")
+
+
+def _to_number(version: Any) -> int:
+    number = -1 if isinstance(version, bool) or not hasattr(version, "__index__") else operator.index(version)
+    if not 0 <= number <= MAX_VERSION:
         raise InvalidArgument(f"a version is a number from 0 to 2^63 - 1, got {version!r}")
+    return number
+
+
+def _to_text(base_path: str | os.PathLike[str]) -> str:
+    path = os.fspath(base_path)
+    if not isinstance(base_path, str) and (lost := re.match(r"(\w[\w+.-]+):/", path)):
+        raise InvalidArgument(f"a Path takes slashes from a URI; give it as a text that begins with {lost[1]}://")
+    return path
 
 
 def _find_destination(

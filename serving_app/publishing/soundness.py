@@ -18,6 +18,7 @@ from serving_app.protocol.signature_proto import decode_signature
 from serving_app.protocol.tfrecord import decode_records
 from serving_app.store.completeness import find_lack
 from serving_app.store.files import list_files
+from serving_app.store.listing import parse_version
 
 TENSORFLOW = "tensorflow"
 """The platform of SavedModels and TFLite models."""
@@ -66,6 +67,12 @@ def check_version(
         prefer_tflite = _TFLITE in names and _GRAPH not in names
     lack = find_lack(TENSORFLOW, names, lambda: (directory / _GRAPH).read_bytes(), prefer_tflite=prefer_tflite)
     if lack is not None:
+        tops = sorted({name.partition("/")[0] for name in names})
+        if all(parse_version(top) is not None for top in tops):
+            raise FailedPrecondition(
+                f"{directory} is no model, but holds versions of one; give the directory of one, such as "
+                f"{directory}/{tops[0]}"
+            )
         raise FailedPrecondition(f"{directory} is no whole model: {lack}; export it again")
     if prefer_tflite and _TFLITE in names:
         _check_tflite(directory / _TFLITE)

@@ -93,7 +93,7 @@ def _write_on_disk(
                 _write_file(Path(place.key(f"{staged}/{name}")), content)
                 counter.tell(name, size_of(content))
             for directory, _, _ in os.walk(place.key(staged)):
-                _force(directory)
+                _force_names(directory)
             _rename(place, staged, number)
     except BaseException as error:
         _clear(place, [staged], error)
@@ -110,7 +110,7 @@ def _rename(place: Place, staged: str, number: int) -> None:
                 f"{place.path(str(number))} has appeared meanwhile, from somebody who claims no numbers; publish again"
             ) from error
         raise
-    _force(place.key(""))
+    _force_names(place.key(""))
 
 
 def _write_file(path: Path, content: Content) -> None:
@@ -121,8 +121,17 @@ def _write_file(path: Path, content: Content) -> None:
     _force(path)
 
 
+def _force_names(directory: str) -> None:
+    """Have the names in a directory survive a power failure, where the file system can be asked for that."""
+    try:
+        _force(directory)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # as some network file systems say of directories
+            raise
+
+
 def _force(path: str | Path) -> None:
-    """Have what was written survive a power failure: a file's content, or the names in a directory."""
+    """Have what was written survive a power failure: a file's content, or what a directory holds."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -58,6 +58,7 @@ def test_what_cannot_be_exported_is_refused(model: Any, signatures: Any, error: 
     ("arguments", "words"),
     [
         ({}, "say where the version is to go"),
+        ({"name": "", "base_path": "/m"}, "say where the version is to go"),
         ({"base_path": "/m", "wait": True}, "give its name, too"),
         ({"base_path": "/m", "labels": "canary"}, "give its name, too"),
         ({"base_path": "/m", "add": True}, "give its name, too"),
@@ -65,6 +66,12 @@ def test_what_cannot_be_exported_is_refused(model: Any, signatures: Any, error: 
         ({"base_path": "/m", "version": -1}, "a version is a number"),
         ({"base_path": "/m", "version": 2**63}, "a version is a number"),
         ({"base_path": "/m", "version": True}, "a version is a number"),
+        ({"base_path": "/m", "version": 1.0}, "a version is a number"),
+        ({"base_path": "/m", "version": "3"}, "a version is a number"),
+        ({"base_path": Path("s3://b/m")}, "begins with s3://"),
+        ({"base_path": "/m", "warmup": {"x": [1.0]}}, "put the one request into a list"),
+        ({"base_path": "/m", "metadata": ["loss"]}, "metadata is a mapping"),
+        ({"base_path": "/m", "done_marker": "../DONE"}, "done_marker is the name of a file"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(tmp_path: Path, arguments: dict[str, Any], words: str) -> None:

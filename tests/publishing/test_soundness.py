@@ -136,6 +136,12 @@ def test_what_is_no_directory_is_refused(tmp_path: Path, path: str, error: type[
         publish(tmp_path / path, base_path=str(tmp_path / "served"))
 
 
+def test_a_base_path_is_no_version(zoo: Zoo, tmp_path: Path) -> None:
+    """Who gives the directory of a model's versions is told to give one of them."""
+    with pytest.raises(FailedPrecondition, match=r"holds versions of one; give .*, such as .*half_plus_two/1"):
+        publish(zoo.base("half_plus_two"), base_path=str(tmp_path / "served"))
+
+
 def test_tflite_models_are_looked_at(zoo: Zoo, tmp_path: Path) -> None:
     """A TFLite model alone is published as one; where a SavedModel is wanted it is none, and a torn one is refused."""
     version = Path(zoo.path("tflite", 2))

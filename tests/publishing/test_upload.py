@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +66,26 @@ def test_a_publisher_that_is_killed_leaves_no_version(zoo: Zoo, tmp_path: Path, 
     assert finished(place) == set()
     assert publish(zoo.path("half_plus_two", 2), base_path=base_path, storage_options=options).version == 2
     assert finished(place) == {2}
+
+
+@pytest.mark.parametrize(("number", "is_error"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_disk_that_cannot_force_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_error: bool
+) -> None:
+    """Some network file systems force files onto the disk and refuse that for directories, which is no failure."""
+    force = os.fsync
+
+    def force_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        force(descriptor)
+
+    monkeypatch.setattr(os, "fsync", force_files_only)
+    place = Place(str(tmp_path))
+    claim = claim_number(place)
+    with pytest.raises(ServingError) if is_error else nullcontext():
+        upload(place, claim.number, FILES, ignore)
+    assert finished(place) == (set() if is_error else {1})
 
 
 # --- a store in trouble ----------------------------------------------------------------------------------------------
