@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 
 from serving_app.core.errors import FailedPrecondition
+from serving_app.serve import listeners
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.neighbours import PortTaken, _abstract_name, ask_grpc, ask_rest, check_neighbours, is_free, tell
 from tests.serve.fronts import HOST, IDENTITY, Front, LoopThread
@@ -230,6 +234,29 @@ def test_a_draining_rest_listener_finishes_what_it_has(front: Front) -> None:
         drain.result(PATIENCE_S)
     assert not listener.is_alive
     assert is_free(HOST, port_of(address))
+
+
+def test_a_draining_rest_listener_that_stood_still_reads_first(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late it is by the clock, a connection is not closed as idle before it was looked at many times: what had
+    arrived while the process stood still is read by then."""
+    leaps: list[float] = []
+
+    def leap() -> float:
+        leaps.append(100.0 * len(leaps))
+        return leaps[-1]
+
+    monkeypatch.setattr(listeners, "time", SimpleNamespace(monotonic=leap))
+    monkeypatch.setattr(listeners, "_QUIET_LOOKS", sys.maxsize)
+    listener = front.rest_listener(PATIENCE_S)
+    address = front.run(listener.start())
+    with ThreadPoolExecutor(1) as pool, connection(address) as idle:
+        idle.request("GET", "/healthz/live")
+        idle.getresponse().read()
+        drain = pool.submit(front.run, listener.drain(math.inf))
+        front.run(until(lambda: len(leaps) > 10))
+        idle.request("POST", PREDICT, ONE)
+        assert idle.getresponse().read() == b'{\n    "predictions": [3.5\n    ]\n}'
+        drain.result(PATIENCE_S)
 
 
 def test_draining_ends_when_its_time_is_over(front: Front) -> None:
