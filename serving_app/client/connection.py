@@ -28,7 +28,7 @@ from serving_app.client.model import Model
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.history import Happening
 from serving_app.core.plan import Plan
-from serving_app.core.servable import ModelSpec
+from serving_app.core.servable import spec_of
 from serving_app.core.views import AppView
 
 
@@ -66,9 +66,7 @@ class Connection:
 
     def model(self, name: str, *, version: int | None = None, label: str | None = None) -> Model:
         """A model by name: its latest version, or one by number or by label. Looked up at each call."""
-        if version is not None and label is not None:
-            raise ValueError("name a version or a label, not both")
-        return Model(self, ModelSpec(name, version, label))
+        return Model(self, spec_of(name, version, label))
 
     def status(self) -> AppView:
         """Everything that is served, with its states, and everything that is wrong."""

@@ -16,6 +16,7 @@ from serving_app.core.routing import VersionStatus as VersionStatus
 from serving_app.core.routing import find_statuses
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
+from serving_app.protocol.call_options import names_of, seconds_of
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.columns import gather
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, ExampleQuery, Task, make_call
@@ -171,10 +172,10 @@ class Model:
     def _question(
         self, method: str, examples: Sequence[bytes], signature_name: str, timeout: float | None
     ) -> MakeCall:
-        spec = self._spec
+        spec, seconds = self._spec, seconds_of(timeout)
         query = ExampleQuery(spec, (Task(spec.name, signature_name or DEFAULT_SIGNATURE, method),), examples)
         api = "Classify" if method == CLASSIFY_METHOD else "Regress"
-        return lambda signatures: make_call(query, signatures, timeout=timeout)._replace(api=api)
+        return lambda signatures: make_call(query, signatures, timeout=seconds)._replace(api=api)
 
     def _ask(self, make: MakeCall) -> Outputs:
         return wait(self._call(make))
@@ -194,10 +195,10 @@ class Model:
 def _prediction(
     given: Any, signature_name: str, outputs: Sequence[str], timeout: float | None
 ) -> Callable[[Mapping[str, Signature]], Call]:
-    name = signature_name or DEFAULT_SIGNATURE
+    name, wanted, seconds = signature_name or DEFAULT_SIGNATURE, names_of("outputs", outputs), seconds_of(timeout)
 
     def make(signatures: Mapping[str, Signature]) -> Call:
         signature = find_signature(signatures, name)
-        return Call(name, to_inputs(given, signature, name), select_outputs(signature, outputs), timeout)
+        return Call(name, to_inputs(given, signature, name), select_outputs(signature, wanted), seconds)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 
@@ -23,3 +24,24 @@ class ModelSpec:
     name: str
     version: int | None = None
     label: str | None = None
+
+
+def spec_of(name: str, version: int | None = None, label: str | None = None) -> ModelSpec:
+    """A spec of what a Python caller says. TypeError or ValueError if that names nothing that there can be.
+
+    A version that is a text would else be one that nobody has ever heard of.
+    """
+    if version is not None and label is not None:
+        raise ValueError("name a version or a label, not both")
+    for what, text in (("a model's name", name), ("a label", label or "")):
+        if not isinstance(text, str):
+            raise TypeError(f"{what} is text, and not {text!r}")
+    if version is not None:
+        try:
+            number = operator.index(version)
+        except TypeError:
+            raise TypeError(f"a version is a whole number, and not {version!r}") from None
+        if not 0 <= number < 2**63:
+            raise ValueError(f"a version is a number from 0 to 2**63 - 1, and not {number}")
+        version = number
+    return ModelSpec(name, version, label)

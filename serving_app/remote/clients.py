@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from serving_app.core.servable import ModelSpec
+from serving_app.core.servable import spec_of
 from serving_app.remote.calls import Dialect
 from serving_app.remote.catalog import Catalog
 from serving_app.remote.models import AsyncModel, Model
@@ -106,10 +106,3 @@ class AsyncClient(_Client):
         self, kind: type[BaseException] | None, error: BaseException | None, stack: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def spec_of(name: str, version: int | None, label: str | None) -> ModelSpec:
-    """How requests name a model; ValueError if both a version and a label are given."""
-    if version is not None and label is not None:
-        raise ValueError("name a version or a label, not both")
-    return ModelSpec(name, version, label)

@@ -17,12 +17,13 @@ from typing import Any
 from google.protobuf import text_format
 
 from serving_app.core.errors import InvalidArgument
-from serving_app.core.servable import ModelSpec
+from serving_app.core.servable import ModelSpec, spec_of
 from serving_app.protocol import messages
+from serving_app.protocol.call_options import names_of
 from serving_app.protocol.features import to_examples
 from serving_app.remote import grpc_queries
 from serving_app.remote.calls import Array, Classes
-from serving_app.remote.clients import AsyncClient, BlockingClient, spec_of
+from serving_app.remote.clients import AsyncClient, BlockingClient
 from serving_app.remote.grpc_transport import AsyncGrpc, BlockingGrpc, Option, Wire
 from serving_app.remote.http_messages import Headers
 from serving_app.remote.models import DEFAULT_TIMEOUT_S
@@ -131,10 +132,9 @@ def _multi_inference(
     regress: Sequence[str],
     context: Mapping[str, Any] | None,
 ) -> Query[dict[str, Classes | Array]]:
-    methods = {**dict.fromkeys(classify, grpc_queries.CLASSIFY), **dict.fromkeys(regress, grpc_queries.REGRESS)}
-    if isinstance(classify, str) or isinstance(regress, str):
-        raise InvalidArgument("classify and regress are lists of names of signatures; put a single one into a list")
-    if len(methods) < len(classify) + len(regress):
+    classified, regressed = names_of("classify", classify), names_of("regress", regress)
+    methods = {**dict.fromkeys(classified, grpc_queries.CLASSIFY), **dict.fromkeys(regressed, grpc_queries.REGRESS)}
+    if len(methods) < len(classified) + len(regressed):
         raise InvalidArgument("a signature is named twice; servers answer for each once")
     if not methods:
         raise InvalidArgument("name at least one signature in classify or regress")
@@ -142,7 +142,7 @@ def _multi_inference(
 
 
 def _reload(config: ConfigSource, metrics: Sequence[str]) -> Query[dict[str, int]]:
-    return grpc_queries.reload_config(_serialized(config), metrics)
+    return grpc_queries.reload_config(_serialized(config), names_of("metrics", metrics))
 
 
 def _serialized(config: ConfigSource) -> bytes:

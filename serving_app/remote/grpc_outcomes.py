@@ -11,6 +11,7 @@ from serving_app.remote.outcomes import server_error
 from serving_app.remote.retries import Setback
 
 _PUSHBACK = "grpc-retry-pushback-ms"
+_MOST_PUSHBACK_MS = 10**9
 
 _OF_THE_TRANSPORT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")
 """How messages begin that are no server's."""
@@ -46,7 +47,7 @@ def _pushback(error: Any) -> float | None:
     for key, value in error.trailing_metadata() or ():
         if key == _PUSHBACK:
             try:
-                return int(value) / 1000
+                return min(int(value), _MOST_PUSHBACK_MS) / 1000
             except ValueError:
                 return -1.0
     return None

@@ -146,8 +146,10 @@ class AsyncHttp:
         if self._is_closed:
             raise Unavailable("this client is closed; make another one")
         while self._idle:
-            connection = self._idle.pop().connection
-            if not connection.is_over and not connection.transport.is_closing():
+            connection, since = self._idle.pop()
+            if since < time.monotonic() - IDLE_S:
+                connection.transport.close()
+            elif not connection.is_over and not connection.transport.is_closing():
                 return connection
         return None
 

@@ -22,7 +22,7 @@ from serving_app.remote.outcomes import Answer, broken, distrusted, judge, no_ht
 from serving_app.remote.plans import Exchange
 
 IDLE_S = 60.0
-"""For so long a connection is kept that nobody uses."""
+"""For so long a connection is kept that nobody uses: networks forget idle ones without telling either end."""
 
 _PIECE = 1 << 18
 
@@ -90,10 +90,10 @@ class BlockingHttp:
                     raise Unavailable("this client is closed; make another one")
                 if not self._idle:
                     return None
-                connection = self._idle.pop().connection
-            if not _has_news(connection):
+                connection, since = self._idle.pop()
+            if since >= time.monotonic() - IDLE_S and not _has_news(connection):
                 return connection
-            connection.close()  # the server has closed it, or says what nobody asked for
+            connection.close()  # it is too old, or the server has closed it, or says what nobody asked for
 
     def _forget(self) -> None:
         """After a fork: the connections are the parent's, and who held the lock does not live here."""

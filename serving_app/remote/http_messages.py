@@ -63,7 +63,7 @@ def read_address(text: str) -> Address:
     if not all(0x20 < ord(char) < 0x7F for char in parts.netloc + parts.path):
         raise InvalidArgument(f"{text!r} has characters that no address has")
     is_tls = parts.scheme == "https"
-    return Address(parts.hostname, port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"))
+    return Address(parts.hostname, (443 if is_tls else 80) if port is None else port, is_tls, parts.path.rstrip("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ become int64, other numbers double, strings bytes.
 
 from __future__ import annotations
 
+import itertools
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from serving_app.core.errors import ServingError, Unimplemented
+from serving_app.core.errors import InvalidArgument, ServingError, Unimplemented
 from serving_app.core.signatures import DType, TensorSpec
 from serving_app.protocol import dtypes, json_document, json_tensor, json_text, messages
 from serving_app.protocol.json_excerpt import excerpt
@@ -38,8 +40,8 @@ def input_text(name: str, array: Array) -> bytes:
 
 
 def examples_text(examples: Sequence[bytes]) -> bytes:
-    """Serialized tf.Examples as a JSON list of objects."""
-    return b"[" + b",".join(map(_example_text, examples)) + b"]"
+    """Serialized tf.Examples as a JSON list of objects; InvalidArgument, with its number, if one is none."""
+    return b"[" + b",".join(itertools.starmap(_example_text, enumerate(examples))) + b"]"
 
 
 def read_document(body: bytes, member: str) -> Any:
@@ -153,8 +155,11 @@ def _string_text(raw: bytes) -> bytes:
     return json_text.string_text(raw) if _is_text(raw) else b'{"b64":"' + b64encode(raw) + b'"}'
 
 
-def _example_text(encoded: bytes) -> bytes:
-    features = messages.Example.FromString(encoded).features.feature
+def _example_text(number: int, encoded: bytes) -> bytes:
+    try:
+        features = messages.Example.FromString(encoded).features.feature
+    except DecodeError as error:
+        raise InvalidArgument(f"example {number} is no tf.Example: {error}") from error
     members = [json_text.string_text(name.encode()) + b":" + _feature_text(features[name]) for name in sorted(features)]
     return b"{" + b",".join(members) + b"}"
 

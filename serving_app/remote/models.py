@@ -14,6 +14,7 @@ from serving_app.core.metadata import Metadata
 from serving_app.core.routing import VersionStatus
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE
+from serving_app.protocol.call_options import names_of
 from serving_app.protocol.columns import gather
 from serving_app.protocol.features import to_examples
 from serving_app.remote import calls
@@ -173,8 +174,8 @@ class _Plans:
         self, inputs: Any, signature_name: str, outputs: Sequence[str], timeout: float | None
     ) -> Plan[dict[str, Array]]:
         caller = self._caller
-        terms = caller.terms(timeout)
-        return calls.predict(caller.dialect, caller.catalog, self._spec, inputs, signature_name, outputs, terms)
+        terms, wanted = caller.terms(timeout), names_of("outputs", outputs)
+        return calls.predict(caller.dialect, caller.catalog, self._spec, inputs, signature_name, wanted, terms)
 
     def classify(
         self, examples: Any, context: Mapping[str, Any] | None, signature_name: str, timeout: float | None

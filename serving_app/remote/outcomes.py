@@ -145,7 +145,7 @@ def _retry_after(value: str | None) -> float | None:
         return float(value)
     try:
         until = email.utils.parsedate_to_datetime(value).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, until - time.time())
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from serving_app.core.errors import DeadlineExceeded, InvalidArgument
+from serving_app.core.errors import DeadlineExceeded
+from serving_app.protocol.call_options import FOREVER_S, seconds_of
 from serving_app.remote.retries import Retries, Setback
 
 T = TypeVar("T")
@@ -86,9 +87,8 @@ def terms(
     chance: random.Random = _CHANCE,
 ) -> Terms:
     """The terms of a call that begins now."""
-    if timeout is not None and not timeout >= 0:
-        raise InvalidArgument(f"timeout must be a number of seconds, or None for no limit, and not {timeout}")
-    return Terms(server, timeout, retries, None if timeout is None else clock() + timeout, clock, chance)
+    seconds = seconds_of(timeout)
+    return Terms(server, seconds, retries, None if seconds is None else clock() + seconds, clock, chance)
 
 
 def ask(query: Query[T], terms: Terms) -> Plan[T]:
@@ -112,4 +112,4 @@ def ask(query: Query[T], terms: Terms) -> Plan[T]:
 
 def _is_too_long(pause: float, terms: Terms) -> bool:
     """Whether nothing would be left after the pause. Then what is wrong is told now, and not that time is over."""
-    return terms.ends is not None and pause >= terms.ends - terms.clock()
+    return pause >= (FOREVER_S if terms.ends is None else terms.ends - terms.clock())

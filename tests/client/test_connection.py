@@ -189,6 +189,17 @@ def test_inputs_by_keyword(app: App) -> None:
             model.predict()
 
 
+@pytest.mark.parametrize("options", [{"outputs": "y"}, {"timeout": float("nan")}, {"timeout": "1"}, {"timeout": -1}])
+def test_options_that_make_no_sense_are_refused(app: App, options: dict[str, Any]) -> None:
+    """What is wrong is told by name before anything is sent; a time that no clock counts to is no limit."""
+    with connect() as connection:
+        model = connection.model("m")
+        with pytest.raises(InvalidArgument, match=next(iter(options))):
+            model.predict(x=[1.0], **options)
+        assert app.calls == []
+        assert model.predict(x=[1.0], timeout=float("inf"))["y"].tolist() == [2.5]
+
+
 def test_examples(app: App) -> None:
     """Classify answers with pairs of label and score for each example, Regress with an array; they count as such."""
 

@@ -187,6 +187,11 @@ class ClientContract:
         values = client.model("parser").regress([{"x": [1.0, 2.0]}, {}], signature_name="regress")
         np.testing.assert_array_equal(values, np.array([3.0, 0.0], np.float32), strict=True)
 
+    def test_bytes_that_are_no_example_are_refused(self, client: Any) -> None:
+        """By both protocols what is no tf.Example is the caller's mistake, and no crash."""
+        with pytest.raises(InvalidArgument):
+            client.model("parser").classify([b"\xff\xff"])
+
     def test_metadata_are_told(self, client: Any) -> None:
         """Metadata say which version it is and what can be asked of it."""
         found = client.model("half_plus_two", label="stable").metadata()
@@ -228,6 +233,7 @@ class ClientContract:
             ({"x": [1.0], "z": [1.0]}, {}, Code.INVALID_ARGUMENT, "unknown 'z'"),
             ({"x": ["text"]}, {}, Code.INVALID_ARGUMENT, "input 'x' must be of type float"),
             ({"x": [1.0]}, {"outputs": ["nope"]}, Code.INVALID_ARGUMENT, "not found in signature: nope"),
+            ({"x": [1.0]}, {"outputs": "y"}, Code.INVALID_ARGUMENT, "outputs=['y']"),
             ({"x": [1.0]}, {"timeout": -1.0}, Code.INVALID_ARGUMENT, "timeout"),
         ],
     )

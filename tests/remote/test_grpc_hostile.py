@@ -83,6 +83,7 @@ def test_what_may_pass_is_asked_again(kind: Any, method: Callable[[], Method]) -
     [
         (Code.UNAVAILABLE, 4, {}, Unavailable),
         (Code.UNAVAILABLE, 1, {"grpc_retry_pushback_ms": "-1"}, Unavailable),
+        (Code.UNAVAILABLE, 1, {"grpc_retry_pushback_ms": "9" * 400}, Unavailable),
         (Code.RESOURCE_EXHAUSTED, 1, {}, ResourceExhausted),
         (Code.UNAUTHENTICATED, 1, {}, ServingError),
         (Code.OUT_OF_RANGE, 1, {}, ServingError),

@@ -166,6 +166,11 @@ def test_without_a_limit_there_is_none() -> None:
     assert [step.timeout for step in hand.asked] == [None, None]
 
 
+def test_a_limit_beyond_all_clocks_is_none() -> None:
+    """Sockets and gRPC cannot count to infinity, and would end the call at once."""
+    assert [terms("s", timeout, Retries()).left() for timeout in (float("inf"), 1e12)] == [None, None]
+
+
 @pytest.mark.parametrize("timeout", [-1.0, float("nan")])
 def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
     """What is no time is refused before anything happens."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from serving_app.core.errors import (
     Unavailable,
 )
 from serving_app.remote import AsyncRestClient, RestClient, Retries
+from serving_app.remote.http_blocking import IDLE_S
 from tests.remote.client_contract import used
 from tests.remote.raw_servers import Connection, Handler, RawServer, Request, answer, saying, serving
 from tests.stepping import PATIENCE_S
@@ -160,6 +163,19 @@ def test_a_connection_that_was_closed_meanwhile_costs_nothing(kind: Any) -> None
         assert server.connections == 5
 
 
+def test_a_connection_that_was_idle_for_long_is_not_used(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks forget idle connections without a word; on such a one a call would wait until its deadline."""
+    passed = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed)
+    for module in ("http_blocking", "http_async"):
+        monkeypatch.setattr(f"serving_app.remote.{module}.time", clock)
+    with asking(kind, saying(GOOD, GOOD, GOOD), retries=ONCE) as (client, server):
+        for calls in range(1, 4):
+            assert status(client) == ()
+            assert server.connections == calls
+            passed += 2 * IDLE_S
+
+
 def test_there_are_no_more_connections_than_calls_at_once() -> None:
     """As many connections are opened as calls are under way together, and later calls find them."""
     together = threading.Barrier(4)
@@ -224,6 +240,17 @@ def test_a_handshake_that_never_ends_is_given_up(kind: Any) -> None:
         pytest.raises(DeadlineExceeded),
     ):
         status(client, 0.1)
+
+
+@pytest.mark.parametrize("asked", ["9" * 400, "Mon, 01 Jan 0001 00:00:00 +2359", "soon"])
+def test_a_pause_that_never_ends_is_not_made(kind: Any, asked: str) -> None:
+    """A server that asks for a pause beyond all measure, or for none that makes sense, is not waited for."""
+    busy = answer(b'{"error": "busy"}', "429 Too Many Requests", retry_after=asked)
+    with (
+        asking(kind, saying(busy, busy), retries=Retries(2, 0.0, 0.0)) as (client, _),
+        pytest.raises(ResourceExhausted, match=r"^busy$"),
+    ):
+        client.model("m").status(timeout=None if asked.isdecimal() else PATIENCE_S)
 
 
 def test_what_is_sent(kind: Any) -> None:
