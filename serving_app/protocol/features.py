@@ -8,6 +8,7 @@ feature whose value is None is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from serving_app.core.errors import InvalidArgument
 from serving_app.protocol import messages
 from serving_app.protocol.columns import cells_of, columns_of, plain
 from serving_app.protocol.example_requests import merge_context
+
+_MOST = float(np.finfo(np.float32).max)
 
 
 def to_examples(given: Any, context: Mapping[str, Any] | None = None) -> Sequence[bytes]:
@@ -65,6 +68,8 @@ def _encode(what: str, row: Any) -> bytes:
     features = example.features.feature
     for name, value in row.items():
         try:
+            if not isinstance(name, str):
+                raise TypeError("names of features are text")
             if value is not None:
                 _fill(features[name], _values_of(value))
         except (TypeError, ValueError) as error:  # ValueError of what is no UTF-8 or no int64
@@ -91,6 +96,9 @@ def _fill(feature: Any, values: list[Any]) -> None:
     elif types <= {int, bool}:
         feature.int64_list.value.extend(map(int, values))
     elif types <= {float, int}:
+        for each in values:
+            if _MOST < abs(each) < math.inf:
+                raise ValueError(f"{each} is larger than the floats of examples")
         feature.float_list.value.extend(values)
     else:
         kinds = ", ".join(sorted(each.__name__ for each in types))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
+from numbers import Number
 from typing import Any
 
 import ml_dtypes
@@ -66,7 +67,7 @@ def to_tensor(name: str, value: Any, dtype: int) -> Array:
         wanted = to_numpy(dtype)
         array = _numbers(value, wanted)
         if not _fits(array, wanted):
-            raise TypeError(f"{array.dtype} values do not fit")
+            raise TypeError(_misfit(array))
         with np.errstate(over="raise"):
             return array.astype(wanted, copy=False)
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -98,6 +99,18 @@ def _fits(array: Array, wanted: np.dtype[Any]) -> bool:
         # bfloat16 and its like are of no kind that NumPy knows; any real number may become one.
         return array.dtype.kind in "iufV"
     return np.can_cast(array.dtype, wanted, casting="same_kind")
+
+
+def _misfit(array: Array) -> str:
+    """Which values it was that do not fit, as far as that can be said in short."""
+    if array.dtype == object and array.ndim:
+        for at, value in enumerate(array.flat):
+            if not isinstance(value, Number):
+                what = "no value" if value is None else f"values of type {type(value).__name__}, which do not fit"
+                return f"row {at // (array.size // len(array))} has {what}"
+    if _integer_limits(array.dtype) is not None:
+        return f"{array.dtype} values from {array.min()} to {array.max()} do not fit"
+    return f"{array.dtype} values do not fit"
 
 
 @lru_cache(maxsize=128)

@@ -89,6 +89,12 @@ def test_wide_columns_are_lists() -> None:
     assert said({"x": np.array([[1, 2], [3, 4]])}) == [{"x": [1, 2]}, {"x": [3, 4]}]
 
 
+def test_what_is_no_number_is_a_value() -> None:
+    """NaN and infinities are floats as others are, in tables, too."""
+    ((first,), (second,)) = [row["x"] for row in said(pd.DataFrame({"x": [float("nan"), float("-inf")]}))]
+    assert (np.isnan(first), second) == (True, float("-inf"))
+
+
 def test_all_examples_have_the_context() -> None:
     """What is told once is in each of them; the features of an example itself win."""
     assert said([{"x": 1}, {"x": 2, "c": 9}], {"c": 5}) == [{"x": [1], "c": [5]}, {"x": [2], "c": [9]}]
@@ -108,10 +114,12 @@ def test_all_examples_have_the_context() -> None:
         ([{"x": {"y": 1}}], "example 0, feature 'x': values of type dict are no feature"),
         ([{"x": [1, "a"]}], "example 0, feature 'x': values of type int, str are no feature"),
         ([{"x": 2**63}], "example 0, feature 'x': Value out of range"),
+        ([{"x": 1e300}], "example 0, feature 'x': 1e+300 is larger than the floats of examples"),
+        ([{"x": [0.5, -(2**2000)]}], "is larger than the floats of examples"),
         ([{"x": np.array([2**63], np.uint64)}], "example 0, feature 'x': Value out of range"),
         ([{"x": "\ud800"}], "example 0, feature 'x': 'utf-8' codec can't encode"),
         ([{"\ud800": 1}], "example 0, feature '\\ud800': "),
-        ([{1: 1}], "example 0, feature 1: "),
+        ([{1: 1}], "example 0, feature 1: names of features are text"),
         ([{"x": pa.array([1, None])}], "example 0, feature 'x': row 1 has no value"),
     ],
 )
