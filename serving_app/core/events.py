@@ -16,6 +16,7 @@ from serving_app.core.policies import AspiredVersionPolicy, AvailabilityPreservi
 from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
+from serving_app.core.traffic import Traffic, versions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,14 @@ class ModelIntent:
     """What a replica reserves; without a figure for memory, that is estimated from the size of a version's files."""
     memory_factor: float = 1.2
     """Bytes of memory estimated for each byte of a version's files (TensorFlow Serving's factor)."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """How requests are shared among versions, by the label that they name, "" for none. Those versions are served
+    besides the policy's."""
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The versions that are served besides the policy's."""
+        return versions_of(self.traffic.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from serving_app.core.events import ModelIntent
 from serving_app.core.policies import AvailabilityPreserving, describe_policy
 from serving_app.core.states import Cause, State
+from serving_app.core.traffic import Traffic
 
 News = Iterator[tuple[int | None, str]]
 
@@ -52,6 +53,7 @@ def compare_intents(before: ModelIntent | None, after: ModelIntent | None) -> Ne
     elif before:
         yield None, "taken out of the configuration; its versions go"
     yield from _compare_labels(before.labels if before else {}, after.labels if after else {})
+    yield from _compare_traffic(before.traffic if before else {}, after.traffic if after else {})
 
 
 def _find_changes(before: ModelIntent, after: ModelIntent) -> Iterator[str]:
@@ -78,6 +80,15 @@ def _compare_labels(before: Mapping[str, int], after: Mapping[str, int]) -> News
             yield after[label], f"label {label} is given to this version"
         elif before[label] != after[label]:
             yield after[label], f"label {label} moves to this version from version {before[label]}"
+
+
+def _compare_traffic(before: Mapping[str, Traffic], after: Mapping[str, Traffic]) -> News:
+    for target in sorted(before.keys() | after.keys()):
+        requests = f"requests by label {target}" if target else "requests that name no version"
+        if target not in after:
+            yield None, f"{requests} are not shared among versions any more"
+        elif before.get(target) != after[target]:
+            yield None, f"{requests} are shared now: {after[target]}"
 
 
 def compare_active_labels(before: Mapping[str, int], after: Mapping[str, int]) -> News:

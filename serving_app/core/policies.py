@@ -7,6 +7,7 @@ step brings what is loaded closer to what is aspired.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from serving_app.core.states import State
@@ -46,13 +47,16 @@ def describe_policy(policy: VersionPolicy) -> str:
             return "the latest version" if policy.num_versions <= 1 else f"the latest {policy.num_versions} versions"
 
 
-def aspired_versions(policy: VersionPolicy, found: Iterable[int]) -> frozenset[int]:
-    """The versions that should be served, of those found."""
+def aspired_versions(
+    policy: VersionPolicy, found: Iterable[int], named: AbstractSet[int] = frozenset()
+) -> frozenset[int]:
+    """The versions that should be served, of those found: the policy's, and those `named` for other reasons."""
+    found = frozenset(found)
     if isinstance(policy, All):
-        return frozenset(found)
+        return found
     if isinstance(policy, Specific):
-        return frozenset(found) & frozenset(policy.versions)
-    return frozenset(sorted(found, reverse=True)[: policy.num_versions or 1])
+        return found & (named | frozenset(policy.versions))
+    return found & (named | frozenset(sorted(found, reverse=True)[: policy.num_versions or 1]))
 
 
 @dataclass(frozen=True, slots=True)

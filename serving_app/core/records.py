@@ -113,14 +113,15 @@ class ModelRecord:
         if self.listing is None:
             return None
         found = self.listing.versions.keys() | (self.listing.waiting.keys() & self.find_begun())
-        return aspired_versions(self.intent.version_policy, found)
+        return aspired_versions(self.intent.version_policy, found, self.intent.named)
 
     def find_coming(self) -> set[int]:
         """The versions that are to be served once they are finished, and of which nothing was begun before."""
         if self.intent is None or self.listing is None:
             return set()
         waiting = self.listing.waiting.keys()
-        picks = aspired_versions(self.intent.version_policy, self.listing.versions.keys() | waiting)
+        found = self.listing.versions.keys() | waiting
+        picks = aspired_versions(self.intent.version_policy, found, self.intent.named)
         return set(picks & waiting) - self.find_begun()
 
     def find_unfinished(self) -> dict[int, str]:
@@ -226,6 +227,7 @@ class ModelRecord:
             routes={each.servable.version: each.route for each in ready if each.route},
             labels=dict(self.labels),
             statuses=tuple(each.status() for each in newest_first),
+            traffic=dict(self.intent.traffic) if self.intent else {},
         )
 
     def view(self) -> ModelView:
@@ -239,6 +241,7 @@ class ModelRecord:
             waiting=self.find_unfinished(),
             warnings=self.warnings,
             labels=dict(self.labels),
+            traffic=dict(self.intent.traffic) if self.intent else {},
         )
 
     def _sort_newest_first(self) -> list[VersionRecord]:

@@ -16,6 +16,7 @@ from serving_app.core.placement import Placement
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import Signature
 from serving_app.core.states import PublicState
+from serving_app.core.traffic import Attributes, Traffic, no_attributes, pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class ModelRoutes:
     routes: Mapping[int, Route] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     statuses: tuple[VersionStatus, ...] = ()
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """How requests are shared, by the label that they name; those that name nothing but the model are at ""."""
 
     latest: int | None = field(init=False)
     """The largest ready version."""
@@ -67,12 +70,18 @@ class RouteTable:
     replicas, or one that is gone: Serve's handle reaches those that there are."""
 
 
-def resolve(spec: ModelSpec, table: RouteTable) -> Route:
-    """The route for a request, or TensorFlow Serving's error (server_core.cc, ServableRequestFromModelSpec)."""
+def resolve(spec: ModelSpec, table: RouteTable, attributes: Attributes = no_attributes) -> Route:
+    """The route for a request, or TensorFlow Serving's error (server_core.cc, ServableRequestFromModelSpec).
+
+    Where traffic is shared and none of its versions is ready, it is as if it were not shared.
+    """
     if not spec.name:
         raise InvalidArgument("ModelSpec has no name specified.")
     model = table.models.get(spec.name)
     version = spec.version
+    if version is None and model is not None and model.traffic and spec.label != "":
+        traffic = model.traffic.get(spec.label or "")
+        version = pick(traffic, model.routes, attributes) if traffic else None
     if version is None and spec.label is not None:
         version = model.labels.get(spec.label) if model else None
         if version is None:

@@ -13,6 +13,7 @@ from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
+from serving_app.core.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class ModelView:
     waiting: Mapping[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
+    """How requests are shared, by the label that they name; those that name nothing but the model are at ""."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import os
 import random
 import sys
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -65,6 +65,7 @@ from serving_app.core.resources import Demand, NodeResources
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState, State, public_state
+from serving_app.core.traffic import Rule, Traffic
 from serving_app.core.views import VersionView
 
 MODELS = ("a", "b", "c")
@@ -105,11 +106,22 @@ EDITS: list[dict[str, Any]] = [
     {"demand": Demand(memory=40)},
     {"demand": Demand(gpus=1.0)},
     {"memory_factor": 3.0},
+    {"traffic": {}},
+    {"traffic": {"": Traffic({1: 90.0, 3: 10.0})}},
+    {"traffic": {"stable": Traffic({2: 100.0, 3: 0.0}, "user", (Rule("team", 1, frozenset({"ads"})),))}},
 ]
 SIZES = (5, 20)
 SMALL, LARGE, WITH_GPU = NodeResources(4.0, 0.0, 16), NodeResources(4.0, 0.0, 100), NodeResources(4.0, 1.0, 30)
 CLUSTERS = [(LARGE,), (SMALL, LARGE, WITH_GPU), (SMALL,), (SMALL, WITH_GPU), (LARGE, WITH_GPU), ()]
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+
+
+def wanted_of(intent: ModelIntent, found: Iterable[int]) -> frozenset[int]:
+    """The versions that the policy is for, or that requests are shared among, of those found."""
+    found = frozenset(found)
+    shared = {number for traffic in intent.traffic.values() for number in traffic.versions}
+    return aspired_versions(intent.version_policy, found) | (found & shared)
+
 
 Step = Callable[["World", int], None]
 STEPS: list[tuple[Step, Callable[[World], bool]]] = []
@@ -307,7 +319,7 @@ class World(RuleBasedStateMachine):
             if each.servable.name == name and each.state in (State.READY, State.DRAINING)
         }
         found = set(listing.versions) | (set(listing.waiting) & loaded)
-        return aspired_versions(self.config[name].version_policy, found)
+        return wanted_of(self.config[name], found)
 
     def can_fit(self, servable: ServableId) -> bool:
         """Another oracle: whether some node that was seen could hold the version."""
@@ -368,6 +380,7 @@ class World(RuleBasedStateMachine):
         for name, model in models.items():
             routes = self.published.models[name]
             assert dict(routes.labels) == (dict(self.config[name].labels) if name in self.config else {})
+            assert dict(routes.traffic) == (dict(self.config[name].traffic) if name in self.config else {})
             assert [(each.version, each.state) for each in routes.statuses] == [
                 (each.servable.version, public_state(each.state)) for each in model.versions
             ]
@@ -731,7 +744,7 @@ class World(RuleBasedStateMachine):
         if listing is None:
             return False
         found = set(listing.versions) | set(listing.waiting)
-        return bool(aspired_versions(self.config[name].version_policy, found) & set(listing.waiting))
+        return bool(wanted_of(self.config[name], found) & set(listing.waiting))
 
     def find_shortcomings(self) -> list[str]:
         """Where the world differs from what is wanted."""

@@ -9,6 +9,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStat
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.core.states import PublicState
+from serving_app.core.traffic import Rule, Traffic
 
 SIGNATURE = Signature({"x": TensorSpec("x:0", DType.FLOAT, (-1,))}, {"y": TensorSpec("y:0", DType.FLOAT, None)})
 
@@ -44,6 +45,42 @@ TABLE = RouteTable(
 def test_resolve(spec, version):
     """A version is found by number, by label, or as the largest that is ready; a number goes before a label."""
     assert resolve(spec, TABLE) == route(version)
+
+
+SHARED = RouteTable(
+    8,
+    {
+        "m": ModelRoutes(
+            {9: route(9), 3: route(3)},
+            {"stable": 9, "canary": 9},
+            traffic={"": Traffic({3: 100.0}), "stable": Traffic({9: 100.0}, rules=(Rule("a", 3, frozenset("x")),)),
+                     "new": Traffic({9: 100.0}), "gone": Traffic({10: 100.0})},
+        )
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "attributes", "version"),
+    [
+        (ModelSpec("m"), {}, 3),
+        (ModelSpec("m", version=9), {}, 9),
+        (ModelSpec("m", label="stable"), {}, 9),
+        (ModelSpec("m", label="stable"), {"a": "x"}, 3),
+        (ModelSpec("m", label="canary"), {"a": "x"}, 9),
+        (ModelSpec("m", label="new"), {}, 9),
+    ],
+)
+def test_resolve_shared(spec, attributes, version):
+    """Requests for a target whose traffic is shared get one of those versions; those by number are not concerned."""
+    assert resolve(spec, SHARED, attributes.get) == route(version)
+
+
+@pytest.mark.parametrize("label", ["gone", ""])
+def test_resolve_shared_among_none(label):
+    """Without a version that is ready a label means what it would mean otherwise, and an empty one is none."""
+    with pytest.raises(InvalidArgument, match="Unrecognized servable version label"):
+        resolve(ModelSpec("m", label=label), SHARED)
 
 
 @pytest.mark.parametrize(
