@@ -201,6 +201,14 @@ class Control:
         """Take a label away from a model; returns when nobody routes by it any more."""
         await self._ask("delete_label", model, label)
 
+    async def set_traffic(self, model: str, target: str, traffic: Mapping[str, Any]) -> None:
+        """Share the requests for a label, or those for `default`; returns when every gateway and caller routes so."""
+        await self._ask("set_traffic", model, target, traffic)
+
+    async def delete_traffic(self, model: str, target: str) -> None:
+        """Share them no more; returns when nobody does."""
+        await self._ask("delete_traffic", model, target)
+
     async def history(
         self, model: str | None = None, version: int | None = None, limit: int = 100
     ) -> tuple[Happening, ...]:

@@ -12,7 +12,7 @@ from serving_app.config.errors import ConfigError
 from serving_app.config.forms import read_any, read_edit, read_model_file
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.gpu_memory import GpuMemory, gpu_memory
-from serving_app.config.intents import to_intents
+from serving_app.config.intents import to_intents, traffic_of
 from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig
 from serving_app.config.model_server_config import (
     read_model_server_config,
@@ -21,10 +21,20 @@ from serving_app.config.model_server_config import (
     write_model_server_config,
 )
 from serving_app.config.parsing import parse
-from serving_app.config.plan import add_model, check_edit, delete_label, make_plan, replace_models, set_label
+from serving_app.config.plan import (
+    add_model,
+    check_edit,
+    delete_label,
+    delete_traffic,
+    make_plan,
+    replace_models,
+    set_label,
+    set_traffic,
+)
 from serving_app.config.secrets import redact, restore_secrets
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.stores import store_options
+from serving_app.config.traffic import read_rule
 from serving_app.config.yaml_file import load_yaml, parse_yaml, to_yaml
 
 __all__ = [
@@ -43,6 +53,7 @@ __all__ = [
     "check_edit",
     "convert",
     "delete_label",
+    "delete_traffic",
     "from_args",
     "gpu_memory",
     "load_yaml",
@@ -54,13 +65,16 @@ __all__ = [
     "read_model_file",
     "read_model_server_config",
     "read_reload_config",
+    "read_rule",
     "redact",
     "replace_models",
     "restore_secrets",
     "set_label",
+    "set_traffic",
     "store_options",
     "to_intents",
     "to_models",
     "to_yaml",
+    "traffic_of",
     "write_model_server_config",
 ]

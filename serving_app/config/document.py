@@ -19,6 +19,7 @@ from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConf
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.settings import Form, Settings
 from serving_app.config.short_arguments import SHORT_ARGUMENTS
+from serving_app.config.traffic import AudienceRule, TrafficConfig
 
 PAGE = "docs/configuration.md"
 
@@ -54,6 +55,26 @@ gateway:
 | `all` | every version found |
 | `{specific: [2, 5]}` | these, as far as they are found |
 
+## Traffic
+
+Requests that name a label, or neither a version nor a label (`default`), can be shared among versions:
+
+```yaml
+models:
+  half_plus_two:
+    base_path: /models/half_plus_two
+    traffic:
+      default:
+        weights: {1: 90, 2: 10}
+        sticky: x-user-id
+        audience:
+          - {attribute: x-team, one_of: [ads, search], version: 2}
+```
+
+Requests that name a version by its number are not concerned. Where a version is not ready, the others share its
+requests as their weights say; where none is, it is as if the requests were not shared.
+[`serving-app traffic`](cli.md#serving-app-traffic) shows and changes this while the models are served.
+
 ## The short form
 
 For one model, the arguments of `serve run` are enough:
@@ -68,6 +89,8 @@ model (lists and mappings in YAML: `labels='{stable: 1}'`), and so may every set
 _SECTIONS: Mapping[str, type[Settings]] = {
     "The whole": ServingConfig,
     "A model": ModelConfig,
+    "Traffic": TrafficConfig,
+    "Audience": AudienceRule,
     "Autoscaling": AutoscalingConfig,
     "Session": SessionConfig,
     "TFLite": TfliteConfig,

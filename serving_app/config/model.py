@@ -14,8 +14,10 @@ from serving_app.config.options import Options
 from serving_app.config.proto_text import parse_proto_text
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Reservation
+from serving_app.config.traffic import TrafficConfig
 from serving_app.config.version_policy import MAX_VERSION, VersionPolicySetting
 from serving_app.core.policies import Latest
+from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.protocol import messages
 
 
@@ -174,6 +176,11 @@ class ModelConfig(Settings):
     labels: Mapping[Annotated[str, Field(min_length=1)], Annotated[int, Field(ge=0, le=MAX_VERSION)]] = Field(
         default={}, description="Names for versions, by which requests may ask for them: {stable: 3, canary: 4}."
     )
+    traffic: Mapping[Annotated[str, Field(min_length=1)], TrafficConfig] = Field(
+        default={},
+        description="How requests are shared among versions: those that name a label by that label, those that name "
+        "neither a version nor a label by `default`. The versions named here are served besides the policy's.",
+    )
     placement: Literal["dedicated", "colocated"] = Field(
         default="dedicated",
         description="Where versions live: in replicas of their own, or in the process of every gateway, which answers "
@@ -289,6 +296,22 @@ class ModelConfig(Settings):
         if value is not None and ("/" in value or value in {".", ".."}):
             raise ValueError(f"{value!r} is not the name of a file in a version's directory; write a name such as DONE")
         return value
+
+    @model_validator(mode="after")
+    def _check_traffic(self) -> ModelConfig:
+        if DEFAULT_TARGET in self.traffic and DEFAULT_TARGET in self.labels:
+            raise ValueError(
+                f"model {self.name} has a label {DEFAULT_TARGET}, which means in traffic the requests that name no "
+                "label; give the label another name"
+            )
+        for target, traffic in self.traffic.items():
+            for rule in traffic.audience:
+                if rule.label is not None and rule.label not in self.labels:
+                    raise ValueError(
+                        f"model {self.name} sends an audience of {target} to label {rule.label}, which it does not "
+                        "have; add the label, or name the version"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _check_placement(self) -> ModelConfig:

@@ -47,6 +47,7 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "version_policy": AT_ONCE,
     "aspired_version_policy": AT_ONCE,
     "labels": AT_ONCE,
+    "traffic": AT_ONCE,
     "placement": MOVED,
     "replicas": SCALED,
     "autoscaling": SCALED,
@@ -214,6 +215,22 @@ def add_model(config: ServingConfig, settings: Mapping[str, Any]) -> ServingConf
     if model.name in _models(config):
         raise FailedPrecondition(f"there is a model {model.name} already")
     return replace_models(config, (*config.models, model))
+
+
+def set_traffic(config: ServingConfig, model: str, target: str, traffic: Mapping[str, Any]) -> ServingConfig:
+    """The configuration in which the requests for `target` of `model` are shared like that, whatever it was before."""
+    found = find_model(config, model)
+    return _with_model(config, revise(found, f"Model {model}", traffic={**found.traffic, target: traffic}))
+
+
+def delete_traffic(config: ServingConfig, model: str, target: str) -> ServingConfig:
+    """The configuration in which the requests for `target` of `model` are not shared."""
+    found = find_model(config, model)
+    if target not in found.traffic:
+        known = _known("those shared are", found.traffic)
+        raise NotFound(f"The requests for {target} of model {model} are not shared; {known}")
+    traffic = {name: each for name, each in found.traffic.items() if name != target}
+    return _with_model(config, revise(found, f"Model {model}", traffic=traffic))
 
 
 def replace_models(config: ServingConfig, models: Iterable[ModelConfig]) -> ServingConfig:

@@ -306,6 +306,18 @@ class Controller:
         await self._wait_until_restored()
         await self._edits.delete_label(model, label)
 
+    async def set_traffic(self, model: str, target: str, traffic: Mapping[str, Any]) -> None:
+        """Have the requests for a target shared among versions; returns when every gateway routes so."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        await self._edits.set_traffic(model, target, traffic)
+
+    async def delete_traffic(self, model: str, target: str) -> None:
+        """Have them shared no more; returns when no gateway does."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        await self._edits.delete_traffic(model, target)
+
     # A life.
 
     async def _run(self) -> None:

@@ -16,17 +16,21 @@ from serving_app.config import (
     add_model,
     check_edit,
     delete_label,
+    delete_traffic,
     make_plan,
     read_edit,
     read_model_file,
     read_reload_config,
     replace_models,
     set_label,
+    set_traffic,
     to_models,
+    traffic_of,
 )
 from serving_app.core.errors import ServingError
 from serving_app.core.labels import check_labels
 from serving_app.core.plan import Plan
+from serving_app.core.traffic import check_traffic
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.wanted import Applied, Wanted, redeploy
 
@@ -102,6 +106,14 @@ class Editing:
         """Take a label away."""
         await self._edit(lambda config: delete_label(config, model, label), f"label {label} of {model}")
 
+    async def set_traffic(self, model: str, target: str, traffic: Mapping[str, Any]) -> None:
+        """Have the requests for a target shared among versions."""
+        await self._edit(lambda config: set_traffic(config, model, target, traffic), f"traffic of {model}, {target}")
+
+    async def delete_traffic(self, model: str, target: str) -> None:
+        """Have the requests for a target shared no more."""
+        await self._edit(lambda config: delete_traffic(config, model, target), f"traffic of {model}, {target}")
+
     async def _edit(
         self,
         edit: Edit,
@@ -116,6 +128,7 @@ class Editing:
             after, plan = await asyncio.to_thread(_prepare, edit, self.config)
             if not may_labels_wait:
                 self._check_labels(after)
+                self._check_traffic(after)
             if not dry_run and (not plan.is_empty or digest not in (None, self.wanted.file_digest)):
                 await self._change(self.wanted.edit(after, digest))
                 logger.info("%s: %s", source, _in_one_line(plan))
@@ -139,6 +152,13 @@ class Editing:
             news = {label: version for label, version in model.labels.items() if before.get(label) != version}
             allow = after.allow_version_labels_for_unavailable_models
             check_labels(model.name, news, before, self._available(model.name), allow)
+
+    def _check_traffic(self, after: ServingConfig) -> None:
+        shared_before = {model.name: traffic_of(model) for model in self.config.models if model.traffic}
+        for model in after.models:
+            if model.traffic:
+                before = shared_before.get(model.name, {})
+                check_traffic(model.name, traffic_of(model), before, self._available(model.name))
 
 
 def _prepare(edit: Edit, before: ServingConfig) -> tuple[ServingConfig, Plan]:

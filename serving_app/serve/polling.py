@@ -16,10 +16,11 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from serving_app.config import ModelConfig, ServingConfig, store_options
+from serving_app.config import ModelConfig, ServingConfig, store_options, traffic_of
 from serving_app.core.errors import Code, ServingError
 from serving_app.core.events import Event, ListingFailed, VersionsListed
 from serving_app.core.policies import VersionPolicy
+from serving_app.core.traffic import versions_of
 from serving_app.serve.spare_threads import Call, SpareThreads
 from serving_app.store import ModelSource, Poll
 
@@ -45,6 +46,7 @@ class _Watched(NamedTuple):
     name: str
     base_path: str
     version_policy: VersionPolicy
+    named: frozenset[int]
     platform: str
     prefer_tflite: bool
     options: Mapping[str, Any]
@@ -68,6 +70,7 @@ class _Watch:
             watched.name,
             watched.base_path,
             watched.version_policy,
+            named=watched.named,
             platform=watched.platform,
             prefer_tflite=watched.prefer_tflite,
             options=watched.options,
@@ -174,6 +177,7 @@ def _watched(config: ServingConfig, model: ModelConfig) -> _Watched:
         name=model.name,
         base_path=model.base_path,
         version_policy=model.version_policy,
+        named=versions_of(traffic_of(model).values()),
         platform=model.platform,
         options=store_options(config, model.base_path, model),
         settle_s=model.settle_s,

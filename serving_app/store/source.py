@@ -18,8 +18,9 @@ error, which helps its owner more than silence. The while is long, because an ob
 that it is on its way, until all of it is there; what is missing is told meanwhile. One that the configured marker is
 missing of is never handed on.
 
-Only versions that the policy would pick are looked into; while one of them is unfinished, the policy picks among the
-others. So `latest` falls back to the version before, and does not notice that there is more to come.
+Only versions that the policy would pick, or that are named besides, are looked into; while one of them is unfinished,
+the policy picks among the others. So `latest` falls back to the version before, and does not notice that there is more
+to come.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,6 +104,7 @@ class ModelSource:
         base_path: str,
         version_policy: VersionPolicy | None = None,
         *,
+        named: AbstractSet[int] = frozenset(),
         platform: str = "tensorflow",
         prefer_tflite: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -112,12 +115,13 @@ class ModelSource:
         clock: Callable[[], float] = time.monotonic,
         calendar: Callable[[], float] = time.time,
     ) -> None:
-        """`finished` has versions, with their paths, that were found finished before. Without `give_up_s` a version
-        that lacks files is never handed on. `clock` measures the time between looks, `calendar` is held against the
-        times that stores tell."""
+        """`named` are versions to be served besides the policy's. `finished` has versions, with their paths, that were
+        found finished before. Without `give_up_s` a version that lacks files is never handed on. `clock` measures the
+        time between looks, `calendar` is held against the times that stores tell."""
         self._name = name
         self._base_path = base_path
         self._policy = version_policy or Latest()
+        self._named = named
         self._platform = platform
         self._prefer_tflite = prefer_tflite
         self._options = options or {}
@@ -130,6 +134,9 @@ class ModelSource:
         # The paths of versions that were there at the first look, without those that have changed since.
         self._untouched: set[str] | None = None
 
+    def _pick(self, found: AbstractSet[int]) -> frozenset[int]:
+        return aspired_versions(self._policy, found, self._named)
+
     def poll(self) -> Poll:
         """The state of the store now. Raises one of the errors that serving_app.store.filesystem lists."""
         listing = list_versions(self._base_path, self._options, servable=self._name)
@@ -139,7 +146,7 @@ class ModelSource:
         self._known = {number: known for number, known in self._known.items() if found.get(number) == known.path}
         waiting: dict[int, str] = {}
         looked: set[int] = set()
-        while picks := aspired_versions(self._policy, found.keys() - waiting.keys()) - looked:
+        while picks := self._pick(found.keys() - waiting.keys()) - looked:
             # The newest first: should the store fail now, what was learned about it is not lost.
             for number in sorted(picks, reverse=True):
                 looked.add(number)

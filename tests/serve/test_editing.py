@@ -257,3 +257,31 @@ def test_what_changes_nothing_is_not_kept() -> None:
     desk.run(lambda editing: editing.apply_file(text, "/models.config", "1"))
     assert desk.run(lambda editing: editing.apply(text, "f.yaml", False)).is_empty
     assert len(desk.kept) == 1
+
+
+def test_traffic_is_kept_and_in_force() -> None:
+    """Requests are shared among versions that are ready, and a version that is not may be told of with the weight 0."""
+    desk = Desk()
+
+    async def share(editing: Editing) -> None:
+        await editing.set_traffic("m", "default", {"weights": {2: 100, 9: 0}})
+        await editing.set_traffic("m", "default", {"weights": {2: 60, 3: 40}})
+        await editing.delete_traffic("m", "default")
+
+    desk.run(share)
+    shared = [dict(after.models[0].traffic) for _, after in desk.enforced]
+    assert [{name: dict(each.weights) for name, each in traffic.items()} for traffic in shared] == [
+        {"default": {2: 100.0, 9: 0.0}}, {"default": {2: 60.0, 3: 40.0}}, {},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "traffic", "error", "match"),
+    [
+        ("default", {"weights": {2: 90, 9: 10}}, FailedPrecondition, "version 9 of model m is not ready"),
+        ("default", {"weights": {2: 90}}, ConfigError, "add up to 90"),
+    ],
+)
+def test_traffic_that_is_refused(target: str, traffic: Any, error: type[ServingError], match: str) -> None:
+    """It changes nothing."""
+    Desk().refuses(error, match, lambda editing: editing.set_traffic("m", target, traffic))

@@ -362,6 +362,14 @@ def test_missing_specific_versions_are_warned_of() -> None:
     )
 
 
+def test_named_versions_are_found_besides_the_policys() -> None:
+    """A version that is named for another reason than the policy is looked into as well, and waits by itself."""
+    store = TimedStore(named=frozenset({1, 9}))
+    for version in (1, 2, 3):
+        store.put(version, age_s=3600)
+    assert sorted(store.poll().versions) == [1, 3]
+
+
 def test_a_version_that_may_not_be_read_waits_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong with one version keeps that one waiting; what is wrong with the store fails the poll."""
     store = TimedStore()
