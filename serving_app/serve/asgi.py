@@ -56,6 +56,7 @@ class AsgiApp:
             b"".join(parts),
             found.get(b"origin", b""),
             found.get(b"content-encoding", b""),
+            fields=scope["headers"],
         )
         return await self._app.answer(request)
 

@@ -1,6 +1,6 @@
 """What REST and gRPC have in common: find the servable, run the call, guard its time.
 
-    with plane.route(spec, measured) as route:        # lookup
+    with plane.route(spec, measured, attributes) as route:        # lookup
         inputs = ... decode by route.signatures ...   # the front end's codec
         outputs = await plane.run(route, call, measured)
         ... encode ...
@@ -19,6 +19,7 @@ from serving_app.client.route_follower import RouteFollower
 from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
 from serving_app.core.servable import ModelSpec
+from serving_app.core.traffic import Attributes
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.serve.deadlines import Deadlines
 from serving_app.serve.request_meter import Request
@@ -54,9 +55,9 @@ class DataPlane:
         """The table in force."""
         return self._follower.table
 
-    def route(self, spec: ModelSpec, measured: Request) -> RouteLease:
+    def route(self, spec: ModelSpec, measured: Request, attributes: Attributes) -> RouteLease:
         """The route for one request, as a context; the version stays loaded while it is held."""
-        return RouteLease(self._follower, spec, measured)
+        return RouteLease(self._follower, spec, measured, attributes)
 
     def statuses(self, spec: ModelSpec) -> tuple[VersionStatus, ...]:
         """The status of one version, or of all versions of a model."""
@@ -83,16 +84,19 @@ class DataPlane:
 class RouteLease:
     """The route for one request, for the length of a block. Raises what `resolve` raises."""
 
-    __slots__ = ("_follower", "_measured", "_spec", "_table")
+    __slots__ = ("_attributes", "_follower", "_measured", "_spec", "_table")
 
-    def __init__(self, follower: RouteFollower, spec: ModelSpec, measured: Request) -> None:
+    def __init__(
+        self, follower: RouteFollower, spec: ModelSpec, measured: Request, attributes: Attributes
+    ) -> None:
         self._follower = follower
         self._spec = spec
         self._measured = measured
+        self._attributes = attributes
 
     def __enter__(self) -> Route:
         self._measured.model = self._spec.name
-        route = resolve(self._spec, self._follower.table)
+        route = resolve(self._spec, self._follower.table, self._attributes)
         self._measured.version = str(route.servable.version)
         self._table = self._follower.borrow()
         return route

@@ -26,6 +26,8 @@ from serving_app.protocol import (
     status_proto,
 )
 from serving_app.protocol.calls import Call, total_bytes
+from serving_app.protocol.first_values import first_of_examples, first_of_inputs
+from serving_app.serve.attributes import RequestAttributes
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane, work_on
 from serving_app.serve.grpc_calls import Answer, Answers, Context, Method, Methods
 from serving_app.serve.grpc_health import Health
@@ -100,7 +102,8 @@ class GrpcApp:
         query = predict_proto.recall_predict(request) if size <= _RECALLED_BYTES else None
         if query is None:
             query = await work_on(size, partial(predict_proto.decode_predict, request))
-        with self._plane.route(query.spec, measured) as route:
+        attributes = RequestAttributes(context.metadata, partial(first_of_inputs, query.inputs))
+        with self._plane.route(query.spec, measured, attributes) as route:
             signature = predict_checks.find_signature(route.signatures, query.signature_name)
             if self._check_method_names:
                 predict_checks.check_method(signature)
@@ -123,7 +126,8 @@ class GrpcApp:
     ) -> bytes:
         """Classify, Regress and MultiInference, which differ in how their messages are read and written."""
         query = await work_on(len(request), partial(decode, request))
-        with self._plane.route(query.spec, measured) as route:
+        attributes = RequestAttributes(context.metadata, partial(first_of_examples, query.examples))
+        with self._plane.route(query.spec, measured, attributes) as route:
             call = example_requests.make_call(
                 query, route.signatures, check_method_names=self._check_method_names, timeout=self._time_left(context)
             )
@@ -131,9 +135,9 @@ class GrpcApp:
             encode = partial(example_results.encode_response, query, call, route.servable, outputs)
             return await work_on(total_bytes(outputs), encode)
 
-    async def _get_model_metadata(self, request: bytes, _context: Context, measured: Request) -> bytes:
+    async def _get_model_metadata(self, request: bytes, context: Context, measured: Request) -> bytes:
         spec = status_proto.decode_metadata_request(request)
-        with self._plane.route(spec, measured) as route:
+        with self._plane.route(spec, measured, RequestAttributes(context.metadata)) as route:
             return status_proto.encode_metadata(route.servable.name, route.servable.version, route.signatures)
 
     async def _get_model_status(self, request: bytes, _context: Context, _measured: Request) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,6 +43,10 @@ logger = logging.getLogger("ray.serve")
 
 class Context(Protocol):
     """What a method may know of a call besides its message."""
+
+    @property
+    def metadata(self) -> Sequence[tuple[bytes, bytes]]:
+        """What the caller sent with it, names in small letters."""
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline, None if there is none."""
@@ -95,6 +99,11 @@ class Call:
         self._reader: MessageReader | None = None
         self._requests: Requests | None = None
         self._steps: Steps | None = None
+
+    @property
+    def metadata(self) -> Sequence[tuple[bytes, bytes]]:
+        """What the caller sent with it, names in small letters."""
+        return self._head.metadata
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline, None if there is none."""

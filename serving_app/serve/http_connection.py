@@ -77,6 +77,7 @@ class HttpConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._found: dict[bytes, bytes] = {}  # the headers that matter
         self._wanted: dict[bytes, bytes] = {}  # the same when all have come: trailers are found, too, and say nothing
+        self._fields: list[tuple[bytes, bytes]] = []  # likewise all headers
         self._body: list[Any] = []  # bytes, and from the second piece on also bytearray
         self._body_bytes = 0
         self._is_reading = False
@@ -206,6 +207,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The body comes next, if there is one."""
+        self._fields = self._headers.copy()
         wanted = self._wanted = self._found
         self._found = {}
         self._method = self._parser.get_method()
@@ -254,6 +256,7 @@ class HttpConnection(asyncio.Protocol):
             self._wanted.get(b"origin", b""),
             self._wanted.get(b"content-encoding", b""),
             self._body_bytes > self._app.most_body_bytes,
+            self._fields,
         )
         is_last = not parser.should_keep_alive()
         if is_last:

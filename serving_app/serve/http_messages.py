@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -18,6 +19,8 @@ class HttpRequest(NamedTuple):
     content_encoding: bytes = b""
     is_too_large: bool = False
     """Its body was larger than allowed, and is not here."""
+    fields: Sequence[tuple[bytes, bytes]] = ()
+    """All headers as they were sent."""
 
 
 class Answer(NamedTuple):

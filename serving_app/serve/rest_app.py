@@ -20,10 +20,12 @@ from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.protocol import gzip_body, json_examples, json_predict, json_status, predict_checks, rest_url
 from serving_app.protocol.calls import Call, Outputs, total_bytes
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, make_call
+from serving_app.protocol.first_values import first_of_body, first_of_examples
 from serving_app.protocol.json_answer import encode_outputs
 from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
+from serving_app.serve.attributes import RequestAttributes
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane, work_on
 from serving_app.serve.http_messages import Answer, Headers, HttpRequest
 from serving_app.serve.metrics_page import MetricsPage
@@ -58,6 +60,7 @@ class RestApp:
         self.most_body_bytes = settings.max_request_bytes
         self._common = _CORS if settings.rest_cors else ()
         self._json = self._common + _JSON
+        self._json_by_version: dict[str, Headers] = {}
 
     async def answer(self, request: HttpRequest) -> Answer:
         """The answer to one request. Raises nothing but CancelledError."""
@@ -74,15 +77,24 @@ class RestApp:
                 measured.name(call.spec.name, call.api)
                 is_plain = len(request.body) <= LARGE_BYTES and not request.content_encoding
                 if is_plain and call.action is RestAction.PREDICT:
-                    body = await self._predict(call, request.body, measured)
+                    body = await self._predict(call, request, request.body, measured)
                 else:
                     body = await self._answer_api(call, request, measured)
-                return Answer(200, body, self._json)
+                return Answer(200, body, self._headers_of(measured.version))
         except ServingError as error:
             return Answer(*error_answer(error), self._json)
         except Exception as error:
             logger.exception("%s %s failed", request.method, target)
             return Answer(*error_answer(Internal(f"{type(error).__name__}: {error}")), self._json)
+
+    def _headers_of(self, version: str) -> Headers:
+        """The headers of an answer, which name the version that it is from, if it is from one."""
+        if not version:
+            return self._json
+        headers = self._json_by_version.get(version)
+        if headers is None:
+            headers = self._json_by_version[version] = (*self._json, (b"x-model-version", version.encode()))
+        return headers
 
     def refuse_body(self) -> Answer:
         """The answer to a request whose body is larger than `most_body_bytes`."""
@@ -103,34 +115,42 @@ class RestApp:
         if call.action is RestAction.STATUS:
             return json_status.encode_statuses(self._plane.statuses(call.spec))
         if call.action is RestAction.METADATA:
-            return self._metadata(call, measured)
+            return self._metadata(call, request, measured)
         body = request.body
         # A header that merely contains the word will do, as in evhttp_request.cc.
         if b"gzip" in request.content_encoding:
             # In a thread: a thousand times as much may come out.
             body = await asyncio.to_thread(gzip_body.unpack, body)
         if call.action is RestAction.PREDICT:
-            return await (self._predict if len(body) <= LARGE_BYTES else self._predict_much)(call, body, measured)
-        return await self._ask_about_examples(call, body, measured)
+            return await (self._predict if len(body) <= LARGE_BYTES else self._predict_much)(
+                call, request, body, measured
+            )
+        return await self._ask_about_examples(call, request, body, measured)
 
-    def _metadata(self, call: RestCall, measured: Request) -> bytes:
-        with self._plane.route(call.spec, measured) as route:
+    def _metadata(self, call: RestCall, request: HttpRequest, measured: Request) -> bytes:
+        with self._plane.route(call.spec, measured, RequestAttributes(request.fields)) as route:
             return json_status.encode_metadata(route.servable.name, route.servable.version, route.signatures)
 
-    async def _predict(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
+    async def _predict(
+        self, call: RestCall, request: HttpRequest, payload: bytes, measured: Request
+    ) -> bytes:
         """`:predict` with a small body, which most have. What it does besides the run is not worth a thread."""
         body = json_predict.parse_predict(payload)
-        with self._plane.route(call.spec, measured) as route:
+        attributes = RequestAttributes(request.fields, partial(first_of_body, body))
+        with self._plane.route(call.spec, measured, attributes) as route:
             signature = json_predict.find_signature(body, route.signatures)
             outputs = await self._run(body, signature, json_predict.decode_inputs(body, signature), route, measured)
             if total_bytes(outputs) <= LARGE_BYTES:
                 return encode_outputs(outputs, is_row=body.is_row, style=self._settings.json_text)
             return await self._encode_much(outputs, body)
 
-    async def _predict_much(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
+    async def _predict_much(
+        self, call: RestCall, request: HttpRequest, payload: bytes, measured: Request
+    ) -> bytes:
         """The same with a large body."""
         body = await asyncio.to_thread(json_predict.parse_predict, payload)
-        with self._plane.route(call.spec, measured) as route:
+        attributes = RequestAttributes(request.fields, partial(first_of_body, body))
+        with self._plane.route(call.spec, measured, attributes) as route:
             signature = json_predict.find_signature(body, route.signatures)
             inputs = await asyncio.to_thread(json_predict.decode_inputs, body, signature)
             outputs = await self._run(body, signature, inputs, route, measured)
@@ -148,12 +168,15 @@ class RestApp:
         encode = partial(encode_outputs, outputs, is_row=body.is_row, style=self._settings.json_text)
         return await work_on(total_bytes(outputs), encode)
 
-    async def _ask_about_examples(self, call: RestCall, payload: bytes, measured: Request) -> bytes:
+    async def _ask_about_examples(
+        self, call: RestCall, request: HttpRequest, payload: bytes, measured: Request
+    ) -> bytes:
         """`:classify` and `:regress`."""
         parse = partial(json_examples.parse_examples, payload, call.spec, _METHODS[call.action])
         query = await work_on(len(payload), parse)
         settings = self._settings
-        with self._plane.route(call.spec, measured) as route:
+        attributes = RequestAttributes(request.fields, partial(first_of_examples, query.examples))
+        with self._plane.route(call.spec, measured, attributes) as route:
             run = make_call(
                 query, route.signatures, check_method_names=settings.check_method_names,
                 timeout=settings.request_timeout_s,

@@ -38,6 +38,7 @@ class Metadata(NamedTuple):
 
 
 HALF = ModelSpec("half_plus_two")
+NOTHING: Mapping[str, str] = {}
 
 
 class FrontEndContract:
@@ -47,9 +48,10 @@ class FrontEndContract:
     """The protocol's number for each code."""
 
     def predict(
-        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False
+        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False,
+        fields: Mapping[str, str] = NOTHING,
     ) -> dict[str, Any]:
-        """The outputs, as lists by name. Raises Failed."""
+        """The outputs, as lists by name; `fields` are headers or metadata. Raises Failed."""
         raise NotImplementedError
 
     def send_garbage(self, front: Front) -> None:
@@ -199,3 +201,30 @@ class FrontEndContract:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(client, range(0, 160, 10)))
+
+    @pytest.mark.parametrize(
+        ("fields", "value", "right"),
+        [
+            ({}, 1.0, 2.5),
+            ({"x-team": "ads"}, 1.0, 3.5),
+            ({"X-Team": " ads "}, 1.0, 3.5),
+            ({"x-team": "adsl"}, 1.0, 2.5),
+            ({}, 8.0, 7.0),
+        ],
+    )
+    def test_an_audience_gets_its_version(
+        self, front: Front, fields: Mapping[str, str], value: float, right: float
+    ) -> None:
+        """By a header or key of the metadata, or by the first value of an input."""
+        spec = ModelSpec("half_plus_two", label="shared")
+        assert self.predict(front, spec, {"x": [value, 0.0]}, fields=fields)["y"][0] == right
+
+    def test_shared_traffic_sticks_to_its_key(self, front: Front) -> None:
+        """Requests by the same key get the same version every time; by many keys, both are asked."""
+        spec = ModelSpec("half_plus_two", label="split")
+        answers = [
+            [self.predict(front, spec, {"x": [1.0]}, fields={"x-user": f"user-{user}"})["y"][0] for user in range(20)]
+            for _ in range(2)
+        ]
+        assert answers[0] == answers[1]
+        assert set(answers[0]) == {2.5, 3.5}

@@ -24,6 +24,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStat
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, TensorSpec
 from serving_app.core.states import PublicState
+from serving_app.core.traffic import Rule, Traffic
 from serving_app.host import Assignment, Host
 from serving_app.host.resident import Resident
 from serving_app.protocol.calls import Answer, Call, Outputs
@@ -178,7 +179,11 @@ class Front:
             models[name] = _routes(routes)
         failed = VersionStatus(3, PublicState.END, Code.NOT_FOUND, 'no "saved_model.pb"')
         lines = models["half_plus_two"]
-        models["half_plus_two"] = ModelRoutes(lines.routes, {"stable": 1, "canary": 2}, (failed, *lines.statuses))
+        rules = (Rule("x-team", 2, frozenset({"ads"})), Rule("input:x", 2, frozenset({"8.0"})))
+        models["half_plus_two"] = ModelRoutes(
+            lines.routes, {"stable": 1, "canary": 2}, (failed, *lines.statuses),
+            {"shared": Traffic({1: 100.0}, rules=rules), "split": Traffic({1: 50.0, 2: 50.0}, "x-user")},
+        )
         spec = TensorSpec("x:0", DType.FLOAT, (-1,))
         signatures = {"serving_default": make_signature({"x": spec}, {"y": spec})}
         for name in ("stuck", "faulty"):

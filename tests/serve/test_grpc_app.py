@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -24,16 +24,19 @@ from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DType
 from serving_app.protocol import grpc_methods, messages, predict_proto
 from serving_app.protocol.model_spec_proto import encode_spec
-from tests.serve.front_end_contract import HALF, Failed, FrontEndContract, Metadata, Status
+from tests.serve.front_end_contract import HALF, NOTHING, Failed, FrontEndContract, Metadata, Status
 from tests.serve.fronts import HURRIED_S, IDENTITY, LARGEST_REQUEST, Front, channel
 from tests.stepping import PATIENCE_S
 
 
-def ask(address: str, method: str, request: bytes, timeout: float | None = PATIENCE_S) -> bytes:
+def ask(
+    address: str, method: str, request: bytes, timeout: float | None = PATIENCE_S,
+    metadata: Sequence[tuple[str, str]] = (),
+) -> bytes:
     """One call on a channel of its own."""
     with channel(address) as client:
         try:
-            answer: bytes = client.unary_unary(method)(request, timeout=timeout)
+            answer: bytes = client.unary_unary(method)(request, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise Failed(error.code().value[0], error.details()) from error
         return answer
@@ -59,13 +62,16 @@ class TestGrpc(FrontEndContract):
     NUMBERS = grpc_methods.GRPC_STATUS
 
     def predict(
-        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False
+        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False,
+        fields: Mapping[str, str] = NOTHING,
     ) -> dict[str, Any]:
         tensors = {name: tensor(value) for name, value in inputs.items()}
         request = predict_proto.encode_predict_request(spec, signature, tensors)
         # In a hurry the limit is the server's own: what it says is then heard before the client gives up.
         address, timeout = (front.hurried_grpc, None) if hurried else (front.grpc_address, PATIENCE_S)
-        _, outputs = predict_proto.decode_predict_response(ask(address, grpc_methods.PREDICT, request, timeout))
+        metadata = [(name.lower(), value) for name, value in fields.items()]
+        encoded = ask(address, grpc_methods.PREDICT, request, timeout, metadata)
+        _, outputs = predict_proto.decode_predict_response(encoded)
         return {name: array.tolist() for name, array in outputs.items()}
 
     def send_garbage(self, front: Front) -> None:

@@ -17,7 +17,7 @@ import pytest
 from serving_app.core.errors import Code
 from serving_app.core.servable import ModelSpec
 from serving_app.protocol.rest_status import HTTP_STATUS
-from tests.serve.front_end_contract import Failed, FrontEndContract, Metadata, Status
+from tests.serve.front_end_contract import NOTHING, Failed, FrontEndContract, Metadata, Status
 from tests.serve.fronts import IDENTITY, LARGEST_REQUEST, Front
 from tests.stepping import PATIENCE_S
 
@@ -43,8 +43,8 @@ def ask(address: str, method: str, target: str, body: Any = None, **options: Any
         return answer.status, answer.read()
 
 
-def ask_json(address: str, method: str, target: str, body: Any = None) -> Any:
-    status, text = ask(address, method, target, body)
+def ask_json(address: str, method: str, target: str, body: Any = None, **options: Any) -> Any:
+    status, text = ask(address, method, target, body, **options)
     if status != 200:
         raise Failed(status, json.loads(text)["error"])
     return json.loads(text)
@@ -63,7 +63,8 @@ class TestRest(FrontEndContract):
     NUMBERS = HTTP_STATUS
 
     def predict(
-        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False
+        self, front: Front, spec: ModelSpec, inputs: Mapping[str, Any], signature: str = "", *, hurried: bool = False,
+        fields: Mapping[str, str] = NOTHING,
     ) -> dict[str, Any]:
         body: dict[str, Any] = {"inputs": inputs}
         if signature:
@@ -72,7 +73,7 @@ class TestRest(FrontEndContract):
             # The columnar format passes over inputs that the signature lacks; rows must have exactly the right ones.
             body = {"instances": [{name: value[0] for name, value in inputs.items()}]}
         address = front.hurried_rest if hurried else front.rest_address
-        outputs = ask_json(address, "POST", f"{target_of(spec)}:predict", json.dumps(body))["outputs"]
+        outputs = ask_json(address, "POST", f"{target_of(spec)}:predict", json.dumps(body), headers=fields)["outputs"]
         return outputs if isinstance(outputs, dict) else {"y": outputs}
 
     def send_garbage(self, front: Front) -> None:
@@ -367,3 +368,17 @@ def test_errors_are_tfs_bodies(front: Front) -> None:
         HTTP_STATUS[Code.NOT_FOUND],
         b'{\n    "error": "Servable not found for request: Latest(nope)"\n}',
     )
+
+
+@pytest.mark.parametrize(("label", "version"), [("stable", b"1"), ("canary", b"2")])
+def test_an_answer_names_the_version(front: Front, label: str, version: bytes) -> None:
+    """A header says which version answered, whatever was asked for; what is answered by none has no such header."""
+    with connection(front.rest_address) as client:
+        client.request("POST", f"/v1/models/half_plus_two/labels/{label}:predict", b'{"instances": [1.0]}')
+        answered = client.getresponse()
+        answered.read()
+        client.request("GET", "/v1/models/half_plus_two")
+        status = client.getresponse()
+        status.read()
+    assert answered.headers["x-model-version"] == version.decode()
+    assert "x-model-version" not in status.headers
