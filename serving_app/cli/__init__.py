@@ -20,6 +20,7 @@ from serving_app.cli import (
     profile,
     publish,
     status,
+    traffic,
     up,
     versions,
 )
@@ -34,7 +35,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (up, demo, model_server, status, models, versions, labels, config, history, profile, batch, publish):
+    for command in (
+        up, demo, model_server, status, models, versions, labels, traffic, config, history, profile, batch, publish,
+    ):
         command.add_to(commands)
     return parser
 

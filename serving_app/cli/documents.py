@@ -10,6 +10,7 @@ from serving_app.cli.health import are_healthy, is_active, is_healthy, labels_of
 from serving_app.cli.times import iso
 from serving_app.core.history import Happening
 from serving_app.core.states import public_state
+from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.core.views import AppView, Failure, ModelView, VersionView
 
 
@@ -42,6 +43,7 @@ def model_document(model: ModelView) -> dict[str, Any]:
             {"version": version, "lacks": lacks} for version, lacks in sorted(model.waiting.items(), reverse=True)
         ],
         "labels": label_documents(model),
+        "traffic": traffic_documents(model),
         "listing_failure": _failure(model.listing_failure),
         "warnings": list(model.warnings),
         "versions": [version_document(model, version) for version in model.versions],
@@ -74,6 +76,25 @@ def label_documents(model: ModelView) -> list[dict[str, Any]]:
     return [
         {"label": label, "version": version, "active": is_active(model, label)}
         for label, version in sorted(model.labels.items())
+    ]
+
+
+def traffic_documents(model: ModelView) -> list[dict[str, Any]]:
+    """How the requests for each target are shared."""
+    return [
+        {
+            "target": target or DEFAULT_TARGET,
+            "sticky": traffic.sticky,
+            "weights": [{"version": version, "weight": weight} for version, weight in traffic.weights.items()],
+            "audience": [
+                {
+                    "attribute": rule.attribute, "one_of": sorted(rule.values) or None, "matches": rule.pattern,
+                    "version": rule.version,
+                }
+                for rule in traffic.rules
+            ],
+        }
+        for target, traffic in sorted(model.traffic.items())
     ]
 
 

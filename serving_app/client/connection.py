@@ -64,9 +64,20 @@ class Connection:
     def __reduce__(self) -> tuple[Any, ...]:
         return Connection, (self.app, self._address)
 
-    def model(self, name: str, *, version: int | None = None, label: str | None = None) -> Model:
-        """A model by name: its latest version, or one by number or by label. Looked up at each call."""
-        return Model(self, spec_of(name, version, label))
+    def model(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Model:
+        """A model by name: its latest version, or one by number or by label. Looked up at each call.
+
+        Where its requests are shared among versions, the `attributes` decide as headers of HTTP requests do; names in
+        small letters.
+        """
+        return Model(self, spec_of(name, version, label), dict(attributes or {}))
 
     def status(self) -> AppView:
         """Everything that is served, with its states, and everything that is wrong."""

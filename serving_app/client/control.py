@@ -31,7 +31,7 @@ from serving_app.core.views import AppView
 TIMEOUT_S = 30.0
 """How long a question may take, restarts of the controller included: those take a second or two."""
 
-_RETRY_S = 0.2
+RETRY_S = 0.2
 
 ConfigForm = Literal["yaml", "tfs"]
 """How a configuration is written: our YAML, or TensorFlow Serving's text form, which holds the models alone."""
@@ -249,7 +249,7 @@ class Control:
             except RayTaskError as error:
                 raise cause_of(error) from error
             except RayActorError:  # it starts again, or is gone, which the next look tells
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
             except RayError as error:
                 raise Unavailable(f"the serving app {self.app!r} cannot be asked now: {error}") from error
 

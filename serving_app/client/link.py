@@ -23,13 +23,14 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from serving_app.client import crossing
-from serving_app.client.control import Unreachable, find_controller
+from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import Signature
+from serving_app.core.traffic import Attributes
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.lane_tensors import LARGE_BYTES
 
@@ -67,7 +68,7 @@ class Link:
         self._callers = HandleCallers()
         self._gateways = GatewayCallers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
-        self._starting = asyncio.ensure_future(self._follower.start())
+        self._starting = asyncio.ensure_future(self._begin())
         self._holders = 0
         self._is_stopped = False
 
@@ -76,11 +77,18 @@ class Link:
         """The table in force. May be looked at from any thread."""
         return self._follower.table
 
-    def route(self, spec: ModelSpec) -> Route:
+    def route(self, spec: ModelSpec, attributes: Attributes) -> Route:
         """The route for a request at present. May be asked from any thread."""
-        return resolve(spec, self.table)
+        return resolve(spec, self.table, attributes)
 
-    async def call(self, spec: ModelSpec, make: MakeCall, signatures: Mapping[str, Signature], call: Call) -> Outputs:
+    async def call(
+        self,
+        spec: ModelSpec,
+        attributes: Attributes,
+        make: MakeCall,
+        signatures: Mapping[str, Signature],
+        call: Call,
+    ) -> Outputs:
         """The outputs of a call of the version that `spec` means now; `call` was made for `signatures`.
 
         Whoever refuses it before anything was done is asked again within its timeout, after growing pauses and by the
@@ -93,7 +101,7 @@ class Link:
             async with asyncio.timeout(call.timeout):
                 while True:
                     try:
-                        return await self._call_once(spec, make, signatures, call, loop.time() - began)
+                        return await self._call_once(spec, attributes, make, signatures, call, loop.time() - began)
                     except Lost:
                         raise
                     except Unavailable:
@@ -106,10 +114,16 @@ class Link:
             raise DeadlineExceeded(f"{spec.name} gave no answer within {call.timeout} s") from None
 
     async def _call_once(
-        self, spec: ModelSpec, make: MakeCall, signatures: Mapping[str, Signature], call: Call, spent: float
+        self,
+        spec: ModelSpec,
+        attributes: Attributes,
+        make: MakeCall,
+        signatures: Mapping[str, Signature],
+        call: Call,
+        spent: float,
     ) -> Outputs:
         with self._follower.lease() as table:
-            route = resolve(spec, table)
+            route = resolve(spec, table, attributes)
             if route.signatures is not signatures and route.signatures != signatures:
                 call = make(route.signatures)  # the routes have moved since
             is_colocated = route.placement is Placement.COLOCATED
@@ -126,6 +140,20 @@ class Link:
 
     async def _prepare(self, table: RouteTable) -> None:
         await asyncio.gather(self._callers.prepare(table), self._gateways.prepare(table))
+
+    async def _begin(self) -> None:
+        """Follow the routes from the first table on. A controller that starts again is waited for."""
+        from ray.exceptions import RayActorError, RayError
+
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + TIMEOUT_S
+        while True:
+            try:
+                return await self._follower.start()
+            except RayError as error:
+                if not isinstance(error, RayActorError) or loop.time() >= ends:
+                    raise Unavailable(f"the serving app {self._app!r} tells no routes now ({error}); try again") from error
+            await asyncio.sleep(RETRY_S)
 
     async def _start(self) -> None:
         self._holders += 1
@@ -178,7 +206,8 @@ def let_go(link: Link) -> None:
 
 def forget(link: Link) -> None:
     """The same, of a holder that nobody remembers; a moment later, and without waiting. May be called anywhere."""
-    _loop().call_soon_threadsafe(link._forget_holder)
+    if not _is_forked:  # neither the loop nor its locks are of this process then
+        _loop().call_soon_threadsafe(link._forget_holder)
 
 
 def run(work: Coroutine[Any, Any, T]) -> Future[T]:

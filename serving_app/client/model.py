@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,14 @@ from serving_app.core.routing import VersionStatus as VersionStatus
 from serving_app.core.routing import find_statuses
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
+from serving_app.core.traffic import DEFAULT_TARGET, INPUT, Attributes, FirstValue, Traffic
 from serving_app.protocol.call_options import names_of, seconds_of
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.columns import gather
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, ExampleQuery, Task, make_call
 from serving_app.protocol.example_results import label_scores, read_classification, read_regression
 from serving_app.protocol.features import to_examples
+from serving_app.protocol.first_values import first_of_examples, first_of_given
 from serving_app.protocol.input_tensors import to_inputs
 from serving_app.protocol.predict_checks import find_signature, select_outputs
 
@@ -37,9 +40,10 @@ Classes = list[tuple[str, float]]
 class Model:
     """One model as requests name it. It may be pickled, as its connection may."""
 
-    def __init__(self, connection: Connection, spec: ModelSpec) -> None:
+    def __init__(self, connection: Connection, spec: ModelSpec, attributes: Mapping[str, str]) -> None:
         self._connection = connection
         self._spec = spec
+        self._attributes = attributes
 
     def __repr__(self) -> str:
         spec = self._spec
@@ -62,7 +66,8 @@ class Model:
         Inputs are given by keyword, as a mapping, a list of rows, a DataFrame or an Arrow table; an only input also
         without its name. They are turned into the signature's types.
         """
-        return self._ask(_prediction(gather(inputs, named), signature_name, outputs, timeout))
+        given = gather(inputs, named)
+        return self._ask(_prediction(given, signature_name, outputs, timeout), partial(first_of_given, given))
 
     async def predict_async(
         self,
@@ -75,7 +80,9 @@ class Model:
         **named: Any,
     ) -> dict[str, Array]:
         """The same without blocking; many may be under way at once."""
-        return await self._ask_async(_prediction(gather(inputs, named), signature_name, outputs, timeout))
+        given = gather(inputs, named)
+        make = _prediction(given, signature_name, outputs, timeout)
+        return await self._ask_async(make, partial(first_of_given, given))
 
     def classify(
         self,
@@ -93,7 +100,9 @@ class Model:
         Arrow table, or as tf.Examples. All of them have the features of `context`, too.
         """
         given = to_examples(gather(examples, named), context)
-        outputs = self._ask(self._question(CLASSIFY_METHOD, given, signature_name, timeout))
+        outputs = self._ask(
+            self._question(CLASSIFY_METHOD, given, signature_name, timeout), partial(first_of_examples, given)
+        )
         return label_scores(read_classification(outputs, len(given)))
 
     async def classify_async(
@@ -108,7 +117,9 @@ class Model:
     ) -> list[Classes]:
         """The same without blocking."""
         given = to_examples(gather(examples, named), context)
-        outputs = await self._ask_async(self._question(CLASSIFY_METHOD, given, signature_name, timeout))
+        outputs = await self._ask_async(
+            self._question(CLASSIFY_METHOD, given, signature_name, timeout), partial(first_of_examples, given)
+        )
         return label_scores(read_classification(outputs, len(given)))
 
     def regress(
@@ -123,7 +134,9 @@ class Model:
     ) -> Array:
         """A value for each example, which are given as in `classify`."""
         given = to_examples(gather(examples, named), context)
-        outputs = self._ask(self._question(REGRESS_METHOD, given, signature_name, timeout))
+        outputs = self._ask(
+            self._question(REGRESS_METHOD, given, signature_name, timeout), partial(first_of_examples, given)
+        )
         return read_regression(outputs, len(given)).values
 
     async def regress_async(
@@ -138,12 +151,14 @@ class Model:
     ) -> Array:
         """The same without blocking."""
         given = to_examples(gather(examples, named), context)
-        outputs = await self._ask_async(self._question(REGRESS_METHOD, given, signature_name, timeout))
+        outputs = await self._ask_async(
+            self._question(REGRESS_METHOD, given, signature_name, timeout), partial(first_of_examples, given)
+        )
         return read_regression(outputs, len(given)).values
 
     def metadata(self) -> Metadata:
         """The version that answers now, and its signatures: names, types and shapes of inputs and outputs."""
-        route = self._connection._linked().route(self._spec)
+        route = self._connection._linked().route(self._spec, self._attributes_of(None))
         return Metadata(route.servable, route.signatures)
 
     def status(self) -> tuple[VersionStatus, ...]:
@@ -165,6 +180,35 @@ class Model:
         """Take a label away; requests that name it are refused from then on."""
         wait(self._connection._asked().delete_label(self._spec.name, label))
 
+    def traffic(self) -> dict[str, Traffic]:
+        """How the model's requests are shared among versions, by label, and as `default` those that name none."""
+        view = self._connection.status().models.get(self._spec.name)
+        return {target or DEFAULT_TARGET: traffic for target, traffic in view.traffic.items()} if view else {}
+
+    def set_traffic(
+        self,
+        weights: Mapping[int, float],
+        *,
+        sticky: str | None = None,
+        audience: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Share the requests that name what this model was named by, a label or none, among versions.
+
+        The weights are percentages. `sticky` is the attribute by whose value a user stays on one version; the rules of
+        an `audience` come before the weights. Returns when every gateway and caller routes so.
+        """
+        traffic = {"weights": dict(weights), "sticky": sticky, "audience": [dict(rule) for rule in audience]}
+        wait(self._connection._asked().set_traffic(self._spec.name, self._target(), traffic))
+
+    def delete_traffic(self) -> None:
+        """Share these requests no more."""
+        wait(self._connection._asked().delete_traffic(self._spec.name, self._target()))
+
+    def _target(self) -> str:
+        if self._spec.version is not None:
+            raise ValueError("requests that name a version by its number are not shared; name a label, or neither")
+        return self._spec.label or DEFAULT_TARGET
+
     def history(self, limit: int = 100) -> tuple[Happening, ...]:
         """The newest things that happened to the model, oldest first; to one version, if this names one."""
         return self._connection.history(self._spec.name, self._spec.version, limit)
@@ -177,19 +221,30 @@ class Model:
         api = "Classify" if method == CLASSIFY_METHOD else "Regress"
         return lambda signatures: make_call(query, signatures, timeout=seconds)._replace(api=api)
 
-    def _ask(self, make: MakeCall) -> Outputs:
-        return wait(self._call(make))
+    def _attributes_of(self, first: FirstValue | None) -> Attributes:
+        """What traffic may be shared by of one call; `first` finds the first values of its inputs."""
 
-    async def _ask_async(self, make: MakeCall) -> Outputs:
+        def find(name: str) -> str | None:
+            if name.startswith(INPUT):
+                return first(name.removeprefix(INPUT)) if first is not None else None
+            return self._attributes.get(name)
+
+        return find
+
+    def _ask(self, make: MakeCall, first: FirstValue) -> Outputs:
+        return wait(self._call(make, first))
+
+    async def _ask_async(self, make: MakeCall, first: FirstValue) -> Outputs:
         if not self._connection._is_linked:
             await asyncio.to_thread(self._connection._linked)
-        return await across(self._call(make))
+        return await across(self._call(make, first))
 
-    def _call(self, make: MakeCall) -> Coroutine[Any, Any, Outputs]:
+    def _call(self, make: MakeCall, first: FirstValue) -> Coroutine[Any, Any, Outputs]:
         # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
         link = self._connection._linked()
-        signatures = link.route(self._spec).signatures
-        return link.call(self._spec, make, signatures, make(signatures))
+        attributes = self._attributes_of(first)
+        signatures = link.route(self._spec, attributes).signatures
+        return link.call(self._spec, attributes, make, signatures, make(signatures))
 
 
 def _prediction(

@@ -20,6 +20,7 @@ from serving_app.core.batching import Batching
 from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.states import State
+from serving_app.core.traffic import Rule, Traffic
 from serving_app.core.views import AppView, Failure
 from tests.cli.views import BUSY, GONE, LOST, NOW, app, model, serve, version
 
@@ -140,6 +141,52 @@ def test_labels_are_active_or_pending(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert said(capsys, "labels", "m") == "LABEL   VERSION  STATE\ncanary  4        pending\nstable  2        active\n"
 
 
+SHARED = model(
+    "m", version(2), version(1, State.DRAINING),
+    traffic={
+        "": Traffic({1: 90.0, 2: 10.0}, "x-user"),
+        "stable": Traffic({2: 100.0}, rules=(Rule("x-team", 1, frozenset({"ads", "search"})),)),
+    },
+)
+
+
+def test_traffic_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each rule and share, by target, and which of those versions answer."""
+    serve(monkeypatch, app(SHARED))
+    assert said(capsys, "traffic", "m") == (
+        "TARGET   REQUESTS                     VERSION  STATE\n"
+        "default  90 % by x-user               1        not ready: others get them\n"
+        "default  10 % by x-user               2        ready\n"
+        "stable   x-team is 'ads' or 'search'  1        not ready: others get them\n"
+        "stable   100 %                        2        ready\n"
+    )
+    assert json.loads(said(capsys, "traffic", "m", "--json")) == {
+        "model": "m",
+        "traffic": [
+            {
+                "target": "default", "sticky": "x-user", "audience": [],
+                "weights": [{"version": 1, "weight": 90.0}, {"version": 2, "weight": 10.0}],
+            },
+            {
+                "target": "stable", "sticky": None, "weights": [{"version": 2, "weight": 100.0}],
+                "audience": [{"attribute": "x-team", "one_of": ["ads", "search"], "matches": None, "version": 1}],
+            },
+        ],
+    }
+
+
+def test_traffic_is_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The controller is asked for what the arguments say, and what is in force then is shown."""
+    controller = serve(monkeypatch, FINE)
+    rule = "{attribute: x-team, equals: ads, version: 2}"
+    arguments = ("default", "1=90", "2=10", "--sticky", "x-user", "--audience", rule)
+    assert said(capsys, "traffic", "m", "set", *arguments) == "the requests for m are not shared\n"
+    said(capsys, "traffic", "m", "delete", "default")
+    audience = [{"attribute": "x-team", "equals": "ads", "version": 2}]
+    traffic = {"weights": {1: 90.0, 2: 10.0}, "sticky": "x-user", "audience": audience}
+    assert controller.labels == [("m", "default", traffic), ("m", "default")]
+
+
 def test_labels_are_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each edit of a label is one order, and one line says that it is done; the flags may come at the end."""
     controller = serve(monkeypatch, FINE)
@@ -165,6 +212,8 @@ def test_labels_are_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (("versions", "nothing"), FINE, 1),
         (("labels", "m"), app(BUSY), 0),
         (("labels", "nothing"), FINE, 1),
+        (("traffic", "m"), FINE, 0),
+        (("traffic", "nothing"), FINE, 1),
         (("history",), FINE, 0),
         (("history", "--follow"), FINE, 0),
         (("status", "--watch"), app(LOST), 0),
@@ -185,6 +234,11 @@ def test_exit_codes_tell_what_is_healthy(
         ("labels", "m", "set", "stable"),
         ("labels", "m", "set", "stable", "two"),
         ("labels", "m", "move"),
+        ("traffic", "m", "set", "default"),
+        ("traffic", "m", "set", "default", "1"),
+        ("traffic", "m", "set", "default", "one=100"),
+        ("traffic", "m", "set", "default", "1=100", "--audience", "x-team=ads"),
+        ("traffic", "m", "set", "default", "1=100", "--audience", "{"),
         ("history", "--version", "2"),
         ("history", "--limit", "0"),
         ("config",),
@@ -217,7 +271,7 @@ VERSION_KEYS = {
     "failures", "error", "retry_at",
 }  # fmt: skip
 MODEL_KEYS = {
-    "model", "healthy", "configured", "aspired", "ready", "waiting", "labels", "listing_failure", "warnings",
+    "model", "healthy", "configured", "aspired", "ready", "waiting", "labels", "traffic", "listing_failure", "warnings",
     "versions",
 }  # fmt: skip
 APP_KEYS = {"app", "healthy", "revision", "gateways", "models", "problems"}
@@ -369,7 +423,9 @@ def test_a_configuration_may_come_from_standard_input(
         assert said(capsys, "config", "check", "-") == "- is fine: 1 model\n"
 
 
-@pytest.mark.parametrize("command", [("status",), ("models",), ("versions", "m"), ("labels", "m"), ("history",)])
+@pytest.mark.parametrize(
+    "command", [("status",), ("models",), ("versions", "m"), ("labels", "m"), ("traffic", "m"), ("history",)]
+)
 def test_without_a_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:

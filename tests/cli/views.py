@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -111,6 +112,12 @@ class Controller:
 
     async def delete_label(self, name: str, label: str) -> None:
         self.labels.append((name, label))
+
+    async def set_traffic(self, name: str, target: str, traffic: Mapping[str, Any]) -> None:
+        self.labels.append((name, target, traffic))
+
+    async def delete_traffic(self, name: str, target: str) -> None:
+        self.labels.append((name, target))
 
     async def history(self, name: str | None, number: int | None, limit: int) -> tuple[Happening, ...]:
         found = [each for each in self.happenings if name in (None, each.model) and number in (None, each.version)]

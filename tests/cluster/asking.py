@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,8 @@ from tests.cluster.waiting import PATIENCE_S, wait_for
 
 QUESTION = [1.0, 2.0, 5.0]
 ANSWERS = {1: [2.5, 3.0, 4.5], 2: [3.5, 4.0, 5.5]}
+
+NOTHING: Mapping[str, str] = {}
 
 Ask = Callable[[], int]
 """Asks once; returns the version that has answered. Raises if the request failed or the answer is nobody's."""
@@ -57,13 +59,15 @@ class Rest:
         self._prefix = prefix
         self._answered_at = 0.0
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] = NOTHING
+    ) -> tuple[int, Any]:
         """Status and parsed body. A body that is text is sent as it is, anything else as JSON."""
         text = body if isinstance(body, str | None) else json.dumps(body)
         if time.monotonic() - self._answered_at > IDLE_S:
             self._connection.close()  # the next request opens it again
         try:
-            self._connection.request(method, self._prefix + path, text)
+            self._connection.request(method, self._prefix + path, text, dict(headers))
             answer = self._connection.getresponse()
             read = answer.read()
         except OSError:
@@ -72,9 +76,9 @@ class Rest:
         self._answered_at = time.monotonic()
         return answer.status, json.loads(read)
 
-    def predict(self, where: str, body: Any) -> Any:
+    def predict(self, where: str, body: Any, headers: Mapping[str, str] = NOTHING) -> Any:
         """The answer to a request that must succeed, to `half_plus_two/labels/stable`, say."""
-        status, answer = self.request("POST", f"/v1/models/{where}:predict", body)
+        status, answer = self.request("POST", f"/v1/models/{where}:predict", body, headers)
         assert status == 200, (status, answer)
         return answer
 
@@ -95,7 +99,8 @@ class Grpc:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
-        self, name: str, inputs: dict[str, Any], *, version: int | None = None, label: str = "", signature: str = ""
+        self, name: str, inputs: dict[str, Any], *, version: int | None = None, label: str = "", signature: str = "",
+        metadata: Mapping[str, str] = NOTHING,
     ) -> tuple[int, dict[str, Any]]:
         """The version that has answered, and its outputs."""
         request = predict_pb2.PredictRequest()
@@ -103,7 +108,7 @@ class Grpc:
         request.model_spec.signature_name = signature
         for key, value in inputs.items():
             request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-        response = self._predictions.Predict(request, timeout=PATIENCE_S)
+        response = self._predictions.Predict(request, timeout=PATIENCE_S, metadata=tuple(metadata.items()))
         outputs = {key: tf.make_ndarray(tensor) for key, tensor in response.outputs.items()}
         return response.model_spec.version.value, outputs
 
@@ -159,34 +164,36 @@ def open_grpc(app: Serving) -> Grpc:
     return stub
 
 
-def ask_rest(app: Serving, where: str = "half_plus_two") -> Ask:
+def ask_rest(app: Serving, where: str = "half_plus_two", attributes: Mapping[str, str] = NOTHING) -> Ask:
     """Asks through a REST connection of its own, `half_plus_two/labels/stable`, say."""
     rest = open_rest(app)
-    return lambda: version_of(rest.predict(where, {"instances": QUESTION})["predictions"])
+    return lambda: version_of(rest.predict(where, {"instances": QUESTION}, attributes)["predictions"])
 
 
-def ask_grpc(app: Serving) -> Ask:
+def ask_grpc(app: Serving, attributes: Mapping[str, str] = NOTHING) -> Ask:
     """Asks for the latest half_plus_two through a channel of its own; the version that is named must be the right one.
     """
     stub = open_grpc(app)
 
     def ask() -> int:
-        version, outputs = stub.predict("half_plus_two", {"x": np.array(QUESTION, np.float32)})
+        inputs = {"x": np.array(QUESTION, np.float32)}
+        version, outputs = stub.predict("half_plus_two", inputs, metadata=attributes)
         assert version == version_of(outputs["y"])
         return version
 
     return ask
 
 
-def ask_handle(app: Serving) -> Ask:
+def ask_handle(app: Serving, attributes: Mapping[str, str] = NOTHING) -> Ask:
     """Asks for the latest half_plus_two through a handle."""
-    model = app.clients.enter_context(connect(app.name)).model("half_plus_two")
+    model = app.clients.enter_context(connect(app.name)).model("half_plus_two", attributes=attributes)
     return lambda: version_of(model.predict(x=QUESTION, timeout=PATIENCE_S)["y"])
 
 
-def ask_everywhere(app: Serving) -> dict[str, Ask]:
+def ask_everywhere(app: Serving, attributes: Mapping[str, str] = NOTHING) -> dict[str, Ask]:
     """A way to ask for the latest half_plus_two through each of the doors."""
-    return {"REST": ask_rest(app), "gRPC": ask_grpc(app), "handle": ask_handle(app)}
+    rest = ask_rest(app, attributes=attributes)
+    return {"REST": rest, "gRPC": ask_grpc(app, attributes), "handle": ask_handle(app, attributes)}
 
 
 class Load:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serving_app import connect
 from serving_app.core.errors import Code
 from serving_app.core.states import PublicState
 from tests.cluster.asking import ask_everywhere, ask_rest, open_rest, steadily
@@ -111,3 +112,33 @@ def test_base_paths_without_versions(app: Serving, tmp_path: Path, zoo: Zoo) -> 
     for name in ("missing", "vacant"):
         app.wait_for_version(name, 1)
         assert ask_rest(app, name)() == 2
+
+
+def test_shared_traffic(app: Serving, base: Path, zoo: Zoo) -> None:
+    """A version that traffic names is served beside the policy's; weights, keys and audiences change while requests go
+    on, none of which fails, and gateways and callers by handle decide alike."""
+    add_version(zoo.path("half_plus_two", 2), base, 2)
+    app.deploy({"half_plus_two": {"base_path": str(base), "traffic": {"default": {"weights": {1: 100}}}}})
+    for version in (1, 2):
+        app.wait_for_version("half_plus_two", version)
+    model = app.clients.enter_context(connect(app.name)).model("half_plus_two")
+
+    def answers(**attributes: str) -> set[int]:
+        asks = ask_everywhere(app, {name.replace("_", "-"): value for name, value in attributes.items()})
+        return {ask() for ask in asks.values()}
+
+    with steadily(ask_everywhere(app)) as load:
+        load.wait_for_more()
+        assert all(set(counter) == {1} for counter in load.answers.values())
+        rule = {"attribute": "x-team", "equals": "a", "version": 2}
+        model.set_traffic({1: 50, 2: 50}, sticky="x-user", audience=[rule])
+        assert model.traffic()["default"].weights == {1: 50.0, 2: 50.0}
+        wait_for("the audience to get its version", lambda: answers(x_team="a") == {2})
+        sides = [answers(x_user=str(user)) for user in range(8)]
+        assert sorted({tuple(side) for side in sides}) == [(1,), (2,)]
+        model.set_traffic({1: 0, 2: 100})
+        wait_for("version 2 to get all", lambda: answers() == {2})
+        model.delete_traffic()
+        app.wait_for_version("half_plus_two", 1, PublicState.END)
+        load.wait_for_more()
+    load.assert_nothing_failed()
