@@ -122,6 +122,7 @@ def test_nobody_listens_for_a_deployment_that_was_closed(monkeypatch: pytest.Mon
     """The router's own listener ends, the shared one asks only for deployments with a router, and news of another one
     that come late are dropped and forgotten. A deployment that comes back is asked for anew."""
     monkeypatch.setattr(long_poll.metrics, "Histogram", lambda *_, **__: SimpleNamespace(observe=lambda *_, **__: None))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_worker_id=lambda: "worker"))
     host = Host()
     ids = [DeploymentID(name="Servable", app_name=f"app:m@{version}") for version in (1, 2)]
 
