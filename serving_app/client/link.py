@@ -152,7 +152,9 @@ class Link:
                 return await self._follower.start()
             except RayError as error:
                 if not isinstance(error, RayActorError) or loop.time() >= ends:
-                    raise Unavailable(f"the serving app {self._app!r} tells no routes now ({error}); try again") from error
+                    raise Unavailable(
+                        f"the serving app {self._app!r} tells no routes now ({error}); try again"
+                    ) from error
             await asyncio.sleep(RETRY_S)
 
     async def _start(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RaySystemError
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from serving_app.client import link
@@ -70,11 +70,15 @@ class App:
         self.events: list[Event] = []
         self.followers = Followers(self.events.append)
         self.followers.publish(table(1))
+        self.losses: list[BaseException] = []
+        """How the next questions for routes end."""
         self.calls: list[tuple[str, Call]] = []
         self.outcomes: list[BaseException | Callable[[], ServingError | None]] = []
         """What happens to the next hops: raised, or done, and an error for each of its calls if it gives one."""
 
     async def poll_routes(self, name: str, have: int, acknowledged: int, addresses: Any) -> RouteTable | None:
+        if self.losses:
+            raise self.losses.pop(0)
         return await self.followers.poll(name, have, acknowledged)
 
     async def acknowledge(self, name: str, revision: int) -> None:
@@ -369,6 +373,23 @@ def test_without_an_app_there_is_no_connection(app: App) -> None:
     for _ in range(2):
         with pytest.raises(Unreachable, match="no serving app named 'other'"):
             connect("other")
+    assert link._links == {}
+
+
+def test_a_controller_that_starts_again_is_waited_for(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who connects while the controller is away waits until it is back; what Ray raises is told as an error of ours."""
+    monkeypatch.setattr("serving_app.client.link.RETRY_S", 0.0)
+    app.losses = [ActorUnavailableError("away", None), ActorDiedError()]
+    with connect() as connection:
+        assert connection.model("m").predict(x=[1.0])["y"].tolist() == [2.5]
+    assert app.losses == []
+    app.losses = [RaySystemError("no way")]
+    with pytest.raises(Unavailable, match="tells no routes now"):
+        connect()
+    monkeypatch.setattr("serving_app.client.link.TIMEOUT_S", 0.0)
+    app.losses = [ActorDiedError()]
+    with pytest.raises(Unavailable, match="tells no routes now"):
+        connect()
     assert link._links == {}
 
 

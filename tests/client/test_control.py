@@ -108,7 +108,7 @@ def test_refusals_come_as_they_were_raised(raised: Exception, expected: ServingE
 
 def test_a_controller_that_starts_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question that was lost with the controller is asked again, and the answer is the one of its successor."""
-    monkeypatch.setattr("serving_app.client.control._RETRY_S", 0.0)
+    monkeypatch.setattr("serving_app.client.control.RETRY_S", 0.0)
     controller = Controller([ActorUnavailableError("it starts again", None)] * 3)
     assert asyncio.run(control(controller).apply("", "a.yaml")) == PLAN
     assert len(controller.asked) == 4
@@ -122,7 +122,7 @@ def test_a_controller_that_does_not_answer() -> None:
 
 def test_a_controller_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no actor has the name any more, that is said, whatever happened to the last one."""
-    monkeypatch.setattr("serving_app.client.control._RETRY_S", 0.0)
+    monkeypatch.setattr("serving_app.client.control.RETRY_S", 0.0)
     actor = Actor(Controller([ActorUnavailableError("gone", None)]))
     found = [actor]
 
