@@ -31,5 +31,13 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        try:
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("", "serving_app"):
+                raise
+            raise ModuleNotFoundError(
+                f"{error.name} is not installed, which serving_app.{name} needs: pip install 'serving-app[serve]'",
+                name=error.name,
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,10 +45,18 @@ def join_cluster(address: str | None = None, logging_level: int = logging.WARNIN
     """Make this process part of the Ray cluster at `address`, or of the one that Ray finds, unless it is of one.
 
     `logging_level` is Ray's. Raises Unreachable, within seconds, where no cluster answers, and FailedPrecondition in a
-    process that is part of another cluster than the one at `address`, or of none itself, as clients of Ray Client are.
+    process that is part of another cluster than the one at `address`, or of none itself, as clients of Ray Client are,
+    and where there is no Ray.
     """
-    import ray
-
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise FailedPrecondition(
+            "Ray is not installed, by which servables are called on a cluster: pip install 'serving-app[serve]', or "
+            "call the app by REST or gRPC (serving_app.remote)"
+        ) from error
     if (address or "").startswith("ray://") or _is_ray_client():
         raise FailedPrecondition(
             "a process behind Ray Client (ray://) is not part of the cluster, and cannot call servables by handle; "

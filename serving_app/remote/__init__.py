@@ -40,5 +40,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(f"serving_app.remote.{_HOMES[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"serving_app.remote.{_HOMES[name]}"), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("grpc", "httptools"):
+                raise
+            raise ModuleNotFoundError(
+                f"{error.name} is not installed, which {name} needs: pip install 'serving-app[client]'", name=error.name
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -100,6 +100,29 @@ def test_the_commands_say_what_is_missing(fresh: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+IMPORT = """
+import sys
+import serving_app, serving_app.remote
+def connect(): serving_app.connect()
+def publish(): serving_app.publish
+def client(): sys.modules["httptools"] = None; serving_app.remote.RestClient
+for use in (connect, publish, client):
+    try:
+        use()
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_imports_say_what_is_missing(fresh: Path) -> None:
+    """Who asks for what another extra brings hears of that extra."""
+    connect, publish, client = run(fresh, "-c", IMPORT).stdout.splitlines()
+    assert connect.startswith("Ray is not installed")
+    assert "serving-app[serve]" in connect
+    assert publish.endswith("which serving_app.publish needs: pip install 'serving-app[serve]'")
+    assert client == "httptools is not installed, which RestClient needs: pip install 'serving-app[client]'"
+
+
 def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(python), "-I", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=python.parent)
