@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -89,7 +88,8 @@ def test_two_side_by_side(tmp_path: Path, zoo: Zoo) -> None:
 
         second.wait_until_it_says(f"No versions of servable half_plus_two found under base path {empty}.")
         assert not second.listens()
-        shutil.copytree(zoo.path("corrupt"), empty / "7")
+        (empty / "7").mkdir()
+        (empty / "7" / "saved_model.pb").write_bytes(b"\x12\x00")  # a whole SavedModel, of one graph, which is empty
         assert second.process.wait(PATIENCE_S) == 255
         assert second.said("out").startswith(
             "Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: "
