@@ -20,11 +20,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
 
 from benchmarks.ports import free_port
+from tests.cluster.commands import workers
+from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.conftest import Demo
 from tests.docs.pages import ROOT, Command, Step, matches, scenarios
 
@@ -34,8 +37,6 @@ SCENARIOS = scenarios()
 
 _SERVES = ("make serve", "serving-app up", "serving-app demo", "serve run")
 """Commands that go on until Ctrl-C."""
-
-_PATIENCE_S = 240.0
 
 _HEAD = """
 import logging, sys, ray
@@ -47,9 +48,16 @@ ray.shutdown()
 """
 
 
+class Machine(NamedTuple):
+    """Where a reader sits: the environment of the terminal, and the folder of the Ray cluster that runs there."""
+
+    environment: Mapping[str, str]
+    cluster: Path
+
+
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """The environment of a reader's terminal, on a machine where a Ray cluster runs."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which a Ray cluster runs, with nothing on it."""
     programs = tmp_path_factory.mktemp("programs")
     if shutil.which("curl") is None:
         stand_in = programs / "curl"
@@ -62,14 +70,16 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
     variables |= {"PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets lie below it, and their names must be short
     head = subprocess.Popen(
-        [sys.executable, "-c", _HEAD, folder], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", _HEAD, folder], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=folder,
+    )  # fmt: skip
     assert head.stdin is not None
     assert head.stdout is not None
     try:
         address = head.stdout.readline().strip()
         assert address, "Ray did not start"
-        yield {**variables, "RAY_ADDRESS": address}
+        assert not workers(Path(folder))
+        yield Machine({**variables, "RAY_ADDRESS": address}, Path(folder))
     finally:
         head.stdin.close()
         head.wait()
@@ -80,11 +90,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[st
 class Shell:
     """A reader's terminal: runs the steps of a scenario in a folder of its own."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], models: Path) -> None:
+    def __init__(self, folder: Path, machine: Machine, models: Path) -> None:
         self._folder = folder
-        self._environment = environment
+        self._environment = machine.environment
+        self._cluster = machine.cluster
         self._rest, self._grpc, self._door = free_port(), free_port(), free_port()
         self._server: subprocess.Popen[str] | None = None
+        self._others = workers(machine.cluster)  # such as Ray Data's, which stay for as long as the cluster does
         self._log = folder / "server.log"
         shutil.copytree(models, folder / ".demo")
         shutil.copytree(models / "ready", folder / "models")
@@ -101,14 +113,16 @@ class Shell:
                 self._run(Command(line, self._localized(command.output)), step.where)
 
     def stop(self) -> None:
-        """Press Ctrl-C, and see that the server ends by itself."""
+        """Press Ctrl-C, and see that the server ends by itself and leaves no actor on the cluster."""
         if self._server is not None:
+            assert workers(self._cluster) - self._others
             self._server.send_signal(signal.SIGINT)
             try:
-                self._server.wait(_PATIENCE_S)
+                self._server.wait(PATIENCE_S)
             finally:
                 self._server.kill()
             self._server = None
+            wait_for("all of its actors to end", lambda: workers(self._cluster) <= self._others)
 
     def _localized(self, text: str) -> str:
         """The same text with this scenario's ports and folders."""
@@ -143,7 +157,7 @@ class Shell:
                 shlex.split(line.replace("\\\n", " ")), cwd=self._folder, env=self._environment, stdout=log,
                 stderr=subprocess.STDOUT, text=True,
             )
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while not (matches(f"...{output.strip()}...", self._said()) and (is_told or self._is_ready())):
             assert self._server.poll() is None, f"{where}: the server ended\n{self._said()}"
             assert time.monotonic() < deadline, f"{where}: not ready, or not as told\n{self._said()}\nand not\n{output}"
@@ -161,7 +175,7 @@ class Shell:
 
     def _run(self, command: Command, where: str) -> None:
         """Run a command; what takes effect a little later, such as a new version, is asked for again."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             done = subprocess.run(
                 ["bash", "-c", command.line], cwd=self._folder, env=self._environment, capture_output=True, text=True
@@ -181,10 +195,11 @@ def test_there_are_scenarios() -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_examples_do_what_the_page_says(
-    name: str, tmp_path: Path, environment: Mapping[str, str], demo: Demo
+    name: str, tmp_path: Path, machine: Machine, demo: Demo
 ) -> None:
-    """Every example runs as it stands, in its order, and prints what the page shows."""
-    shell = Shell(tmp_path, environment, demo.folder)
+    """Every example runs as it stands, in its order, and prints what the page shows. Whatever serves ends at Ctrl-C,
+    and leaves nothing on a cluster that stays."""
+    shell = Shell(tmp_path, machine, demo.folder)
     try:
         for step in SCENARIOS[name]:
             shell.take(step)
