@@ -13,6 +13,7 @@ from typing import Any
 
 from serving_app.client.warmup_file import Inputs, encode_warmup
 from serving_app.core.errors import InvalidArgument, ServingError
+from serving_app.protocol.call_options import seconds_of
 from serving_app.protocol.prediction_log import WARMUP_FILE
 from serving_app.publishing.claims import Claim, claim_number
 from serving_app.publishing.destination import Destination, Settings, find_destination, unserved
@@ -75,6 +76,7 @@ def publish(
     _check_arguments(name, where, labels, wait, add)
     _check_contents(warmup, metadata, done_marker)
     number = None if version is None else _to_number(version)
+    seconds = seconds_of(timeout)
     server = None if name is None else find_server(app, address, name)
     destination = _find_destination(server, name, where, storage_options, add, done_marker)
     published = _write(
@@ -88,7 +90,7 @@ def publish(
             server.add(destination.new_model)
         if not (wait or labels):
             return published
-        server.wait(published.version, labels, timeout)
+        server.wait(published.version, labels, seconds)
     return replace(published, labels=labels, is_served=True)
 
 

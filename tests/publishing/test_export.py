@@ -69,6 +69,8 @@ def test_what_cannot_be_exported_is_refused(model: Any, signatures: Any, error: 
         ({"base_path": "/m", "version": 1.0}, "a version is a number"),
         ({"base_path": "/m", "version": "3"}, "a version is a number"),
         ({"base_path": Path("s3://b/m")}, "begins with s3://"),
+        ({"base_path": "/m", "timeout": "soon"}, "timeout must be a number of seconds"),
+        ({"base_path": "/m", "timeout": float("nan")}, "timeout must be a number of seconds"),
         ({"base_path": "/m", "warmup": {"x": [1.0]}}, "put the one request into a list"),
         ({"base_path": "/m", "metadata": ["loss"]}, "metadata is a mapping"),
         ({"base_path": "/m", "done_marker": "../DONE"}, "done_marker is the name of a file"),
