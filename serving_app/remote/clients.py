@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from serving_app.core.servable import spec_of
 from serving_app.remote.calls import Dialect
@@ -32,6 +32,9 @@ class _Client:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._server!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} has connections, which cannot be pickled; make a client in each process")
 
 
 class BlockingClient(_Client):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
-from serving_app.core.errors import InvalidArgument, Unavailable
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from serving_app.remote.event_loops import own_loop
 from serving_app.remote.grpc_outcomes import outcome
 from serving_app.remote.http_messages import Headers, read_headers
@@ -78,10 +79,16 @@ class BlockingGrpc:
         else:
             self._channel = grpc.secure_channel(wire.target, wire.credentials, wire.options)
         self._methods: dict[str, Any] = {}
+        self._process = os.getpid()
 
     def exchange(self, step: Exchange) -> bytes:
         """Make one exchange, as plans.py has it."""
         wire, path = self._wire, step.query.target
+        if self._process != os.getpid():
+            raise FailedPrecondition(
+                "this process was forked from the one that made the client, and gRPC does not survive that; start it "
+                "by multiprocessing's method 'spawn', or make the first client after the fork"
+            )
         try:
             method = self._methods.get(path) or self._methods.setdefault(path, self._channel.unary_unary(path))
             answer: bytes = method(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from serving_app.core.errors import InvalidArgument
+from serving_app.core.errors import FailedPrecondition, InvalidArgument
 from serving_app.protocol import messages
 from serving_app.remote import AsyncGrpcClient, AsyncRestClient, GrpcClient, RestClient
 from tests.remote.client_contract import ClientContract, used
@@ -91,6 +92,25 @@ def test_an_awaited_client_belongs_to_one_loop(front: Front, kind: Any) -> None:
         with pytest.raises(Exception, match="one for each loop"), asyncio.Runner() as second:
             second.run(ask())
         first.run(client.close())
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient, AsyncRestClient, AsyncGrpcClient])
+def test_a_client_is_not_handed_to_other_processes(kind: Any) -> None:
+    """Who pickles a client, or a model of one, is told to make one there."""
+    client = kind("localhost:1")
+    for what in (client, client.model("m")):
+        with pytest.raises(TypeError, match=r"has connections.*make a client in each process"):
+            pickle.dumps(what)
+    if kind in (RestClient, GrpcClient):
+        client.close()
+
+
+def test_a_forked_process_is_told(front: Front) -> None:
+    """gRPC would wait for ever in a child of the process that made the client."""
+    with GrpcClient(front.grpc_address) as client:
+        client._exchange.__self__._process -= 1  # as a child would find it
+        with pytest.raises(FailedPrecondition, match="method 'spawn'"):
+            client.model("half_plus_two").predict(x=[1.0])
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
