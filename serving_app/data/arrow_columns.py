@@ -123,7 +123,9 @@ def number_type(dtype: int) -> pa.DataType | None:
 
 
 def to_column(values: Any) -> pa.Array:
-    """A column of what `ray.data` hands over in batches of NumPy arrays and pandas columns."""
+    """A column of what `ray.data` hands over in batches of NumPy arrays and pandas columns. NaN of NumPy is no null."""
+    if not isinstance(getattr(values, "dtype", np.dtype(object)), np.dtype):  # pandas' own, which know what is missing
+        return pa.array(values, from_pandas=True)
     array = np.asarray(values)
     if array.ndim > 1 and array.dtype.kind in "biuf":
         return _nest(pa.array(np.ascontiguousarray(array).reshape(-1)), array.shape, array.shape[1:])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from serving_app.core.errors import InvalidArgument
-from serving_app.core.servable import ModelSpec, ServableId
+from serving_app.core.servable import ModelSpec, ServableId, spec_of
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.data.columns import ERROR_COLUMN, Columns, Inputs, Layout, Outputs, fit_columns, to_columns
 from serving_app.data.finding import Found, How, find_served, find_stored
@@ -99,6 +99,10 @@ def pin(
     """
     if version is not None and label is not None:
         raise InvalidArgument("a version and a label are two ways to say the same; give one of them")
+    try:
+        spec = spec_of(model or "model", version, label)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(str(error)) from error
     if how not in ("local", "live"):
         raise InvalidArgument(f"how is 'local' or 'live', and not {how!r}")
     if on_error not in ("fail", "set_aside"):
@@ -111,11 +115,11 @@ def pin(
             raise InvalidArgument(
                 "labels and live calls are of a serving app, and a base path is read without one; leave base_path out"
             )
-        found = find_stored(model, base_path, version, storage_options)
+        found = find_stored(model, base_path, spec.version, storage_options)
     else:
         if model is None:
             raise InvalidArgument("name a model, or give the base_path of one")
-        found = _find_served(app, address, ModelSpec(model, version, label), how)
+        found = _find_served(app, address, spec, how)
     if found.assignment is not None:
         # Nobody waits for the first rows, and all that come together are one run as it is.
         assignment = replace(

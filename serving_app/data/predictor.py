@@ -151,7 +151,7 @@ def predict_dataset(
 def _names(batch: Any) -> list[str]:
     if isinstance(batch, pa.Table):
         return list(batch.column_names)
-    return [str(name) for name in (batch.keys() if isinstance(batch, Mapping) else batch.columns)]
+    return list(batch.keys() if isinstance(batch, Mapping) else batch.columns)
 
 
 def _to_table(batch: Any, layout: Layout) -> pa.Table:
@@ -159,7 +159,7 @@ def _to_table(batch: Any, layout: Layout) -> pa.Table:
     columns = dict.fromkeys(column for columns in layout.inputs.values() for column in columns)
     try:
         return pa.table({column: to_column(batch[column]) for column in columns})
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, OverflowError) as error:
         raise InvalidArgument(
             f"the batch cannot be read: {error}. Rows are told one by one in Arrow tables: "
             "map_batches(batch_format='pyarrow')"
@@ -184,7 +184,8 @@ def _extend(batch: Any, layout: Layout, scored: Scored) -> Any:
     if isinstance(batch, Mapping):
         kept = {name: batch[name] for name in layout.keep}
         return {**kept, **{name: _plain(column) for name, column in scored.columns.items()}}
-    outputs = {name: column.to_pandas() for name, column in scored.columns.items()}
+    # Without an index of their own, which pandas would match with that of the batch.
+    outputs = {name: column.to_pandas().array for name, column in scored.columns.items()}
     return batch[list(layout.keep)].assign(**outputs)
 
 

@@ -38,6 +38,28 @@ def test_a_batch_comes_back_in_its_form(predict: Predictor) -> None:
     assert arrays["half"].dtype == np.float32
 
 
+def test_outputs_stay_beside_their_rows(predict: Predictor) -> None:
+    """A DataFrame may have any index, as one has whose rows were filtered or sorted."""
+    frame = predict(pd.DataFrame({"x": [1.0, 2.0], "k": ["a", "b"]}, index=[7, 0]))
+    assert (list(frame["half"]), list(frame.index)) == ([2.5, 3.0], [7, 0])
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (pd.DataFrame({"x": pd.array([1, None], dtype="Int64"), "k": "a"}), "row 1 of a batch: column 'x': it is null"),
+        ({"x": np.array([2**70, 1], dtype=object), "k": np.array([1, 2])}, "the batch cannot be read: .*too large"),
+        ({"x": np.array([1, "a"], dtype=object), "k": np.array([1, 2])}, "the batch cannot be read: .*'a' with type"),
+        ({"x": np.array([1j]), "k": np.array([1])}, "the batch cannot be read"),
+        (pd.DataFrame({0: [1.0], "k": ["a"]}), r"input 'x' wants 'x'. There are 0, 'k'"),
+    ],
+)
+def test_batches_that_hold_no_numbers_are_refused(predict: Predictor, batch: Any, message: str) -> None:
+    """What pandas calls missing is missing, and what is no number of any kind is told as such."""
+    with pytest.raises(InvalidArgument, match=message):
+        predict(batch)
+
+
 def test_bad_rows_fail_a_batch_and_are_named(predict: Predictor) -> None:
     """The first of the bad rows are told with their reasons, and what to do."""
     batch = pa.table({"x": [1.0, *[None] * 7], "k": ["a"] * 8})
