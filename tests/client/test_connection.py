@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -291,6 +292,25 @@ def test_a_deadline_ends_a_call(app: App) -> None:
     """A call that has no time left is answered with DEADLINE_EXCEEDED."""
     with connect() as connection, pytest.raises(DeadlineExceeded, match=r"m gave no answer within 0.0 s"):
         connection.model("m").predict(x=[1.0], timeout=0.0)
+
+
+def test_who_is_interrupted_calls_off(app: App) -> None:
+    """Ctrl-C ends a call that blocks, nothing of it goes on in the background, and the next call is answered."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> ServingError:
+        signal.pthread_kill(main, signal.SIGINT)
+        return refused()
+
+    with connect() as connection:
+        app.outcomes = [interrupt, *[refused] * 10_000]
+        with pytest.raises(KeyboardInterrupt):
+            connection.model("m").predict(x=[1.0], timeout=None)
+        shared = link._links["default", "here"]
+        asyncio.run(until(lambda: not shared._follower._in_use))
+        app.outcomes = []
+        assert connection.model("m").predict(x=[1.0])["y"].tolist() == [2.5]
 
 
 def test_another_try_follows_the_routes(app: App) -> None:
