@@ -124,7 +124,11 @@ class Connection:
     def _linked(self) -> Link:
         """The link of this process, taken at the first use."""
         check_process()
-        return self._link or self._take_link()
+        link = self._link
+        if link is None:
+            return self._take_link()
+        link.check_cluster()
+        return link
 
     def _take_link(self) -> Link:
         with self._opening:

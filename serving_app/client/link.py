@@ -132,10 +132,13 @@ class Link:
                 call = call._replace(timeout=max(0.001, call.timeout - spent))
             return _apart(await caller.call(call))
 
-    async def _find_controller(self) -> Any:
-        # Ray would start a cluster of its own for a process that has left the one it was in.
+    def check_cluster(self) -> None:
+        """Unreachable if the process has left the cluster: Ray would start one of its own for whoever calls then."""
         if cluster_of_process() != self._cluster:
             raise Unreachable("this process has left the Ray cluster that it was connected to; connect again")
+
+    async def _find_controller(self) -> Any:
+        self.check_cluster()
         return await find_controller(self._app)
 
     async def _prepare(self, table: RouteTable) -> None:

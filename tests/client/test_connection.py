@@ -415,12 +415,20 @@ def test_a_controller_that_starts_again_is_waited_for(app: App, monkeypatch: pyt
 
 def test_a_process_that_left_its_cluster_looks_for_no_other(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection of a process that has shut Ray down says so, and does not make Ray start a cluster."""
-    with connect():
+    with connect() as connection:
         shared = link._links["default", "here"]
-        monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda: "")
-        with pytest.raises(Unreachable, match="this process has left the Ray cluster"):
-            link.run(shared._find_controller()).result(PATIENCE_S)
-        monkeypatch.undo()
+        model = connection.model("m")
+        for now in ("", "elsewhere"):
+            monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda now=now: now)
+            asks = (
+                lambda: link.run(shared._find_controller()).result(PATIENCE_S),
+                lambda: model.predict(x=[1.0]),
+                lambda: asyncio.run(model.predict_async(x=[1.0])),
+            )
+            for ask in asks:
+                with pytest.raises(Unreachable, match="this process has left the Ray cluster"):
+                    ask()
+        monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda: "here")
 
 
 def test_a_forked_process_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
