@@ -180,7 +180,7 @@ class Link:
                 del _links[self._app, self._cluster]
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
-            await self._follower.stop()
+            await self._follower.stop(says_so=cluster_of_process() == self._cluster)
             self._callers.close_lanes()
 
     def _forget_holder(self) -> None:

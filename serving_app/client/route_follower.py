@@ -51,11 +51,13 @@ class RouteFollower:
             await self._poll()
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
-    async def stop(self) -> None:
-        """Follow no more, and say so."""
+    async def stop(self, *, says_so: bool = True) -> None:
+        """Follow no more, and say so, unless there is nobody to tell."""
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
+        if not says_so:
+            return
         try:
             await self._controller.leave.remote(self.name)
         except Exception as error:  # the controller is away; the lease lapses by itself
@@ -103,6 +105,8 @@ class RouteFollower:
         is_lost = False
         while True:
             try:
+                if is_lost:  # the one that was lost is not asked again: without its cluster Ray would start another
+                    self._controller = await self._connect()
                 await self._poll()
                 is_lost = False
             except Exception as error:
@@ -111,13 +115,6 @@ class RouteFollower:
                 is_lost = True
                 logger.log(level, "no news of routes (%r); going on by revision %d", error, self.table.revision)
                 await asyncio.sleep(_RECONNECT_S)
-                await self._reconnect()
-
-    async def _reconnect(self) -> None:
-        try:
-            self._controller = await self._connect()
-        except Exception as error:
-            logger.debug("the controller was not found: %r", error)
 
     async def _poll(self) -> None:
         self._told = self._acknowledged

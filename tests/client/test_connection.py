@@ -428,6 +428,8 @@ def test_a_process_that_left_its_cluster_looks_for_no_other(app: App, monkeypatc
             for ask in asks:
                 with pytest.raises(Unreachable, match="this process has left the Ray cluster"):
                     ask()
+        link.run(link._stop_all()).result(PATIENCE_S)
+        assert app.count(ReaderLeft) == 0  # Ray would start a cluster to tell nobody
         monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda: "here")
 
 
