@@ -53,7 +53,8 @@ class VersionsListed:
     """A poll of a model's base path succeeded and found these finished versions (number to path).
 
     `waiting` has the versions that are still being written, and what each of them lacks; they are not to be loaded.
-    `sizes` has the bytes of the versions that were looked into. `warnings` are for people.
+    `sizes` has the bytes of the versions that were looked into. `warnings` are for people. `found` has every version
+    that lies there, also those that nobody has looked into.
     """
 
     model: str
@@ -61,6 +62,7 @@ class VersionsListed:
     waiting: Mapping[int, str] = field(default_factory=dict)
     sizes: Mapping[int, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    found: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

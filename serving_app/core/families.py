@@ -30,6 +30,12 @@ _TFS = "/tensorflow/serving"
 _ASKED = ("version", "signature")
 _HELD = ("model_name", "version")
 _STAGED = (*_HELD, "entrypoint", "stage")
+_MIRRORED = (*_HELD, "candidate")
+_MIRRORED_OUTPUT = (*_MIRRORED, "signature", "output")
+_DIFFERENCES = exponential(1e-9, 10**0.5, 31)
+_TENTHS = tuple(tenth / 10 for tenth in range(11))
+_POSITIVE = (*_TENTHS[1:], *exponential(2**0.5, 2**0.5, 20), 1e4, 1e5, 1e6)
+_VALUES = (*(-value for value in reversed(_POSITIVE)), 0.0, *_POSITIVE)
 
 REQUEST_COUNT = _count(
     f"{_TFS}/request_count",
@@ -124,6 +130,47 @@ LOAD_SECONDS = _histogram(
     "serving_app_load_seconds", exponential(0.1, 2, 14),
     "What loads that succeeded took, from the fetch to the end of warm-up, in seconds.", (), ("model_name",),
 )  # fmt: skip
+MIRROR_REQUESTS = _count(
+    "serving_app_mirror_requests",
+    "Requests of which the candidate got a copy, by the outcome of both; where both succeeded by their agreement, too: "
+    "same or different.",
+    (), (*_MIRRORED, "status", "candidate_status", "agreement"),
+)  # fmt: skip
+MIRROR_LATENCY = _histogram(
+    "serving_app_mirror_latency", _LATENCY,
+    "What calls took that were copied, and their copies, as far as they succeeded, in microseconds; of: version, "
+    "candidate.",
+    (), (*_MIRRORED, "of"),
+)  # fmt: skip
+MIRROR_DROPPED = _count(
+    "serving_app_mirror_dropped",
+    "Copies that were not made after all, or given up, by why: gateway_busy, candidate_busy, too_large, gone (the "
+    "candidate was unloaded).",
+    (), (*_MIRRORED, "reason"),
+)  # fmt: skip
+MIRROR_OUTPUTS = _count(
+    "serving_app_mirror_outputs",
+    "Requests that both answered, by output: same (all values within the tolerance), different, or unlike (absent, or "
+    "of another shape or type).",
+    (), (*_MIRRORED_OUTPUT, "agreement"),
+)  # fmt: skip
+MIRROR_DIFFERENCE = _histogram(
+    "serving_app_mirror_difference", _DIFFERENCES,
+    "The largest difference in each output of a request; kind: absolute, or relative to the value that the client has "
+    "got.",
+    (), (*_MIRRORED_OUTPUT, "kind"),
+)  # fmt: skip
+MIRROR_TOP = _count(
+    "serving_app_mirror_top",
+    "Rows of outputs that have several scores a row, by whether the same one is the highest: same, different.",
+    (), (*_MIRRORED_OUTPUT, "agreement"),
+)  # fmt: skip
+MIRROR_SCORES = _histogram(
+    "serving_app_mirror_scores", _VALUES,
+    "Values of outputs, or the highest score of each row where a row has several; the sum is that of their sizes; of: "
+    "version, candidate.",
+    (), (*_MIRRORED_OUTPUT, "of"),
+)  # fmt: skip
 SILENT = _gauge(
     "serving_app_silent_processes",
     "Gateways and replicas that did not answer this scrape in time: what they counted last is counted.",
@@ -133,7 +180,8 @@ FAMILIES = (
     REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, REQUEST_EXAMPLE_COUNTS, REQUEST_EXAMPLE_COUNT_TOTAL,
     MODEL_WARMUP_LATENCY, MODEL_WARMUP_RECORDS_READ, REQUEST_LOG_COUNT, MLMD_MAP, QUEUING_LATENCY, WRAPPED_RUN_COUNT,
     INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, BATCHES, STAGE_MICROSECONDS, STAGE_REQUESTS, VERSIONS,
-    IN_FLIGHT, WAITING, RUNNING, REPLICAS, OTHER_REQUESTS, LOADS, LOAD_SECONDS, SILENT,
+    IN_FLIGHT, WAITING, RUNNING, REPLICAS, OTHER_REQUESTS, LOADS, LOAD_SECONDS, MIRROR_REQUESTS, MIRROR_LATENCY,
+    MIRROR_DROPPED, MIRROR_OUTPUTS, MIRROR_DIFFERENCE, MIRROR_TOP, MIRROR_SCORES, SILENT,
 )  # fmt: skip
 """All of them."""
 

@@ -213,6 +213,28 @@ def replace_in(snapshot: Snapshot, changed: Snapshot, most_cells: int = MOST_CEL
         _bound(into, most_cells)
 
 
+def growth(before: Snapshot, after: Snapshot) -> Snapshot:
+    """By how much counters and histograms have grown between two looks; those that have not are left out. What has
+    shrunk was forgotten, and counted anew."""
+    grown: Snapshot = {}
+    for name, cells in after.items():
+        known = before.get(name, {})
+        for labels, value in cells.items():
+            old = known.get(labels)
+            if old != value:
+                grown.setdefault(name, {})[labels] = _difference(old, value)
+    return grown
+
+
+def _difference(old: Value | None, new: Value) -> Value:
+    if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        counts = [now - then for now, then in zip(new, old, strict=True)]
+        return new if any(count < 0 for count in counts[:-1]) else tuple(counts)
+    if isinstance(old, int | float) and isinstance(new, int | float) and old <= new:
+        return new - old
+    return new
+
+
 def _sum(old: Value | None, new: Value) -> Value:
     if isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
         return tuple(map(add, old, new))

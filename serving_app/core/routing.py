@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from serving_app.core.door import Door
 from serving_app.core.errors import Code, InvalidArgument, NotFound
@@ -16,7 +17,7 @@ from serving_app.core.placement import Placement
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import Signature
 from serving_app.core.states import PublicState
-from serving_app.core.traffic import Attributes, Traffic, no_attributes, pick
+from serving_app.core.traffic import Attributes, Tolerance, Traffic, is_copied, no_attributes, pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,36 @@ def resolve(spec: ModelSpec, table: RouteTable, attributes: Attributes = no_attr
     if route is None:
         raise NotFound(f"Servable not found for request: Specific({spec.name}, {version})")
     return route
+
+
+class Candidate(NamedTuple):
+    """A version that is to get a copy of a request, and what its answer may differ by."""
+
+    route: Route
+    tolerances: Mapping[str, Tolerance]
+
+
+def find_candidate(spec: ModelSpec, table: RouteTable, route: Route) -> Candidate | None:
+    """Who gets a copy of a request that `resolve` has given this route to; nobody, most of the time.
+
+    A version gets no copies of what it answers itself, and none while it is not ready.
+    """
+    model = table.models[spec.name]
+    if not model.traffic or spec.version is not None or spec.label == "":
+        return None
+    traffic = model.traffic.get(spec.label or "")
+    if traffic is None or traffic.mirror is None or not is_copied(traffic.mirror):
+        return None
+    candidate = model.routes.get(traffic.mirror.version)
+    if candidate is None or candidate is route:
+        return None
+    return Candidate(candidate, traffic.mirror.tolerances)
+
+
+def is_routed(route: Route, table: RouteTable) -> bool:
+    """Whether a table still names the version."""
+    model = table.models.get(route.servable.name)
+    return model is not None and route.servable.version in model.routes
 
 
 def find_statuses(spec: ModelSpec, table: RouteTable) -> tuple[VersionStatus, ...]:

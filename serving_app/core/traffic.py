@@ -77,6 +77,27 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a value may be from another to count as the same: by so much, and by such a part of it besides."""
+
+    absolute: float = 1e-6
+    relative: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Of a target's requests a share, in percent, is copied to a version, whose answers nobody gets to see."""
+
+    version: int
+    share: float
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    """By output. Of the others numbers with fractions have the usual tolerance, everything else has none."""
+
+    def __str__(self) -> str:
+        return f"copies of {self.share:g} % to version {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """How one target's requests are shared. `weights` are percentages, by version."""
 
@@ -86,17 +107,21 @@ class Traffic:
     rules: tuple[Rule, ...] = ()
     seed: str = ""
     """Told into the hash, so that who has the new version of one model does not have that of every other."""
+    mirror: Mirror | None = None
 
     versions: frozenset[int] = field(init=False)
     """Every version that it names, those with the weight 0 included: they are to be there when it grows."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "versions", frozenset([*self.weights, *(rule.version for rule in self.rules)]))
+        mirrored = [] if self.mirror is None else [self.mirror.version]
+        named = [*self.weights, *(rule.version for rule in self.rules), *mirrored]
+        object.__setattr__(self, "versions", frozenset(named))
 
     def __str__(self) -> str:
         shares = [f"version {number} {weight:g} %" for number, weight in self.weights.items()]
         by = f", by {self.sticky}" if self.sticky else ""
-        return ", ".join([*map(str, self.rules), *shares]) + by
+        copies = f", {self.mirror}" if self.mirror is not None else ""
+        return ", ".join([*map(str, self.rules), *shares]) + by + copies
 
 
 def versions_of(shared: Iterable[Traffic]) -> frozenset[int]:
@@ -117,6 +142,11 @@ def pick(traffic: Traffic, ready: Collection[int], attributes: Attributes) -> in
     if key is not None:
         return _pick_by_key(traffic, ready, key)
     return _pick_by_chance(traffic.weights, ready)
+
+
+def is_copied(mirror: Mirror) -> bool:
+    """Whether chance has it that one request is copied."""
+    return random.random() * WHOLE < mirror.share
 
 
 def _pick_by_chance(weights: Mapping[int, float], ready: Collection[int]) -> int | None:
@@ -166,7 +196,7 @@ def check_traffic(
 ) -> None:
     """Raise FailedPrecondition if requests would be sent to a version that cannot answer, and were not before."""
     for target, traffic in wanted.items():
-        old = _with_requests(before[target]) if target in before else frozenset()
+        old = _with_requests(before[target]) if target in before else set()
         for number in sorted(_with_requests(traffic) - old):
             if number not in available:
                 raise FailedPrecondition(
@@ -175,7 +205,8 @@ def check_traffic(
                 )
 
 
-def _with_requests(traffic: Traffic) -> frozenset[int]:
-    """The versions that get any."""
-    unused = {number for number, weight in traffic.weights.items() if not weight}
-    return traffic.versions - (unused - {rule.version for rule in traffic.rules})
+def _with_requests(traffic: Traffic) -> set[int]:
+    """The versions that get any, or copies of them."""
+    used = {number for number, weight in traffic.weights.items() if weight}
+    copied = {traffic.mirror.version} if traffic.mirror is not None and traffic.mirror.share else set()
+    return used | copied | {rule.version for rule in traffic.rules}

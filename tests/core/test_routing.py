@@ -5,11 +5,19 @@ import pickle
 import pytest
 
 from serving_app.core.errors import Code, InvalidArgument, NotFound
-from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus, find_statuses, resolve
+from serving_app.core.routing import (
+    ModelRoutes,
+    Route,
+    RouteTable,
+    VersionStatus,
+    find_candidate,
+    find_statuses,
+    resolve,
+)
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.core.states import PublicState
-from serving_app.core.traffic import Rule, Traffic
+from serving_app.core.traffic import Mirror, Rule, Tolerance, Traffic
 
 SIGNATURE = Signature({"x": TensorSpec("x:0", DType.FLOAT, (-1,))}, {"y": TensorSpec("y:0", DType.FLOAT, None)})
 
@@ -145,3 +153,43 @@ def test_latest():
     """The latest version is the largest that is ready, not the largest that is known."""
     assert TABLE.models["m"].latest == 9
     assert TABLE.models["idle"].latest is None
+
+
+MIRRORED = RouteTable(
+    9,
+    {
+        "m": ModelRoutes(
+            {9: route(9), 3: route(3)},
+            {"stable": 9},
+            traffic={
+                "": Traffic({3: 100.0}, mirror=Mirror(9, 100, {"y": Tolerance(1.0)})),
+                "early": Traffic({3: 100.0}, mirror=Mirror(10, 100)),
+                "self": Traffic({9: 100.0}, mirror=Mirror(9, 100)),
+                "never": Traffic({3: 100.0}, mirror=Mirror(9, 0)),
+                "plain": Traffic({3: 100.0}),
+            },
+        ),
+        "n": ModelRoutes({1: route(1)}),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("spec", "version"),
+    [
+        (ModelSpec("m"), 9),
+        (ModelSpec("m", version=3), None),
+        (ModelSpec("m", label="stable"), None),
+        (ModelSpec("m", label="early"), None),
+        (ModelSpec("m", label="self"), None),
+        (ModelSpec("m", label="never"), None),
+        (ModelSpec("m", label="plain"), None),
+        (ModelSpec("n"), None),
+    ],
+)
+def test_who_gets_a_copy(spec, version):
+    """The mirror of the target, if it is ready and does not answer the request itself; requests that name a version by
+    its number are not copied."""
+    candidate = find_candidate(spec, MIRRORED, resolve(spec, MIRRORED))
+    assert (candidate and candidate.route) == (None if version is None else route(version))
+    assert candidate is None or candidate.tolerances == {"y": Tolerance(1.0)}

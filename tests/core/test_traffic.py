@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving_app.core.errors import FailedPrecondition
-from serving_app.core.traffic import Rule, Traffic, check_traffic, no_attributes, pick
+from serving_app.core.traffic import Mirror, Rule, Traffic, check_traffic, is_copied, no_attributes, pick
 
 READY = {1, 2, 3}
 KEYS = [f"user-{number}" for number in range(20_000)]
@@ -125,6 +125,7 @@ def test_in_words():
         "version 4 if x-team is 'ads' or 'search', version 3 if agent is like 'curl.*', version 3 90 %, "
         "version 4 10 %, by x-user"
     )
+    assert str(Traffic({3: 100.0}, mirror=Mirror(4, 12.5))) == "version 3 100 %, copies of 12.5 % to version 4"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,9 @@ def test_in_words():
         (Traffic({1: 100, 9: 0}), None),
         (Traffic({1: 90, 9: 10}), Traffic({1: 95, 9: 5})),
         (Traffic({1: 100}, rules=(Rule("a", 9),)), Traffic({9: 100})),
+        (Traffic({1: 100}, mirror=Mirror(2, 100)), None),
+        (Traffic({1: 100}, mirror=Mirror(9, 0)), None),
+        (Traffic({1: 100}, mirror=Mirror(9, 50)), Traffic({1: 100}, mirror=Mirror(9, 10))),
     ],
 )
 def test_traffic_that_may_be_given(wanted, before):
@@ -147,9 +151,21 @@ def test_traffic_that_may_be_given(wanted, before):
         (Traffic({1: 90, 9: 10}), None),
         (Traffic({1: 90, 9: 10}), Traffic({1: 100, 9: 0})),
         (Traffic({1: 100, 9: 0}, rules=(Rule("a", 9),)), Traffic({1: 100})),
+        (Traffic({1: 100}, mirror=Mirror(9, 10)), Traffic({1: 100}, mirror=Mirror(9, 0))),
     ],
 )
 def test_traffic_that_may_not(wanted, before):
     """Requests are not sent anew to what cannot answer."""
     with pytest.raises(FailedPrecondition, match="version 9 of model m is not ready"):
         check_traffic("m", {"": wanted}, {"": before} if before else {}, {1, 2})
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (100, 20_000, 20_000), (20, 3600, 4400)])
+def test_the_share_that_is_copied(share, least, most):
+    """None, all, or about the share: seven standard deviations are allowed."""
+    assert least <= sum(is_copied(Mirror(2, share)) for _ in range(20_000)) <= most
+
+
+def test_a_mirror_has_its_version_served():
+    """As all that traffic names, also while nothing is copied yet."""
+    assert Traffic({1: 100}, mirror=Mirror(9, 0)).versions == {1, 9}
