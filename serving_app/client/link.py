@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from serving_app.client import crossing
+from serving_app.client.caller import Caller
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
@@ -58,6 +59,7 @@ class Link:
     def __init__(self, app: str, cluster: str) -> None:
         """`cluster` is where this process belongs, as `cluster_of_process` tells."""
         from serving_app import ray_private
+        from serving_app.client.copying import Copying
         from serving_app.client.gateway_calls import GatewayCallers
         from serving_app.client.handle_calls import HandleCallers
         from serving_app.client.route_follower import RouteFollower
@@ -68,6 +70,7 @@ class Link:
         self._callers = HandleCallers()
         self._gateways = GatewayCallers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
+        self._copying = Copying(self._follower.name, lambda: self.table, self._submit, self._find_controller)
         self._starting = asyncio.ensure_future(self._begin())
         self._holders = 0
         self._is_stopped = False
@@ -126,11 +129,16 @@ class Link:
             route = resolve(spec, table, attributes)
             if route.signatures is not signatures and route.signatures != signatures:
                 call = make(route.signatures)  # the routes have moved since
-            is_colocated = route.placement is Placement.COLOCATED
-            caller = self._gateways.find(route) if is_colocated else self._callers.find(route.app)
             if call.timeout is not None:
                 call = call._replace(timeout=max(0.001, call.timeout - spent))
-            return _apart(await caller.call(call))
+            answering = self._find_caller(route).call(call)
+            return _apart(await self._copying.watch(spec, table, route, call, answering))
+
+    def _submit(self, route: Route, call: Call) -> asyncio.Future[Outputs]:
+        return self._find_caller(route).submit(call)
+
+    def _find_caller(self, route: Route) -> Caller:
+        return self._gateways.find(route) if route.placement is Placement.COLOCATED else self._callers.find(route.app)
 
     def check_cluster(self) -> None:
         """Unreachable if the process has left the cluster: Ray would start one of its own for whoever calls then."""
@@ -180,6 +188,7 @@ class Link:
                 del _links[self._app, self._cluster]
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
+            await self._copying.close()
             await self._follower.stop(says_so=cluster_of_process() == self._cluster)
             self._callers.close_lanes()
 

@@ -6,6 +6,7 @@
         sticky: x-user-id
       stable:                             # requests that name this label
         weights: {3: 100}
+        mirror: {version: 4, share: 20}   # a fifth of them is copied to version 4, and its answers are compared
         audience:
           - {attribute: x-team, one_of: [search, ads], version: 4}
 """
@@ -22,7 +23,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from serving_app.config.settings import Settings
 from serving_app.config.version_policy import MAX_VERSION
-from serving_app.core.traffic import INPUT, WHOLE, Rule, Traffic
+from serving_app.core.traffic import INPUT, WHOLE, Mirror, Rule, Tolerance, Traffic
 
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -81,6 +82,32 @@ class AudienceRule(Settings):
         return self
 
 
+_USUAL = Tolerance()
+
+_Difference = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class ToleranceConfig(Settings):
+    """By how much an output of the version that gets copies may differ: by the sum of both."""
+
+    absolute: _Difference = Field(default=_USUAL.absolute, description="By so much.")
+    relative: _Difference = Field(
+        default=_USUAL.relative, description="By such a part of the value that the client has got."
+    )
+
+
+class MirrorConfig(Settings):
+    """Copies of requests, for a version whose answers nobody gets to see, but which are compared with the real ones."""
+
+    version: Version = Field(description="The version that gets the copies.")
+    share: float = Field(ge=0, le=WHOLE, description="The percentage of the target's requests that is copied.")
+    tolerances: Mapping[Annotated[str, Field(min_length=1)], ToleranceConfig] = Field(
+        default={},
+        description="By output, how far its values may be from those that the client has got. For outputs that are not "
+        "named, floating-point numbers have the defaults, and all else has to be equal.",
+    )
+
+
 class TrafficConfig(Settings):
     """How the requests that name one label, or only the model, are shared among versions."""
 
@@ -96,6 +123,11 @@ class TrafficConfig(Settings):
     audience: tuple[AudienceRule, ...] = Field(
         default=(), description="Rules that come before the weights, of which the first that fits counts."
     )
+    mirror: MirrorConfig | None = Field(
+        default=None,
+        description="A share of the requests is copied to one more version, and the answers are compared "
+        "(see [rollouts](rollouts.md#mirror)).",
+    )
 
     @field_validator("weights")
     @classmethod
@@ -106,16 +138,19 @@ class TrafficConfig(Settings):
         return value
 
 
-def read_rule(text: str) -> dict[str, Any]:
-    """A rule of an audience, not checked yet, in a text that is a mapping in YAML. ValueError if it is none."""
+def read_mapping(text: str) -> dict[str, Any]:
+    """A part of a target's traffic, such as a rule, not checked yet, in a text that is a mapping in YAML.
+
+    ValueError if it is none.
+    """
     try:
-        rule = yaml.safe_load(text)
+        mapping = yaml.safe_load(text)
     except yaml.YAMLError:
-        rule = None
-    if not isinstance(rule, dict):
+        mapping = None
+    if not isinstance(mapping, dict):
         example = "{attribute: x-team, equals: ads, version: 4}"
         raise ValueError(f"{text!r} is no mapping, such as {example}")
-    return rule
+    return mapping
 
 
 def to_traffic(model: str, target: str, config: TrafficConfig, labels: Mapping[str, int]) -> Traffic:
@@ -125,7 +160,13 @@ def to_traffic(model: str, target: str, config: TrafficConfig, labels: Mapping[s
         sticky=config.sticky,
         rules=tuple(_to_rule(rule, labels) for rule in config.audience),
         seed=f"{model}\0{target}",
+        mirror=None if config.mirror is None else _to_mirror(config.mirror),
     )
+
+
+def _to_mirror(config: MirrorConfig) -> Mirror:
+    tolerances = {output: Tolerance(each.absolute, each.relative) for output, each in config.tolerances.items()}
+    return Mirror(config.version, config.share, tolerances)
 
 
 def _to_rule(rule: AudienceRule, labels: Mapping[str, int]) -> Rule:

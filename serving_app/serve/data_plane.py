@@ -14,11 +14,24 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from serving_app.client.copy_limits import USUAL, Limits
 from serving_app.client.handle_calls import HandleCallers
+from serving_app.client.mirroring import Mirroring
 from serving_app.client.route_follower import RouteFollower
+from serving_app.core.errors import as_serving_error
+from serving_app.core.metrics import Registry
 from serving_app.core.placement import Placement
-from serving_app.core.routing import Route, RouteTable, VersionStatus, find_statuses, resolve
+from serving_app.core.routing import (
+    Route,
+    RouteTable,
+    VersionStatus,
+    find_candidate,
+    find_statuses,
+    is_routed,
+    resolve,
+)
 from serving_app.core.servable import ModelSpec
+from serving_app.core.stages import Traveller
 from serving_app.core.traffic import Attributes
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.serve.deadlines import Deadlines
@@ -43,12 +56,17 @@ class DataPlane:
     `residents`."""
 
     def __init__(
-        self, follower: RouteFollower, callers: HandleCallers, residents: Residents | None = None
+        self, follower: RouteFollower, callers: HandleCallers, residents: Residents | None = None,
+        registry: Registry | None = None, copies: Limits = USUAL,
     ) -> None:
+        """Without a registry nobody gets to know what comes of copies, which may cost as much as `copies` says."""
         self._follower = follower
         self._callers = callers
         self._residents = residents
         self._deadlines = Deadlines()
+        self._mirroring = Mirroring(
+            registry or Registry(), self._begin, lambda route: is_routed(route, self.table), copies
+        )
 
     @property
     def table(self) -> RouteTable:
@@ -63,22 +81,37 @@ class DataPlane:
         """The status of one version, or of all versions of a model."""
         return find_statuses(spec, self._follower.table)
 
+    def close(self) -> None:
+        """Copy no more requests."""
+        self._mirroring.close()
+
     async def run(self, route: Route, call: Call, measured: Request) -> Outputs:
         """The outputs of one call. Raises its error, or DeadlineExceeded when its time is over."""
         call = measured.take(call)
-        if route.placement is Placement.COLOCATED and self._residents is not None:
-            begun = self._residents.begin(route.servable, call, measured)
+        candidate = measured.candidate
+        try:
+            begun = self._begin(route, call, measured)
             if isinstance(begun, dict):
-                measured.receive()
-                return begun
-            reply = begun
-        else:
-            reply = self._callers.find(route.app).submit(call, measured)
-        outputs = await (
-            reply if call.timeout is None else self._deadlines.wait(reply, call.timeout, route.servable)
-        )
+                outputs = begun
+            else:
+                outputs = await (
+                    begun if call.timeout is None else self._deadlines.wait(begun, call.timeout, route.servable)
+                )
+        except Exception as error:
+            if candidate is not None:
+                self._mirroring.offer(route, candidate, call, as_serving_error(error), 0.0)
+            raise
         measured.receive()
+        if candidate is not None:
+            self._mirroring.offer(route, candidate, call, outputs, measured.got - measured.sent)
         return outputs
+
+    def _begin(
+        self, route: Route, call: Call, traveller: Traveller | None = None
+    ) -> Outputs | asyncio.Future[Outputs]:
+        if route.placement is Placement.COLOCATED and self._residents is not None:
+            return self._residents.begin(route.servable, call, traveller)
+        return self._callers.find(route.app).submit(call, traveller)
 
 
 class RouteLease:
@@ -96,8 +129,10 @@ class RouteLease:
 
     def __enter__(self) -> Route:
         self._measured.model = self._spec.name
-        route = resolve(self._spec, self._follower.table, self._attributes)
+        table = self._follower.table
+        route = resolve(self._spec, table, self._attributes)
         self._measured.version = str(route.servable.version)
+        self._measured.candidate = find_candidate(self._spec, table, route)
         self._table = self._follower.borrow()
         return route
 

@@ -68,7 +68,7 @@ class GatewayReplica:
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
         registry = Registry()
         self._residents = Residents(self._follower.name, registry, self._find_controller)
-        plane = DataPlane(self._follower, self._callers, self._residents)
+        self._plane = plane = DataPlane(self._follower, self._callers, self._residents, registry)
         meter = RequestMeter(registry, lambda model: model in plane.table.models, context.replica_id.unique_id)
         registry.watch(WAITING, self._count_waiting)
         self._reporter = Reporter(self._follower.name, registry, self._find_controller, RayExport(self._app))
@@ -131,6 +131,7 @@ class GatewayReplica:
             if listener is not None
         ]
         await asyncio.gather(*drains)
+        self._plane.close()
         await self._reporter.stop()
         # In this order: who has said good-bye must not be heard of again.
         self._residents.stop()

@@ -100,6 +100,7 @@ class Metering:
         self._processes: dict[str, _Process] = {}
         self._departed: Snapshot = {}
         self._farewells: dict[str, None] = {}
+        self._added: dict[str, int] = {}
         self._rounds = 0
         self._round: str | None = None
         self._woken = asyncio.Event()
@@ -154,6 +155,18 @@ class Metering:
             return
         self._bury(name, report.counts)
         await self._keep()
+
+    async def add(self, name: str, number: int, counts: Snapshot) -> None:
+        """Take in how much more somebody has counted who does not report. Numbers grow; what Ray repeats counts once.
+        """
+        await self._restored.wait()
+        known = self._added.pop(name, -1)
+        self._added[name] = max(known, number)
+        if number > known:
+            add_to(self._departed, counts)
+            self._changes += 1
+        for oldest in list(self._added)[: max(0, len(self._added) - _MOST_DEPARTED)]:
+            del self._added[oldest]
 
     # Calls of those who want to know.
 
@@ -230,6 +243,16 @@ class Metering:
         """The versions that are batched, and by which limits, as those who hold them have said last."""
         batched = [process.batched for process in self._processes.values()]
         return {servable: limits for each in batched for servable, limits in each.items()}
+
+    def find_counts(self, families: Collection[str], models: Collection[str]) -> Snapshot:
+        """What was counted in families that have the model as their first label, of these models, as everybody has
+        told it last: a second ago, mostly. Nobody is asked."""
+        found: Snapshot = {}
+        for counts in (self._departed, *(process.counts for process in self._processes.values())):
+            for name in families:
+                cells = counts.get(name, {})
+                add_to(found, {name: {labels: cells[labels] for labels in cells if labels[0] in models}})
+        return found
 
     def expire(self) -> None:
         """Expect nothing more of processes that gave no sign of life for long. Their counts stay."""

@@ -30,6 +30,7 @@ from serving_app.core.families import (
     STAGE_REQUESTS,
 )
 from serving_app.core.metrics import Registry
+from serving_app.core.routing import Candidate
 from serving_app.core.stages import Leg, Stage
 from serving_app.protocol import grpc_methods
 from serving_app.protocol.calls import Call
@@ -51,8 +52,8 @@ class Request:
     """
 
     __slots__ = (
-        *("_meter", "api", "began", "code", "entrypoint", "got", "leg", "method", "model", "sent", "signature"),
-        "version",
+        *("_meter", "api", "began", "candidate", "code", "entrypoint", "got", "leg", "method", "model", "sent"),
+        *("signature", "version"),
     )
 
     def __init__(self, meter: RequestMeter, entrypoint: str, method: str, api: str) -> None:
@@ -64,6 +65,8 @@ class Request:
         self.code = Code.OK
         self.sent = self.got = 0.0
         self.leg: Leg | None = None
+        self.candidate: Candidate | None = None
+        """The version that is to get a copy."""
 
     def name(self, model: str, api: str) -> None:
         """Which model is asked, and what for."""

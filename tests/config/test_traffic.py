@@ -20,12 +20,13 @@ from serving_app.config import (
     traffic_of,
 )
 from serving_app.core.errors import NotFound, ServingError
-from serving_app.core.traffic import Rule, Traffic
+from serving_app.core.traffic import Mirror, Rule, Tolerance, Traffic
 
 SHARED = {
     "default": {"weights": {3: 90, 4: 10}, "sticky": "X-User"},
     "stable": {
         "weights": {3: 100},
+        "mirror": {"version": 7, "share": 20, "tolerances": {"y": {"relative": 0.1}}},
         "audience": [
             {"attribute": "x-team", "one_of": ["ads", "search"], "version": 4},
             {"attribute": "input:country", "equals": "nz", "label": "canary"},
@@ -54,6 +55,7 @@ def test_what_the_core_is_told() -> None:
                 Rule("user-agent", 4, frozenset(), "curl/.*"),
             ),
             "m\0stable",
+            Mirror(7, 20.0, {"y": Tolerance(1e-6, 0.1)}),
         ),
     }
 
@@ -93,6 +95,17 @@ def test_yaml_and_back() -> None:
         (
             {"stable": {"weights": {1: 100}, "audience": [{"attribute": "a", "equals": "x", "label": "nope"}]}},
             "sends an audience of stable to label nope, which it does not have",
+        ),
+        ({"default": {"weights": {1: 100}, "mirror": {"version": 2}}}, "traffic.default.mirror.share"),
+        ({"default": {"weights": {1: 100}, "mirror": {"version": 2, "share": 101}}}, "traffic.default.mirror.share"),
+        (
+            {
+                "default": {
+                    "weights": {1: 100},
+                    "mirror": {"version": 2, "share": 9, "tolerances": {"y": {"relative": -1}}},
+                }
+            },
+            "traffic.default.mirror.tolerances.y.relative",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -9,8 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from serving_app.core.errors import Code
+from serving_app.core.families import MIRROR_REQUESTS
 from serving_app.core.servable import ModelSpec
 from tests.serve.fronts import Front
+from tests.stepping import PATIENCE_S, until
 from tests.zoo import Zoo
 
 
@@ -228,3 +231,52 @@ class FrontEndContract:
         ]
         assert answers[0] == answers[1]
         assert set(answers[0]) == {2.5, 3.5}
+
+    @pytest.mark.parametrize(
+        ("label", "candidate", "agreement"),
+        [
+            ("alike", 2, ("OK", "OK", "same")),
+            ("another", 2, ("OK", "OK", "different")),
+            ("faulty", 5, ("OK", "INTERNAL", "")),
+            ("strange", 6, ("OK", "FAILED_PRECONDITION", "")),
+        ],
+    )
+    def test_copies_are_compared(
+        self, front: Front, label: str, candidate: int, agreement: tuple[str, str, str]
+    ) -> None:
+        """Whatever the candidate does with its copies, the client gets the version's own answer; both are counted."""
+        pair = ("mirrored", "1", str(candidate))
+        before = copies(front, pair)
+        spec = ModelSpec("mirrored", label=label)
+        for value in (1.0, 2.0, 3.0):
+            assert self.predict(front, spec, {"x": [value]}) == {"y": [value / 2 + 2]}
+        front.run(until(lambda: copies(front, pair) == before + Counter({agreement: 3})))
+
+    def test_a_candidate_that_hangs_holds_nobody_up(self, front: Front) -> None:
+        """Requests are answered while their copies wait, and errors are what they were."""
+        pair, spec = ("mirrored", "1", "4"), ModelSpec("mirrored", label="stuck")
+        before = copies(front, pair)
+        front.hold()
+        try:
+            for value in (1.0, 2.0):
+                assert self.predict(front, spec, {"x": [value]}) == {"y": [value / 2 + 2]}
+            for _ in range(2):
+                assert front.gate.reached.acquire(timeout=PATIENCE_S)
+            self.fails(
+                Code.FAILED_PRECONDITION, "", lambda: self.predict(front, spec, {"x": [1.0]}, signature="nope")
+            )
+            assert copies(front, pair) == before
+        finally:
+            front.let_go()
+        front.run(until(lambda: copies(front, pair) == before + Counter({("OK", "OK", "different"): 2})))
+
+    def test_a_candidate_that_is_not_there_yet_gets_no_copies(self, front: Front) -> None:
+        """Nor does anybody hear of it."""
+        assert self.predict(front, ModelSpec("mirrored", label="early"), {"x": [1.0]}) == {"y": [2.5]}
+        assert not copies(front, ("mirrored", "1", "7"))
+
+
+def copies(front: Front, pair: tuple[str, str, str]) -> Counter[tuple[str, ...]]:
+    """How many requests of one version and their copies for another had which outcomes."""
+    cells = front.copied.counts().get(MIRROR_REQUESTS.name, {})
+    return Counter({labels[3:]: int(count) for labels, count in cells.items() if labels[:3] == pair})  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ A loop of its own, in a thread, carries the listeners; tests ask from outside, a
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import grpc
 import uvloop
 
 from serving_app.client.caller import Caller
+from serving_app.client.copy_limits import Limits
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
 from serving_app.core.errors import Code, InvalidArgument
@@ -24,7 +26,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStat
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, TensorSpec
 from serving_app.core.states import PublicState
-from serving_app.core.traffic import Rule, Traffic
+from serving_app.core.traffic import Mirror, Rule, Traffic
 from serving_app.host import Assignment, Host
 from serving_app.host.resident import Resident
 from serving_app.protocol.calls import Answer, Call, Outputs
@@ -154,6 +156,26 @@ class _Residents:
         return self._residents[servable].begin(call, request)
 
 
+def _mirrored(routes: Mapping[int, Route]) -> ModelRoutes:
+    """A model whose version 1 answers, with a target for each kind of version that gets copies of all requests."""
+    real, other = routes[1], routes[2]
+    candidates = {
+        "alike": Route(ServableId("mirrored", 2), real.app, real.signatures),
+        "another": Route(other.servable, other.app, other.signatures, other.placement),
+        "stuck": Route(ServableId("mirrored", 4), "app:stuck@1", real.signatures),
+        "faulty": Route(ServableId("mirrored", 5), "app:faulty@1", real.signatures),
+        "strange": Route(ServableId("mirrored", 6), real.app, {}),
+        "early": None,
+    }
+    numbered = {1: Route(ServableId("mirrored", 1), real.app, real.signatures)}
+    traffic = {}
+    for number, (name, route) in enumerate(candidates.items(), 2):
+        if route is not None:
+            numbered[number] = route
+        traffic[name] = Traffic({1: 100.0}, mirror=Mirror(number, 100.0))
+    return ModelRoutes(numbered, {}, (), traffic)
+
+
 class Front:
     """Both front ends, listening; and twins of them in a hurry, which give each request next to no time."""
 
@@ -184,6 +206,7 @@ class Front:
             lines.routes, {"stable": 1, "canary": 2}, (failed, *lines.statuses),
             {"shared": Traffic({1: 100.0}, rules=rules), "split": Traffic({1: 50.0, 2: 50.0}, "x-user")},
         )
+        models["mirrored"] = _mirrored(lines.routes)
         spec = TensorSpec("x:0", DType.FLOAT, (-1,))
         signatures = {"serving_default": make_signature({"x": spec}, {"y": spec})}
         for name in ("stuck", "faulty"):
@@ -203,7 +226,11 @@ class Front:
         self._follower = RouteFollower("gateway:1", connect, self._callers.prepare)
         await self._follower.start()
         residents = _Residents(self.host, self._servables.values())
-        self.plane = DataPlane(self._follower, self._callers, residents)  # type: ignore[arg-type]  # as much as it needs
+        self.copied = Registry()
+        self.plane = DataPlane(
+            self._follower, self._callers, residents, self.copied,  # type: ignore[arg-type]  # as much as it needs
+            Limits(late_s=math.inf, busy_share=math.inf, answer_s=PATIENCE_S),
+        )
         patient, hurried = self.rest_listener(PATIENCE_S), self.rest_listener(HURRIED_S)
         self.rest_address, self.hurried_rest = await patient.start(), await hurried.start()
         patient_grpc, self.grpc_address = await self.start_grpc(PATIENCE_S)
@@ -253,6 +280,7 @@ class Front:
         for listener in self._listeners:
             self.run(listener.drain(0.0))
         self.run(self._follower.stop())
+        self._loop.loop.call_soon_threadsafe(self.plane.close)
         self._callers.close()
         for servable in self._servables.values():
             self.host.unload(servable)

@@ -411,3 +411,14 @@ def test_news_wake_all_who_report(play: Callable[[Play], None]) -> None:
         await until(lambda: len(scene.controller.reports) == before + 2)
 
     play(scenario)
+
+
+def test_what_callers_bring_counts_once(play: Callable[[Play], None]) -> None:
+    """It is how much more it is; what comes again is known already."""
+
+    async def scenario(scene: Scene) -> None:
+        for name, number in (("a", 1), ("a", 1), ("a", 2), ("b", 1), ("a", 1)):
+            await scene.metering.add(name, number, {REQUEST_COUNT.name: {LABELS: 3}})
+        assert requests_in(await scene.metering.collect(None)) == 9
+
+    play(scenario)

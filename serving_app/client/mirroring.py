@@ -1,0 +1,320 @@
+"""Copies of requests, for a version whose answers nobody gets to see: made, sent, compared, and dropped before they
+bother anybody.
+
+A request is offered here when its own answer is there. So a copy can neither fail nor hold up the request that it is
+made of, and both outcomes are known when the candidate's is. What copies cost is bounded in each respect:
+
+- time of the event loop: all of the work is done in turns, and after each there is a pause of some multiple of what it
+  took, with an estimate of what it takes to carry what was sent. Large outputs are compared in a thread.
+- memory: what all copies hold, from their offer to the end of the comparison, and how many may wait.
+- the candidate: how many copies it has in hand.
+
+Whatever is beyond that is dropped and counted. While the loop has no time to spare, or its turns come late, all but a
+trickle is dropped, so that something is known even then. No copy holds a lease on a route table: a rollout that is
+aborted, or a version that is unloaded, does not wait for copies. Everything here runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from serving_app.client.copy_limits import USUAL, Limits
+from serving_app.client.copy_outcomes import count_outcomes
+from serving_app.client.thread_time import wanted_s
+from serving_app.core.comparison import Dropped
+from serving_app.core.errors import (
+    DeadlineExceeded,
+    ResourceExhausted,
+    ServingError,
+    Unavailable,
+    as_serving_error,
+)
+from serving_app.core.families import MIRROR_DROPPED
+from serving_app.core.metrics import Labels, Registry
+from serving_app.core.routing import Candidate, Route
+from serving_app.core.servable import ServableId
+from serving_app.protocol.calls import JOINT, Call, Outputs, Reply, total_bytes
+from serving_app.protocol.predict_checks import check_inputs, find_signature
+
+logger = logging.getLogger(__name__)
+
+Begin = Callable[[Route, Call], Outputs | asyncio.Future[Outputs]]
+"""Sends a call on its way: its outputs, or what will be that. Raises its error where that is known at once."""
+
+
+_TOGETHER = 64
+"""Answers that are compared together."""
+
+_GATHER_S = 0.02
+"""How long answers wait for others to be compared with."""
+
+_LOOK_S = 0.1
+"""Between two looks at how busy the loop is, and for copies whose time is over."""
+
+_CARRY_S, _CARRY_BYTES_PER_S = 0.00002, 1e9
+"""What it takes to carry a copy to its version and its answer back, about: others do that, later on the same loop."""
+
+_LARGE_BYTES = 1 << 18
+"""What is compared in a thread."""
+
+
+@dataclass(eq=False)
+class _Copy:
+    """A request that has been answered, and its copy."""
+
+    asked: ServableId
+    """The version that the client has got its answer from."""
+    candidate: Candidate
+    call: Call
+    outcome: Reply
+    took_s: float
+    nbytes: int
+    """Of the call and of both answers, which are taken to be as large as the first."""
+    sent: float = 0.0
+    deadline: float = 0.0
+
+    @property
+    def servable(self) -> ServableId:
+        return self.candidate.route.servable
+
+
+_Answered = tuple[_Copy, Reply, float]
+"""A copy, what the candidate has answered, and how long that took."""
+
+
+class Mirroring:
+    """Copies what one process has asked, and counts what comes of it."""
+
+    def __init__(
+        self, registry: Registry, begin: Begin, is_routed: Callable[[Route], bool], limits: Limits = USUAL
+    ) -> None:
+        """`is_routed` tells whether the newest route table still has a route to a version."""
+        self._registry = registry
+        self._begin = begin
+        self._is_routed = is_routed
+        self._limits = limits
+        self._offered: deque[_Copy] = deque()
+        self._flying: dict[asyncio.Future[Outputs], _Copy] = {}
+        self._in_hand: Counter[ServableId] = Counter()
+        self._answered: deque[_Answered] = deque()
+        self._dropped: Counter[tuple[ServableId, ServableId, Dropped]] = Counter()
+        self._bytes = 0
+        self._is_busy = self._may_trickle = False
+        self._wanted_s: float | None = None
+        registry.feed(self._feed)
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_turning = False
+        self._due = self._rests_until = self._next_look = self._next_comparison = 0.0
+        self._pool: ThreadPoolExecutor | None = None
+        self._is_closed = False
+
+    def offer(self, route: Route, candidate: Candidate, call: Call, outcome: Reply, took_s: float) -> None:
+        """Copy this call, which had this outcome where clients see it, if there is room for that. Costs next to
+        nothing, and raises nothing."""
+        if self._is_closed:
+            return
+        limits = self._limits
+        ids = route.servable, candidate.route.servable
+        if (
+            isinstance(outcome, ResourceExhausted)
+            or len(self._offered) + len(self._answered) >= limits.waiting
+            or (self._is_busy and not self._may_trickle)
+        ):
+            self._dropped[*ids, Dropped.GATEWAY_BUSY] += 1
+            if self._timer is None:
+                self._wake(_LOOK_S)
+            return
+        nbytes = call.nbytes + (2 * total_bytes(outcome) if isinstance(outcome, dict) else 0)
+        if nbytes > limits.each_bytes:
+            self._dropped[*ids, Dropped.TOO_LARGE] += 1
+        elif self._bytes + nbytes > limits.all_bytes:
+            self._dropped[*ids, Dropped.GATEWAY_BUSY] += 1
+        else:
+            self._may_trickle = False
+            self._bytes += nbytes
+            self._offered.append(_Copy(route.servable, candidate, call, outcome, took_s, nbytes))
+            self._wake(limits.pause_s)
+
+    def close(self) -> None:
+        """Copy no more, and give up what is under way."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        flying, self._flying = self._flying, {}
+        for reply in flying:
+            reply.cancel()
+        self._offered.clear()
+        self._answered.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+
+    # Turns.
+
+    def _wake(self, delay_s: float) -> None:
+        """See that there is a turn after this time, or sooner, but not before the pause is over."""
+        if self._is_turning:
+            return  # it looks at its end for what is to be done
+        now = time.monotonic()
+        due = max(now + delay_s, self._rests_until)
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_later(due - now, self._turn)
+
+    def _turn(self) -> None:
+        self._timer, self._is_turning = None, True
+        began, carried_s = time.monotonic(), 0.0
+        if began - self._due > self._limits.late_s:
+            spared = 1 if began >= self._next_look else 0
+            while len(self._offered) > spared:
+                self._drop(self._offered.pop(), Dropped.GATEWAY_BUSY)
+        try:
+            if began >= self._next_look:
+                self._look_at_loop(began)
+                self._give_up(began)
+                self._next_look = began + _LOOK_S
+            while self._offered:  # one at least, however long the turn has taken already
+                copy = self._offered.popleft()
+                carried_s += _CARRY_S + copy.nbytes / _CARRY_BYTES_PER_S
+                self._send(copy)
+                if time.monotonic() + carried_s >= began + self._limits.turn_s:
+                    break
+            if len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison):
+                self._next_comparison = began + _GATHER_S
+                self._compare([self._answered.popleft() for _ in range(min(_TOGETHER, len(self._answered)))])
+        finally:
+            self._is_turning = False
+            now = time.monotonic()
+            rest_s = (now + carried_s - began) * self._limits.pause_factor
+            self._rests_until = now + min(rest_s, self._limits.most_pause_s)
+            if self._offered or len(self._answered) >= _TOGETHER:
+                self._wake(self._limits.pause_s)
+            elif self._answered:
+                self._wake(_GATHER_S)
+            elif self._flying or self._is_busy:
+                self._wake(_LOOK_S)
+
+    def _look_at_loop(self, now: float) -> None:
+        """See for which part of the time since the last look the loop's thread has had something to do."""
+        wanted = wanted_s()
+        if self._wanted_s is not None:
+            since_s = now - self._next_look + _LOOK_S
+            self._is_busy = wanted - self._wanted_s > self._limits.busy_share * since_s
+        self._wanted_s, self._may_trickle = wanted, True
+
+    def _give_up(self, now: float) -> None:
+        for reply in [reply for reply, copy in self._flying.items() if copy.deadline <= now]:
+            copy = self._flying.pop(reply)
+            self._in_hand[copy.servable] -= 1
+            reply.cancel()
+            self._settle(copy, DeadlineExceeded(f"{copy.servable} gave no answer in time"))
+
+    # A copy's way.
+
+    def _send(self, copy: _Copy) -> None:
+        route, call, limits = copy.candidate.route, copy.call, self._limits
+        if not self._is_routed(route):
+            self._drop(copy, Dropped.GONE)
+            return
+        if self._in_hand[copy.servable] >= limits.flying:
+            self._drop(copy, Dropped.CANDIDATE_BUSY)
+            return
+        timeout = limits.answer_s if call.timeout is None else min(call.timeout, limits.answer_s)
+        copy.deadline = time.monotonic() + timeout
+        copy.sent = time.perf_counter()
+        try:
+            if call.signature_name != JOINT:
+                check_inputs(find_signature(route.signatures, call.signature_name), call.inputs)
+            begun = self._begin(route, call._replace(timeout=timeout, api=""))  # a run that counts as nobody's
+        except Exception as error:
+            self._settle(copy, as_serving_error(error))
+            return
+        if isinstance(begun, dict):
+            self._settle(copy, begun)
+            return
+        self._flying[begun] = copy
+        self._in_hand[copy.servable] += 1
+        begun.add_done_callback(self._land)
+
+    def _land(self, reply: asyncio.Future[Outputs]) -> None:
+        copy = self._flying.pop(reply, None)
+        if copy is None:
+            return  # it was given up
+        self._in_hand[copy.servable] -= 1
+        if reply.cancelled():
+            self._settle(copy, Unavailable("the candidate went away"))
+        elif (error := reply.exception()) is not None:
+            self._settle(copy, as_serving_error(error))
+        else:
+            self._settle(copy, reply.result())
+
+    def _settle(self, copy: _Copy, outcome: Reply) -> None:
+        """The candidate has answered, whatever that is."""
+        took_s = time.perf_counter() - copy.sent
+        if isinstance(outcome, ResourceExhausted):  # its queue is full; a model without memory fails in other words
+            self._drop(copy, Dropped.CANDIDATE_BUSY)
+        elif isinstance(outcome, ServingError) and not self._is_routed(copy.candidate.route):
+            self._drop(copy, Dropped.GONE)
+        else:
+            self._answered.append((copy, outcome, took_s))
+            self._wake(_GATHER_S if len(self._answered) < _TOGETHER else self._limits.pause_s)
+
+    # What comes of it.
+
+    def _compare(self, answered: Sequence[_Answered]) -> None:
+        small = [each for each in answered if each[0].nbytes <= _LARGE_BYTES]
+        large = [each for each in answered if each[0].nbytes > _LARGE_BYTES]
+        if large:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
+            counting = asyncio.get_running_loop().run_in_executor(self._pool, self._count, large)
+            counting.add_done_callback(partial(self._end_counting, large))
+        if small:
+            try:
+                self._count(small)
+            finally:
+                self._end(small)
+
+    def _end_counting(self, answered: Sequence[_Answered], counting: asyncio.Future[None]) -> None:
+        self._end(answered)
+        if not counting.cancelled():
+            counting.result()
+
+    def _end(self, answered: Sequence[_Answered]) -> None:
+        self._bytes -= sum(copy.nbytes for copy, _, _ in answered)
+
+    def _count(self, answered: Sequence[_Answered]) -> None:
+        """Count the outcomes of these; on a thread, where they are large."""
+        alike: dict[tuple[ServableId, ServableId, str, int], list[_Answered]] = {}
+        for each in answered:
+            copy = each[0]
+            key = copy.asked, copy.servable, copy.call.signature_name, id(copy.candidate.tolerances)
+            alike.setdefault(key, []).append(each)
+        for (asked, candidate, signature, _), group in alike.items():
+            outcomes = [(copy.outcome, copy.took_s, other, other_took_s) for copy, other, other_took_s in group]
+            pair = _labels(asked, candidate)
+            count_outcomes(self._registry, pair, signature, group[0][0].candidate.tolerances, outcomes)
+
+    def _drop(self, copy: _Copy, why: Dropped) -> None:
+        self._bytes -= copy.nbytes
+        self._dropped[copy.asked, copy.servable, why] += 1
+
+    def _feed(self) -> None:
+        """What is dropped may be most of all, and is counted without a lock until somebody looks."""
+        dropped, self._dropped = self._dropped, Counter()
+        for (asked, candidate, why), count in dropped.items():
+            self._registry.count(MIRROR_DROPPED, (*_labels(asked, candidate), why.value), count)
+
+
+def _labels(asked: ServableId, candidate: ServableId) -> Labels:
+    return asked.name, str(asked.version), str(candidate.version)
