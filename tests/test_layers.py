@@ -37,7 +37,7 @@ LAYERS: dict[str, set[str]] = {
     "demo": {"numpy", "tensorflow", "sklearn"},
     "cli": {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "publishing", "serve", "ray_private"),
-        *("data", "demo", "ray"),
+        *("data", "demo", "ray", "yaml"),
     },
     "remote": {"core", "protocol", "grpc", "httptools", *FORMATS},
     "scripts": set(),

@@ -19,6 +19,7 @@ from serving_app.cli import (
     models,
     profile,
     publish,
+    rollout,
     status,
     traffic,
     up,
@@ -35,9 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"serving-app {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (
-        up, demo, model_server, status, models, versions, labels, traffic, config, history, profile, batch, publish,
-    ):
+    asking_ones = (status, models, versions, labels, traffic, rollout, config, history, profile)
+    for command in (up, demo, model_server, *asking_ones, batch, publish):
         command.add_to(commands)
     return parser
 

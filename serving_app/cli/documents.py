@@ -8,9 +8,11 @@ from typing import Any
 
 from serving_app.cli.health import are_healthy, is_active, is_healthy, labels_of, ready
 from serving_app.cli.times import iso
+from serving_app.core.gates import Verdict
 from serving_app.core.history import Happening
+from serving_app.core.rollout import Rollout
 from serving_app.core.states import public_state
-from serving_app.core.traffic import DEFAULT_TARGET
+from serving_app.core.traffic import DEFAULT_TARGET, Mirror
 from serving_app.core.views import AppView, Failure, ModelView, VersionView
 
 
@@ -93,9 +95,54 @@ def traffic_documents(model: ModelView) -> list[dict[str, Any]]:
                 }
                 for rule in traffic.rules
             ],
+            "mirror": None if traffic.mirror is None else _mirror_document(traffic.mirror),
         }
         for target, traffic in sorted(model.traffic.items())
     ]
+
+
+def _mirror_document(mirror: Mirror) -> dict[str, Any]:
+    tolerances = {
+        output: {"absolute": each.absolute, "relative": each.relative} for output, each in mirror.tolerances.items()
+    }
+    return {"version": mirror.version, "share": mirror.share, "tolerances": tolerances}
+
+
+def rollout_document(rollout: Rollout) -> dict[str, Any]:
+    """A rollout, with all that it did."""
+    return {
+        "id": rollout.id,
+        "model": rollout.model,
+        "target": rollout.target,
+        "from": rollout.from_version,
+        "to": rollout.to_version,
+        "strategy": rollout.strategy.name,
+        "automatic": rollout.is_automatic,
+        "phase": rollout.phase.value,
+        "reason": rollout.reason,
+        "step": rollout.step + 1,
+        "steps": [str(step) for step in rollout.strategy.steps],
+        "weight": rollout.weight,
+        "mirror": rollout.mirror,
+        "begun": iso(rollout.begun),
+        "since": iso(rollout.since),
+        "settled": rollout.settled,
+        "gates": [
+            {"gate": name, "failures": check.failures, "last": None if check.last is None else _verdict(check.last)}
+            for name, check in rollout.checks.items()
+        ],
+        "history": [
+            {
+                "at": iso(each.at), "what": each.what, "phase": each.phase.value, "weight": each.weight,
+                "evidence": [_verdict(verdict) for verdict in each.verdicts],
+            }
+            for each in rollout.transitions
+        ],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {**asdict(verdict), "outcome": verdict.outcome.value}
 
 
 def happening_document(happening: Happening) -> dict[str, Any]:

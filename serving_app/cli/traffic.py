@@ -10,7 +10,8 @@ from serving_app.cli.documents import dump, traffic_documents
 from serving_app.cli.health import find_model, ready
 from serving_app.cli.tables import table
 from serving_app.client.control import Control
-from serving_app.config import read_rule
+from serving_app.config import read_mapping
+from serving_app.core.errors import InvalidArgument
 from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.core.views import ModelView
 
@@ -47,9 +48,18 @@ def add_to(commands: Any) -> None:
         help="the header, or `input:NAME`, by whose value a user stays on one version; without, chance decides",
     )
     set_.add_argument(
-        "--audience", metavar="RULE", action="append", type=_rule, default=[],
+        "--audience", metavar="RULE", action="append", type=_mapping, default=[],
         help="a rule that comes before the weights, in YAML: {attribute: x-team, equals: ads, version: 4}; may be "
         "given several times",
+    )
+    set_.add_argument(
+        "--mirror", metavar="VERSION=SHARE", type=_weight,
+        help="the version that gets copies of requests, and of how many in percent; nobody gets to see its answers, "
+        "but they are compared",
+    )
+    set_.add_argument(
+        "--tolerances", metavar="TOLERANCES", type=_mapping, default={},
+        help="how far its outputs may be from the others, in YAML: {y: {absolute: 0.1, relative: 0.01}}",
     )
     parser.set_defaults(run=run)
 
@@ -64,9 +74,9 @@ def _weight(text: str) -> tuple[int, float]:
     raise argparse.ArgumentTypeError(f"{text!r} is no VERSION=WEIGHT, such as 4=10")
 
 
-def _rule(text: str) -> dict[str, Any]:
+def _mapping(text: str) -> dict[str, Any]:
     try:
-        return read_rule(text)
+        return read_mapping(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -78,8 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _act(control: Control, options: argparse.Namespace) -> int:
     if options.action == "set":
-        traffic = {"weights": dict(options.weights), "sticky": options.sticky, "audience": options.audience}
-        await control.set_traffic(options.model, options.target, traffic)
+        await control.set_traffic(options.model, options.target, _traffic(options))
     elif options.action == "delete":
         await control.delete_traffic(options.model, options.target)
     model = find_model(await control.view(), options.model)
@@ -88,6 +97,17 @@ async def _act(control: Control, options: argparse.Namespace) -> int:
     else:
         asking.say(page(model))
     return asking.FINE
+
+
+def _traffic(options: argparse.Namespace) -> dict[str, Any]:
+    """What is wanted, as in a configuration."""
+    traffic = {"weights": dict(options.weights), "sticky": options.sticky, "audience": options.audience}
+    if options.mirror is not None:
+        version, share = options.mirror
+        traffic["mirror"] = {"version": version, "share": share, "tolerances": options.tolerances}
+    elif options.tolerances:
+        raise InvalidArgument("--tolerances is about a mirror; give --mirror VERSION=SHARE, too")
+    return traffic
 
 
 def page(model: ModelView) -> str:
@@ -108,4 +128,7 @@ def _rows(model: ModelView) -> list[tuple[str, ...]]:
             (name, requests, str(version), "ready" if version in ready(model) else "not ready: others get them")
             for requests, version in shares
         ]
+        if (mirror := traffic.mirror) is not None:
+            state = "ready" if mirror.version in ready(model) else "not ready: nothing is copied"
+            rows.append((name, f"copies of {mirror.share:g} %", str(mirror.version), state))
     return rows

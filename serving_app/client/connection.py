@@ -25,6 +25,7 @@ from typing import Any
 from serving_app.client.control import ConfigForm, Control, join_cluster
 from serving_app.client.link import Link, check_process, forget, hold, let_go, wait
 from serving_app.client.model import Model
+from serving_app.client.rollouts import Rollouts
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.history import Happening
 from serving_app.core.plan import Plan
@@ -78,6 +79,11 @@ class Connection:
         small letters.
         """
         return Model(self, spec_of(name, version, label), dict(attributes or {}))
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """The moves of requests from one version to another, step by step."""
+        return Rollouts(self._asked(), wait)
 
     def status(self) -> AppView:
         """Everything that is served, with its states, and everything that is wrong."""

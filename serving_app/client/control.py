@@ -24,6 +24,7 @@ from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name
 from serving_app.core.plan import Plan
+from serving_app.core.rollout import Rollout
 from serving_app.core.routing import RouteTable
 from serving_app.core.stacks import AppProfile
 from serving_app.core.views import AppView
@@ -216,6 +217,33 @@ class Control:
     async def delete_traffic(self, model: str, target: str) -> None:
         """Share them no more; returns when nobody does."""
         await self._ask("delete_traffic", model, target)
+
+    async def rollouts(self, model: str | None = None) -> tuple[Rollout, ...]:
+        """The rollouts that go on and the last that did, of one model or of all; the newest comes last."""
+        rollouts: tuple[Rollout, ...] = await self._ask("rollouts", model)
+        return rollouts
+
+    async def rollout(self, number: int) -> Rollout:
+        """One of them."""
+        rollout: Rollout = await self._ask("rollout", number)
+        return rollout
+
+    async def start_rollout(
+        self, model: str, to_version: int, target: str, strategy: str | Mapping[str, Any]
+    ) -> Rollout:
+        """Begin to move the requests for a label, or those for `default`, to a version; see client.rollouts."""
+        rollout: Rollout = await self._ask("start_rollout", model, to_version, target, strategy)
+        return rollout
+
+    async def move_rollout(self, number: int, action: str) -> Rollout:
+        """Do with a rollout: promote, promote_full, pause, resume, abort, retry or undo. Returns when every gateway and
+        caller routes so."""
+        rollout: Rollout = await self._ask("move_rollout", number, action)
+        return rollout
+
+    async def report_rollout_value(self, number: int, name: str, value: float, version: int | None = None) -> None:
+        """The metric that a gate of a rollout wants has this value now, for the new version or another."""
+        await self._ask("report_rollout_value", number, name, value, version)
 
     async def history(
         self, model: str | None = None, version: int | None = None, limit: int = 100

@@ -34,7 +34,7 @@ from serving_app.config.plan import (
 from serving_app.config.secrets import redact, restore_secrets
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.stores import store_options
-from serving_app.config.traffic import read_rule
+from serving_app.config.traffic import read_mapping
 from serving_app.config.yaml_file import load_yaml, parse_yaml, to_yaml
 
 __all__ = [
@@ -62,10 +62,10 @@ __all__ = [
     "parse_yaml",
     "read_any",
     "read_edit",
+    "read_mapping",
     "read_model_file",
     "read_model_server_config",
     "read_reload_config",
-    "read_rule",
     "redact",
     "replace_models",
     "restore_secrets",

@@ -16,10 +16,11 @@ from pydantic.fields import FieldInfo
 from serving_app.config.batching import BatchingConfig
 from serving_app.config.gateway import GatewayConfig
 from serving_app.config.model import AutoscalingConfig, ModelConfig, SessionConfig, TfliteConfig, WarmupConfig
+from serving_app.config.rollouts import GateConfig, StepConfig, StrategyConfig
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.settings import Form, Settings
 from serving_app.config.short_arguments import SHORT_ARGUMENTS
-from serving_app.config.traffic import AudienceRule, TrafficConfig
+from serving_app.config.traffic import AudienceRule, MirrorConfig, ToleranceConfig, TrafficConfig
 
 PAGE = "docs/configuration.md"
 
@@ -69,6 +70,10 @@ models:
         sticky: x-user-id
         audience:
           - {attribute: x-team, one_of: [ads, search], version: 2}
+      stable:
+        weights: {1: 100}
+        mirror: {version: 2, share: 20, tolerances: {y: {relative: 0.01}}}
+    labels: {stable: 1}
 ```
 
 Requests that name a version by its number are not concerned. Where a version is not ready, the others share its
@@ -91,6 +96,11 @@ _SECTIONS: Mapping[str, type[Settings]] = {
     "A model": ModelConfig,
     "Traffic": TrafficConfig,
     "Audience": AudienceRule,
+    "Mirror": MirrorConfig,
+    "Tolerance": ToleranceConfig,
+    "Strategy": StrategyConfig,
+    "Step": StepConfig,
+    "Gate": GateConfig,
     "Autoscaling": AutoscalingConfig,
     "Session": SessionConfig,
     "TFLite": TfliteConfig,

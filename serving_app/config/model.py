@@ -181,6 +181,12 @@ class ModelConfig(Settings):
         description="How requests are shared among versions: those that name a label by that label, those that name "
         "neither a version nor a label by `default`. The versions named here are served besides the policy's.",
     )
+    rollout: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The strategy, of `rollout_strategies`, by which new versions take over the requests that name "
+        "neither a version nor a label; null lets them do so as soon as they are ready.",
+    )
     placement: Literal["dedicated", "colocated"] = Field(
         default="dedicated",
         description="Where versions live: in replicas of their own, or in the process of every gateway, which answers "

@@ -22,6 +22,7 @@ SCALED = "scaled in place"
 MOVED = "moved without a gap"
 NEW_LOADS = "for versions loaded from now on"
 LISTINGS_AND_NEW_LOADS = "for listings at once, for versions loaded from now on"
+NEW_ROLLOUTS = "for rollouts started from now on"
 REDEPLOYMENT = "only by a new deployment"
 FOR_NEW_MODELS = "for models added from now on"
 
@@ -31,6 +32,7 @@ EFFECTS: Mapping[str, str] = {
     "load": AT_ONCE,
     "poll_interval_s": AT_ONCE,
     "poll_timeout_s": AT_ONCE,
+    "rollout_strategies": NEW_ROLLOUTS,
     "stores": LISTINGS_AND_NEW_LOADS,
     "state_uri": REDEPLOYMENT,
     "model_config_file": REDEPLOYMENT,
@@ -48,6 +50,7 @@ MODEL_EFFECTS: Mapping[str, str] = {
     "aspired_version_policy": AT_ONCE,
     "labels": AT_ONCE,
     "traffic": AT_ONCE,
+    "rollout": AT_ONCE,
     "placement": MOVED,
     "replicas": SCALED,
     "autoscaling": SCALED,

@@ -14,6 +14,7 @@ from serving_app.config.gateway import GatewayConfig
 from serving_app.config.locations import Location, is_web, kind_of
 from serving_app.config.model import ModelConfig
 from serving_app.config.options import Options
+from serving_app.config.rollouts import StrategyConfig
 from serving_app.config.settings import Form, Settings
 from serving_app.config.sizes import Bytes
 
@@ -94,6 +95,9 @@ class ServingConfig(Settings):
     poll_timeout_s: float = Field(
         default=30.0, gt=0, description="Seconds that a look may take before it counts as failed."
     )
+    rollout_strategies: Mapping[Annotated[str, Field(min_length=1)], StrategyConfig] = Field(
+        default={}, description="How new versions can be rolled out, by name (see [rollouts](rollouts.md))."
+    )
     stores: Mapping[str, Options] = Field(
         default={},
         description="What fsspec needs to reach the stores of a kind, such as an endpoint or credentials, by the "
@@ -136,6 +140,17 @@ class ServingConfig(Settings):
             if count > 1:
                 raise ValueError(f"Illegal to list model {name} multiple times in config list; keep one of the {count}")
         return models
+
+    @model_validator(mode="after")
+    def _check_rollouts(self) -> ServingConfig:
+        for model in self.models:
+            if model.rollout is not None and model.rollout not in self.rollout_strategies:
+                known = ", ".join(sorted(self.rollout_strategies)) or "none"
+                raise ValueError(
+                    f"model {model.name} is to be rolled out by {model.rollout}, which is not among "
+                    f"rollout_strategies; those are: {known}"
+                )
+        return self
 
     @field_validator("model_defaults")
     @classmethod

@@ -43,6 +43,7 @@ from serving_app.core.metrics import Snapshot
 from serving_app.core.names import NAMESPACE, controller_name, parse_servable_app
 from serving_app.core.placement import Placement
 from serving_app.core.plan import Plan
+from serving_app.core.rollout import Rollout
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import Signature
@@ -70,6 +71,7 @@ from serving_app.serve.polling import Polling
 from serving_app.serve.profiling import Profiling
 from serving_app.serve.reloads import find_outcome
 from serving_app.serve.reporting import Report, Wish
+from serving_app.serve.rollouts import Rollouts
 from serving_app.serve.sites import Sites
 from serving_app.serve.wanted import Applied, Wanted
 
@@ -101,6 +103,7 @@ class Controller:
         self._profiling = Profiling(lambda: self._metering.present, self._metering.wake)
         self._keeping = Keeping(app, lambda problem: self._tell_problem("state", problem))
         self._editing: Editing | None = None
+        self._rolling: Rollouts | None = None
         self._restored = asyncio.Event()
         self._followers = Followers(self._loop.emit)
         self._polling = Polling(self._loop.emit)
@@ -216,6 +219,10 @@ class Controller:
         """The last report of a process that goes."""
         await self._metering.bid_farewell(process, report)
 
+    async def count_copies(self, caller: str, number: int, counts: Snapshot) -> None:
+        """How much more a caller has counted of the copies of its requests, each time with a larger number."""
+        await self._metering.add(caller, number, counts)
+
     async def collect_metrics(self, asker: str | None = None) -> Snapshot:
         """What all processes have counted until now; `asker` is the one of them that asks, if one does."""
         return await self._metering.collect(asker)
@@ -318,6 +325,37 @@ class Controller:
         await self._wait_until_restored()
         await self._edits.delete_traffic(model, target)
 
+    # Calls of people and tools about rollouts.
+
+    async def rollouts(self, model: str | None = None) -> tuple[Rollout, ...]:
+        """Those that go on and the last that did, of one model or of all; the newest comes last."""
+        await self._wait_until_restored()
+        return self._rolls.find(model)
+
+    async def rollout(self, number: int) -> Rollout:
+        """One of them."""
+        await self._wait_until_restored()
+        return self._rolls.get(number)
+
+    async def start_rollout(
+        self, model: str, to_version: int, target: str, strategy: str | Mapping[str, Any]
+    ) -> Rollout:
+        """Begin to move the requests for a target to a version, by a strategy's name or settings."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        return await self._rolls.start(model, to_version, target, strategy)
+
+    async def move_rollout(self, number: int, action: str) -> Rollout:
+        """Do with a rollout what people can do; returns when every gateway routes so."""
+        self._refuse_when_closing()
+        await self._wait_until_restored()
+        return await self._rolls.move(number, action)
+
+    async def report_rollout_value(self, number: int, name: str, value: float, version: int | None) -> None:
+        """A metric that a gate of a rollout wants has this value now."""
+        await self._wait_until_restored()
+        self._rolls.report_value(number, name, value, version)
+
     # A life.
 
     async def _run(self) -> None:
@@ -328,6 +366,7 @@ class Controller:
             return
         logger.info("%s", self._keeping.describe(wanted))
         self._editing = Editing(wanted, self._keeping, self._available, self._enforce)
+        self._rolling = self._make_rollouts(self._editing)
         await self._adopt()
         self._loop.manager.limit(_manager_options(wanted.config))
         await self._lookout.look_at_nodes()
@@ -344,6 +383,7 @@ class Controller:
         self._spawn(self._chronicle.save_behind())
         self._spawn(self._metering.keep_behind())
         self._spawn(self._metering.export())
+        self._spawn(self._rolling.run())
         await self._loop.run(events.ConfigApplied(to_intents(wanted.config)))
 
     async def _restore(self) -> Wanted | None:
@@ -434,6 +474,26 @@ class Controller:
             reason = "; ".join(self._problems.values()) or "it looks around after a start"
             raise Unavailable(f"the controller of {self._app} is not ready yet: {reason}")
         return self._editing
+
+    @property
+    def _rolls(self) -> Rollouts:
+        _ = self._edits  # raises where nothing is known yet
+        assert self._rolling is not None
+        return self._rolling
+
+    def _make_rollouts(self, editing: Editing) -> Rollouts:
+        return Rollouts(
+            editing,
+            look=self._loop.manager.view,
+            is_found=self._places.is_found,
+            count=self._metering.find_counts,
+            tell=self._tell_happenings,
+            tell_problem=self._tell_problem,
+        )
+
+    def _tell_happenings(self, happenings: Iterable[Happening]) -> None:
+        self._chronicle.tell(happenings)
+        self._changes.note()
 
     async def _wait_until_restored(self) -> None:
         """Give a controller that has just started the moment it needs; one that cannot start says why."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from serving_app.config import (
@@ -27,16 +28,21 @@ from serving_app.config import (
     to_models,
     traffic_of,
 )
-from serving_app.core.errors import ServingError
+from serving_app.config.rollout_traffic import check_free, impose, settle
+from serving_app.core.errors import FailedPrecondition, ServingError
 from serving_app.core.labels import check_labels
 from serving_app.core.plan import Plan
-from serving_app.core.traffic import check_traffic
+from serving_app.core.rollout import Rollout, is_mine, is_news
+from serving_app.core.traffic import DEFAULT_TARGET, check_traffic
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.wanted import Applied, Wanted, redeploy
 
 logger = logging.getLogger("serving_app.controller")
 
 Edit = Callable[[ServingConfig], ServingConfig]
+
+Roll = Callable[[ServingConfig, tuple[Rollout, ...]], tuple[ServingConfig, tuple[Rollout, ...]]]
+"""From what is in force and the rollouts to what is to be in force, and the rollouts as they are then."""
 
 Enforce = Callable[[ServingConfig, ServingConfig], Awaitable[None]]
 """Puts the second configuration in force in place of the first; returns when it is."""
@@ -98,21 +104,70 @@ class Editing:
         """Serve one more model, beside those that there are when it is this change's turn."""
         return await self._edit(lambda config: add_model(config, settings), "one more model", dry_run=dry_run)
 
+    async def roll(self, roll: Roll) -> None:
+        """Let rollouts go on. What must not be forgotten is kept together with what follows for the configuration."""
+        async with self._turn:
+            before, rollouts_before = self.config, self.wanted.rollouts
+            edited, rollouts = roll(before, rollouts_before)
+            if edited is before and not _have_news(rollouts_before, rollouts):
+                self.wanted = replace(self.wanted, rollouts=rollouts)  # what was measured meanwhile may be forgotten
+                return
+            after = impose(before, edited, rollouts)
+            if after is before:
+                await self._keep(self.wanted.edit(after, rollouts=rollouts))
+                return
+            check_edit(before, after)
+            self._check_labels(after)
+            self._check_traffic(after)
+            await self._change(self.wanted.edit(after, rollouts=rollouts))
+
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version."""
+        await self._take_over(model, label)
         await self._edit(lambda config: set_label(config, model, label, version), f"label {label} of {model}")
 
     async def delete_label(self, model: str, label: str) -> None:
         """Take a label away."""
+        await self._take_over(model, label)
         await self._edit(lambda config: delete_label(config, model, label), f"label {label} of {model}")
 
     async def set_traffic(self, model: str, target: str, traffic: Mapping[str, Any]) -> None:
         """Have the requests for a target shared among versions."""
+        await self._take_over(model, target)
         await self._edit(lambda config: set_traffic(config, model, target, traffic), f"traffic of {model}, {target}")
 
     async def delete_traffic(self, model: str, target: str) -> None:
         """Have the requests for a target shared no more."""
+        self._check_not_held(model, target)
+        if await self._take_over(model, target) and target not in self._find_traffic(model):
+            return  # the rollout has left nothing to delete
         await self._edit(lambda config: delete_traffic(config, model, target), f"traffic of {model}, {target}")
+
+    async def _take_over(self, model: str, target: str) -> bool:
+        """Whoever changes a target by hand ends what a rollout that is decided still does there; whether one did."""
+        if not any(is_mine(each, model, target) for each in self.wanted.rollouts):
+            return False
+
+        def let_go(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            check_free(rollouts, model, target)
+            mine = [each for each in rollouts if is_mine(each, model, target)]
+            for each in mine:
+                config = settle(config, each, max(self._available(model), default=None))
+            return config, tuple(replace(each, settled=True) if each in mine else each for each in rollouts)
+
+        await self.roll(let_go)
+        return True
+
+    def _find_traffic(self, model: str) -> Collection[str]:
+        return next((each.traffic for each in self.config.models if each.name == model), {})
+
+    def _check_not_held(self, model: str, target: str) -> None:
+        by_rollouts = any(each.name == model and each.rollout is not None for each in self.config.models)
+        if target == DEFAULT_TARGET and by_rollouts:
+            raise FailedPrecondition(
+                f"New versions of model {model} get requests by rollouts, so these stay shared, or the newest version "
+                "had them all at once; set its `rollout` to null first"
+            )
 
     async def _edit(
         self,
@@ -125,7 +180,7 @@ class Editing:
     ) -> Plan:
         async with self._turn:
             # In a thread: of a thousand models this takes a second, in which nobody else must wait.
-            after, plan = await asyncio.to_thread(_prepare, edit, self.config)
+            after, plan = await asyncio.to_thread(_prepare, edit, self.config, self.wanted.rollouts)
             if not may_labels_wait:
                 self._check_labels(after)
                 self._check_traffic(after)
@@ -136,12 +191,15 @@ class Editing:
 
     async def _change(self, wanted: Wanted) -> None:
         before = self.config
+        await self._keep(wanted)
+        await self._enforce(before, wanted.config)
+
+    async def _keep(self, wanted: Wanted) -> None:
         try:
             await self._keeping.keep(wanted)
         except ServingError as error:
             raise type(error)(f"Nothing is changed, because it could not be kept: {error.message}") from error
         self.wanted = wanted
-        await self._enforce(before, wanted.config)
 
     def _check_labels(self, after: ServingConfig) -> None:
         """TensorFlow Serving's rule, for labels that are new or moved. It holds it against the others as well, so that
@@ -161,10 +219,14 @@ class Editing:
                 check_traffic(model.name, traffic_of(model), before, self._available(model.name))
 
 
-def _prepare(edit: Edit, before: ServingConfig) -> tuple[ServingConfig, Plan]:
-    after = edit(before)
+def _prepare(edit: Edit, before: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, Plan]:
+    after = impose(before, edit(before), rollouts)
     check_edit(before, after)
     return after, make_plan(before, after)
+
+
+def _have_news(before: tuple[Rollout, ...], after: tuple[Rollout, ...]) -> bool:
+    return len(before) != len(after) or any(map(is_news, before, after))
 
 
 def _in_one_line(plan: Plan) -> str:

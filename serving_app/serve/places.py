@@ -49,6 +49,11 @@ class Places:
         listed = listing.versions.get(servable.version) if listing else None
         return self._loaded_from.get(servable) or listed
 
+    def is_found(self, servable: ServableId) -> bool:
+        """Whether a version lies where versions of its model do, as far as was looked."""
+        listing = self._listings.get(servable.name)
+        return listing is not None and servable.version in listing.found
+
     def find_size(self, servable: ServableId) -> int | None:
         """How many bytes a version has, as far as that is known."""
         listing = self._listings.get(servable.name)

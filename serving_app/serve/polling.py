@@ -155,7 +155,7 @@ class Polling:
         finally:
             call.done.cancel()  # Nothing, if it is done; else this task is cancelled, and nobody waits any more.
         watch.finished = poll.versions
-        return VersionsListed(name, poll.versions, poll.waiting, poll.sizes, poll.warnings), poll.again_in
+        return VersionsListed(name, poll.versions, poll.waiting, poll.sizes, poll.warnings, poll.found), poll.again_in
 
     def _tell_timeout(self, watch: _Watch) -> None:
         if isinstance(watch.told, ListingFailed):

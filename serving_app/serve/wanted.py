@@ -14,7 +14,10 @@ from typing import Any
 
 from serving_app.config import ConfigError, ServingConfig, parse
 from serving_app.config.rebase import rebase
+from serving_app.config.rollout_traffic import impose
+from serving_app.config.rollouts import dump_rollouts, load_rollouts
 from serving_app.core.errors import DataLoss
+from serving_app.core.rollout import Rollout
 
 _FORMAT = 1
 
@@ -38,10 +41,20 @@ class Wanted:
     edits: int = 0
     file_digest: str | None = None
     """Of the model_config_file that was applied last."""
+    rollouts: tuple[Rollout, ...] = ()
+    """Those that share requests, and the last that did, in the order in which they began."""
 
-    def edit(self, config: ServingConfig, file_digest: str | None = None) -> Wanted:
+    def edit(
+        self,
+        config: ServingConfig,
+        file_digest: str | None = None,
+        rollouts: tuple[Rollout, ...] | None = None,
+    ) -> Wanted:
         """The same after a change at run time."""
-        return replace(self, config=config, edits=self.edits + 1, file_digest=file_digest or self.file_digest)
+        return replace(
+            self, config=config, edits=self.edits + 1, file_digest=file_digest or self.file_digest,
+            rollouts=self.rollouts if rollouts is None else rollouts,
+        )
 
 
 def redeploy(wanted: Wanted | None, applied: Applied) -> Wanted:
@@ -50,12 +63,11 @@ def redeploy(wanted: Wanted | None, applied: Applied) -> Wanted:
         return Wanted(applied.config, applied.generation, applied.config)
     if applied.generation <= wanted.generation:
         return wanted
-    config = rebase(wanted.base, wanted.config, applied.config)
+    config = impose(wanted.config, rebase(wanted.base, wanted.config, applied.config), wanted.rollouts)
     # Another file is another source: what the old one said last is no reason to leave it unread.
     same_file = applied.config.model_config_file == wanted.base.model_config_file
-    return Wanted(
-        applied.config, applied.generation, config, wanted.edits + 1, wanted.file_digest if same_file else None
-    )
+    file_digest = wanted.file_digest if same_file else None
+    return Wanted(applied.config, applied.generation, config, wanted.edits + 1, file_digest, wanted.rollouts)
 
 
 def encode_wanted(app: str, wanted: Wanted) -> bytes:
@@ -68,6 +80,7 @@ def encode_wanted(app: str, wanted: Wanted) -> bytes:
         "file_digest": wanted.file_digest,
         "config": wanted.config.model_dump(mode="json", exclude_defaults=True),
         "base": wanted.base.model_dump(mode="json", exclude_defaults=True),
+        "rollouts": dump_rollouts(wanted.rollouts),
     }
     return (json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n").encode()
 
@@ -89,6 +102,7 @@ def decode_wanted(encoded: bytes) -> Wanted:
             config=parse(content["config"], "its configuration in force"),
             edits=content["edits"],
             file_digest=content["file_digest"],
+            rollouts=load_rollouts(content.get("rollouts", [])),  # which earlier releases do not know
         )
     except (ConfigError, KeyError) as error:
         raise DataLoss(f"this version of serving-app cannot use it: {error}") from error

@@ -68,6 +68,8 @@ class Poll:
     """The bytes of each finished version that was looked into. They change when its files do."""
     warnings: tuple[str, ...] = ()
     """What the model's owner should know."""
+    found: frozenset[int] = frozenset()
+    """Every version that lies there, whatever the policy and whether or not it is finished."""
     again_in: float | None = field(default=None, compare=False)
     """Seconds until a version will be finished if nothing changes any more; None if none waits only for that."""
 
@@ -166,6 +168,7 @@ class ModelSource:
             waiting=dict(sorted(waiting.items())),
             sizes={number: _add_sizes(known.files) for number, known in finished.items() if known.files is not None},
             warnings=(*listing.warnings, *self._warn_of_missing(found), *self._warn_of_lacks(finished)),
+            found=frozenset(found),
             again_in=self._find_next(waiting),
         )
 

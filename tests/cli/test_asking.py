@@ -20,7 +20,7 @@ from serving_app.core.batching import Batching
 from serving_app.core.errors import Code
 from serving_app.core.placement import Placement
 from serving_app.core.states import State
-from serving_app.core.traffic import Rule, Traffic
+from serving_app.core.traffic import Mirror, Rule, Tolerance, Traffic
 from serving_app.core.views import AppView, Failure
 from tests.cli.views import BUSY, GONE, LOST, NOW, app, model, serve, version
 
@@ -145,7 +145,10 @@ SHARED = model(
     "m", version(2), version(1, State.DRAINING),
     traffic={
         "": Traffic({1: 90.0, 2: 10.0}, "x-user"),
-        "stable": Traffic({2: 100.0}, rules=(Rule("x-team", 1, frozenset({"ads", "search"})),)),
+        "stable": Traffic(
+            {2: 100.0}, rules=(Rule("x-team", 1, frozenset({"ads", "search"})),),
+            mirror=Mirror(1, 20.0, {"y": Tolerance(0.5)}),
+        ),
     },
 )
 
@@ -159,17 +162,21 @@ def test_traffic_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         "default  10 % by x-user               2        ready\n"
         "stable   x-team is 'ads' or 'search'  1        not ready: others get them\n"
         "stable   100 %                        2        ready\n"
+        "stable   copies of 20 %               1        not ready: nothing is copied\n"
     )
     assert json.loads(said(capsys, "traffic", "m", "--json")) == {
         "model": "m",
         "traffic": [
             {
                 "target": "default", "sticky": "x-user", "audience": [],
-                "weights": [{"version": 1, "weight": 90.0}, {"version": 2, "weight": 10.0}],
+                "weights": [{"version": 1, "weight": 90.0}, {"version": 2, "weight": 10.0}], "mirror": None,
             },
             {
                 "target": "stable", "sticky": None, "weights": [{"version": 2, "weight": 100.0}],
                 "audience": [{"attribute": "x-team", "one_of": ["ads", "search"], "matches": None, "version": 1}],
+                "mirror": {
+                    "version": 1, "share": 20.0, "tolerances": {"y": {"absolute": 0.5, "relative": 0.001}},
+                },
             },
         ],
     }
@@ -182,9 +189,12 @@ def test_traffic_is_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     arguments = ("default", "1=90", "2=10", "--sticky", "x-user", "--audience", rule)
     assert said(capsys, "traffic", "m", "set", *arguments) == "the requests for m are not shared\n"
     said(capsys, "traffic", "m", "delete", "default")
+    said(capsys, "traffic", "m", "set", "stable", "2=100", "--mirror", "3=20", "--tolerances", "{y: {relative: 0.01}}")
     audience = [{"attribute": "x-team", "equals": "ads", "version": 2}]
     traffic = {"weights": {1: 90.0, 2: 10.0}, "sticky": "x-user", "audience": audience}
-    assert controller.labels == [("m", "default", traffic), ("m", "default")]
+    mirror = {"version": 3, "share": 20.0, "tolerances": {"y": {"relative": 0.01}}}
+    copied = {"weights": {2: 100.0}, "sticky": None, "audience": [], "mirror": mirror}
+    assert controller.labels == [("m", "default", traffic), ("m", "default"), ("m", "stable", copied)]
 
 
 def test_labels_are_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +224,7 @@ def test_labels_are_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (("labels", "nothing"), FINE, 1),
         (("traffic", "m"), FINE, 0),
         (("traffic", "nothing"), FINE, 1),
+        (("traffic", "m", "set", "default", "2=100", "--tolerances", "{y: {}}"), FINE, 1),
         (("history",), FINE, 0),
         (("history", "--follow"), FINE, 0),
         (("status", "--watch"), app(LOST), 0),
@@ -239,6 +250,7 @@ def test_exit_codes_tell_what_is_healthy(
         ("traffic", "m", "set", "default", "one=100"),
         ("traffic", "m", "set", "default", "1=100", "--audience", "x-team=ads"),
         ("traffic", "m", "set", "default", "1=100", "--audience", "{"),
+        ("traffic", "m", "set", "default", "1=100", "--mirror", "2"),
         ("history", "--version", "2"),
         ("history", "--limit", "0"),
         ("config",),

@@ -14,6 +14,7 @@ from serving_app.core.families import STAGE_MICROSECONDS, STAGE_REQUESTS
 from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
 from serving_app.core.plan import Change, Plan
+from serving_app.core.rollout import Rollout
 from serving_app.core.servable import ServableId
 from serving_app.core.stacks import AppProfile, ProcessProfile
 from serving_app.core.states import State
@@ -70,6 +71,7 @@ class Controller:
         self.changes = 1
         self.profiled: list[float] = []
         self.scrapes = 0
+        self.rolling: list[Rollout] = []
         self.growth = 20
         """Requests between two looks at the metrics."""
 
@@ -122,6 +124,23 @@ class Controller:
     async def history(self, name: str | None, number: int | None, limit: int) -> tuple[Happening, ...]:
         found = [each for each in self.happenings if name in (None, each.model) and number in (None, each.version)]
         return tuple(found[-limit:])
+
+    async def rollouts(self, name: str | None) -> tuple[Rollout, ...]:
+        return tuple(each for each in self.rolling if name in (None, each.model))
+
+    async def rollout(self, number: int) -> Rollout:
+        return self.rolling[number - 1]
+
+    async def start_rollout(self, name: str, to: int, target: str, strategy: Any) -> Rollout:
+        self.labels.append((name, to, target, strategy))
+        return self.rolling[0]
+
+    async def move_rollout(self, number: int, action: str) -> Rollout:
+        self.labels.append((number, action))
+        return self.rolling[number - 1]
+
+    async def report_rollout_value(self, number: int, name: str, value: float, number_of: int | None) -> None:
+        self.labels.append((number, name, value, number_of))
 
     async def wait_for_change(self, seen: int, timeout_s: float) -> int:
         """So many times, then Ctrl-C."""

@@ -72,7 +72,7 @@ def test_versions_that_were_there_before_do_not_wait() -> None:
     store.put(2, age_s=3600)
     store.put(3, age_s=TRUSTED_AGE_S)
     size = sum(map(len, WHOLE.values()))
-    assert store.poll() == Poll(store.found(2, 3), sizes={2: size, 3: size})
+    assert store.poll() == Poll(store.found(2, 3), sizes={2: size, 3: size}, found=frozenset({1, 2, 3}))
 
 
 def test_a_new_version_waits_until_it_rests() -> None:
@@ -208,7 +208,7 @@ def test_a_large_file_has_time_to_come() -> None:
     assert store.poll(after_s=600).waiting
     store.put(1)
     store.poll()
-    assert store.poll(after_s=1) == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))})
+    assert store.poll(after_s=1) == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))}, found=frozenset({1}))
 
 
 def test_a_broken_file_need_not_be_waited_for_that_long() -> None:
@@ -393,7 +393,7 @@ def test_a_version_that_may_not_be_read_waits_alone(tmp_path: Path, monkeypatch:
     with pytest.raises(Unavailable):
         store.poll()
     refuse(FileNotFoundError("gone"))
-    assert store.poll() == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))})
+    assert store.poll() == Poll(store.found(1), sizes={1: sum(map(len, WHOLE.values()))}, found=frozenset({1}))
     monkeypatch.setattr(MemoryFileSystem, "find", find)
     assert store.poll().versions == store.found(1, 2)
 

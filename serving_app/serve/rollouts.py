@@ -1,0 +1,363 @@
+"""The rollouts of one app: lets them go on as time passes and evidence comes, and does what people want of them.
+
+What a rollout is, and what it does by which evidence, is `core.rollout`; this gives it time and evidence. A rollout is
+kept with the configuration that follows from it, in one piece (`editing`), so a controller that starts again finds both
+as they belong together. What was measured lately is not kept: windows begin anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from serving_app.config import ServingConfig
+from serving_app.config.plan import find_model, set_traffic
+from serving_app.config.rollout_traffic import check_free, find_owner, has_target, settle, traffic_before
+from serving_app.config.rollouts import read_strategy, to_strategy
+from serving_app.core import rollout as moves
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, ServingError
+from serving_app.core.evidence import FAMILIES, Series, read_evidence
+from serving_app.core.history import Happening
+from serving_app.core.metrics import Snapshot
+from serving_app.core.rollout import Phase, Rollout, Sight, Transition, advance, is_mine, release
+from serving_app.core.servable import ServableId
+from serving_app.core.states import State
+from serving_app.core.strategy import Strategy
+from serving_app.core.traffic import DEFAULT_TARGET, WHOLE
+from serving_app.core.views import ModelView, VersionView
+from serving_app.serve.editing import Editing
+from serving_app.serve.told_metrics import ToldMetrics
+
+logger = logging.getLogger("serving_app.controller")
+
+_TICK_S = 0.5
+_LOOK_S = 0.1
+_LOOKS = 60
+"""How many looks at what was counted are kept of a window."""
+_MOST_KEPT = 10
+"""Rollouts of a model that are remembered after they are settled."""
+_MOST_IN_ALL = 500
+_APPEAR_S = 5.0
+"""How long a version that nobody has found yet may take to be: it may have been brought a moment ago."""
+
+_MOVES: Mapping[str, Callable[[Rollout, float], Rollout]] = {
+    "promote": moves.promote,
+    "promote_full": moves.promote_full,
+    "pause": moves.pause,
+    "resume": moves.resume,
+    "abort": moves.abort,
+    "retry": moves.retry,
+    "undo": moves.undo,
+}
+"""What people can do with a rollout."""
+
+
+class Rollouts:
+    """Lives on one event loop.
+
+    `look` gives what is known of a model, `is_found` whether a version lies where versions of its model do, `count`
+    what was counted in some families of some models. `tell` gets what happened; `tell_problem` what went wrong with
+    something, or None when it does no more.
+    """
+
+    def __init__(
+        self,
+        editing: Editing,
+        look: Callable[[str], ModelView | None],
+        is_found: Callable[[ServableId], bool],
+        count: Callable[[Collection[str], Collection[str]], Snapshot],
+        tell: Callable[[Iterable[Happening]], None],
+        tell_problem: Callable[[str, str | None], None],
+        *,
+        told: ToldMetrics | None = None,
+        appear_s: float = _APPEAR_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._editing = editing
+        self._look = look
+        self._is_found = is_found
+        self._count = count
+        self._tell = tell
+        self._tell_problem = tell_problem
+        self._told = told or ToldMetrics(clock)
+        self._appear_s = appear_s
+        self._clock = clock
+        self._series: dict[int, Series] = {}
+        self._problems: dict[str, str] = {}
+
+    # Questions.
+
+    def find(self, model: str | None = None) -> tuple[Rollout, ...]:
+        """All that is known, of one model or of every one; the newest comes last."""
+        return tuple(each for each in self._editing.wanted.rollouts if model in (None, each.model))
+
+    def get(self, number: int) -> Rollout:
+        """One of them. Raises NotFound."""
+        return _find(self._editing.wanted.rollouts, number)
+
+    # Orders.
+
+    async def start(
+        self,
+        model: str,
+        to_version: int,
+        target: str = DEFAULT_TARGET,
+        strategy: str | Mapping[str, Any] = "",
+        *,
+        is_automatic: bool = False,
+    ) -> Rollout:
+        """Begin to move a target's requests to a version. `strategy` is the name of one, or its settings."""
+
+        def begin(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            chosen = _choose(config, strategy)
+            found = find_model(config, model)
+            check_free(rollouts, model, target)
+            config, rollouts = self._end_what_is_decided(config, rollouts, model, target)
+            found = find_model(config, model)
+            from_version = find_owner(found, target, self._latest(model))
+            self._check_candidate(model, target, from_version, to_version)
+            now = self._clock()
+            number = max((each.id for each in rollouts), default=0) + 1
+            what = f"started by strategy {chosen.name}, from version {from_version} to version {to_version}"
+            begun = Rollout(
+                number, model, target, from_version, to_version, chosen, begun=now, since=now, changed=now,
+                before=traffic_before(found, target), is_automatic=is_automatic,
+                transitions=(Transition(now, what, Phase.WAITING, 0.0),),
+            )
+            return config, _forget_oldest((*rollouts, begun), model)
+
+        await self._wait_for(ServableId(model, to_version))
+        await self._roll(begin)
+        return self.find(model)[-1]
+
+    async def move(self, number: int, action: str) -> Rollout:
+        """Do with a rollout what people want: promote, promote_full, pause, resume, abort, retry or undo."""
+        if action not in _MOVES:
+            raise InvalidArgument(f"{action!r} cannot be done with a rollout; what can: {', '.join(_MOVES)}")
+
+        def do(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            rollout = _find(rollouts, number)
+            now = self._clock()
+            moved = _MOVES[action](rollout, now)
+            if action == "retry" and rollout.settled:
+                check_free(rollouts, rollout.model, rollout.target)
+                config, rollouts = self._end_what_is_decided(config, rollouts, rollout.model, rollout.target)
+                found = find_model(config, rollout.model)
+                owner = find_owner(found, rollout.target, self._latest(rollout.model))
+                if owner != rollout.from_version:
+                    raise FailedPrecondition(
+                        f"rollout {number} began at version {rollout.from_version}, and version {owner} gets the "
+                        "requests now; start a new rollout"
+                    )
+                moved = replace(moved, before=traffic_before(found, rollout.target))
+            return config, _with(rollouts, moved)
+
+        await self._roll(do)
+        return self.get(number)
+
+    def report_value(self, number: int, name: str, value: float, version: int | None = None) -> None:
+        """A metric has this value now, for the candidate unless another version is named."""
+        rollout = self.get(number)
+        gates = {gate.name for gate in rollout.strategy.told_gates}
+        if name not in gates:
+            known = ", ".join(sorted(gates)) or "none"
+            raise NotFound(f"no gate of rollout {number} is called {name} and waits to be told; those are: {known}")
+        self._told.report(number, name, rollout.to_version if version is None else version, value)
+
+    # A life.
+
+    async def run(self) -> None:
+        """Let them go on, for ever."""
+        while True:
+            await self.tick()
+            await asyncio.sleep(_TICK_S)
+
+    async def tick(self) -> None:
+        """Let them go on by what is seen now. A fault with one is told, and delays no other."""
+        for model in self._editing.config.models:
+            if model.rollout is not None:
+                await self._try(f"rollouts of {model.name}", self._follow_versions(model.name, model.rollout))
+        unsettled = [each for each in self.find() if not each.settled]
+        self._series = {each.id: self._series.get(each.id, Series()) for each in unsettled if each.is_active}
+        self._told.keep_only(self._series)
+        counted = self._count(FAMILIES, {each.model for each in unsettled if each.is_active}) if self._series else {}
+        now = self._clock()
+        for each in unsettled:
+            await self._try(f"rollout {each.id}", self._go_on(each, counted, now))
+
+    def _look_at(self, rollout: Rollout, counted: Snapshot, now: float) -> None:
+        series = self._series[rollout.id]
+        series.add(now, read_evidence(counted, rollout.model, rollout.to_version, rollout.from_version))
+        # Analyses look back to where they began, and everything else over the window, but not beyond the last change.
+        window_s = rollout.strategy.window_s
+        series.thin((rollout.since, rollout.changed), recent=now - window_s, grain=window_s / _LOOKS)
+
+    async def _try(self, subject: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # also a fault of ours: whoever wants to abort the rollout needs the controller
+            problem = str(error) if isinstance(error, ServingError) else f"a fault of the controller: {error!r}"
+            if self._problems.get(subject) != problem:
+                self._problems[subject] = problem
+                logger.warning("%s cannot go on: %s", subject, problem, exc_info=not isinstance(error, ServingError))
+                self._tell_problem(subject, f"{subject} cannot go on: {problem}")
+        else:
+            if self._problems.pop(subject, None) is not None:
+                self._tell_problem(subject, None)
+
+    async def _go_on(self, seen: Rollout, counted: Snapshot, now: float) -> None:
+        if not has_target(self._editing.config, seen):
+            after = release(seen, now, f"model {seen.model} is not configured with this target any more")
+        else:
+            if seen.is_active:
+                self._look_at(seen, counted, now)
+                self._told.ask(seen)
+            after = advance(seen, now, self._see(seen, now))
+        if after is seen:
+            return
+
+        def go_on(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            if _find(rollouts, seen.id) is not seen:  # somebody has moved it meanwhile; the next look is soon
+                return config, rollouts
+            if after.settled and not seen.settled:
+                config = settle(config, after, self._latest(seen.model))
+            return config, _with(rollouts, after)
+
+        await self._roll(go_on)
+
+    def _see(self, rollout: Rollout, now: float) -> Sight:
+        version = self._find_version(rollout.model, rollout.to_version)
+        since = max(rollout.changed, now - rollout.strategy.window_s)
+        series = self._series.get(rollout.id, Series())
+        return Sight(
+            is_ready=version is not None and version.state is State.READY,
+            failure=_failure_of(version),
+            series=series,
+            told=self._told.since(rollout.id, since),
+        )
+
+    async def _follow_versions(self, model: str, strategy: str) -> None:
+        """Have requests that name nothing stay with the version that gets them, and the newest one rolled out."""
+        ready = self._find_ready(model)
+        if not ready:
+            return
+        found = find_model(self._editing.config, model)
+        if DEFAULT_TARGET not in found.traffic:
+            await self._roll(lambda config, rollouts: (_hold(config, model, max(ready)), rollouts))
+            return
+        if found.traffic[DEFAULT_TARGET].weights.get(max(ready)):
+            return
+        past = [each for each in self.find(model) if each.target == DEFAULT_TARGET]
+        if any(each.is_active for each in past):
+            return
+        owner = find_owner(found, DEFAULT_TARGET, max(ready))
+        turned_away = {each.to_version for each in past if each.phase is not Phase.PROMOTED}
+        if max(ready) > owner and max(ready) not in turned_away:
+            await self.start(model, max(ready), DEFAULT_TARGET, strategy, is_automatic=True)
+
+    # Small things.
+
+    async def _roll(
+        self, roll: Callable[[ServingConfig, tuple[Rollout, ...]], tuple[ServingConfig, tuple[Rollout, ...]]]
+    ) -> None:
+        """Have it done, and told what the rollouts did."""
+        before = {each.id: each for each in self._editing.wanted.rollouts}
+        await self._editing.roll(roll)
+        self._tell(
+            Happening(news.at, each.model, each.to_version, f"rollout {each.id}, {each.target}: {news.what}")
+            for each in self._editing.wanted.rollouts
+            for news in _new_transitions(before.get(each.id), each)
+        )
+
+    async def _wait_for(self, servable: ServableId) -> None:
+        """Returns when a version is found, or is not found for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._appear_s):
+                while self._look(servable.name) is not None and not self._is_there(servable):  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(_LOOK_S)
+
+    def _is_there(self, servable: ServableId) -> bool:
+        version = self._find_version(servable.name, servable.version)
+        return version is not None or self._is_found(servable)
+
+    def _end_what_is_decided(
+        self, config: ServingConfig, rollouts: tuple[Rollout, ...], model: str, target: str
+    ) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+        for each in rollouts:
+            if is_mine(each, model, target):
+                settled = replace(each, settled=True)
+                config, rollouts = settle(config, settled, self._latest(model)), _with(rollouts, settled)
+        return config, rollouts
+
+    def _check_candidate(self, model: str, target: str, from_version: int, to_version: int) -> None:
+        if to_version == from_version:
+            raise FailedPrecondition(f"Version {to_version} gets the requests for {target} of model {model} already")
+        version = self._find_version(model, to_version)
+        if failure := _failure_of(version):
+            raise FailedPrecondition(f"Version {to_version} of model {model} cannot be served: {failure}")
+        if not self._is_there(ServableId(model, to_version)):
+            raise NotFound(f"There is no version {to_version} of model {model} under its base path; bring it first")
+
+    def _find_version(self, model: str, number: int) -> VersionView | None:
+        view = self._look(model)
+        versions = view.versions if view is not None else ()
+        return next((each for each in versions if each.servable.version == number), None)
+
+    def _find_ready(self, model: str) -> list[int]:
+        view = self._look(model)
+        return [each.servable.version for each in view.versions if each.state is State.READY] if view else []
+
+    def _latest(self, model: str) -> int | None:
+        return max(self._find_ready(model), default=None)
+
+
+def _choose(config: ServingConfig, strategy: str | Mapping[str, Any]) -> Strategy:
+    if not isinstance(strategy, str):
+        return read_strategy("of its own", strategy)
+    if strategy in config.rollout_strategies:
+        return to_strategy(strategy, config.rollout_strategies[strategy])
+    known = ", ".join(sorted(config.rollout_strategies)) or "none; write some in the configuration, or hand one over"
+    raise NotFound(f"There is no rollout strategy {strategy or 'without a name'}; those are: {known}")
+
+
+def _hold(config: ServingConfig, model: str, version: int) -> ServingConfig:
+    if DEFAULT_TARGET in find_model(config, model).traffic:
+        return config
+    return set_traffic(config, model, DEFAULT_TARGET, {"weights": {version: WHOLE}})
+
+
+def _failure_of(version: VersionView | None) -> str | None:
+    if version is None or version.state not in (State.FAILED, State.UNFIT):
+        return None
+    return str(version.error) if version.error else f"it is {version.state.value}"
+
+
+def _find(rollouts: tuple[Rollout, ...], number: int) -> Rollout:
+    for each in rollouts:
+        if each.id == number:
+            return each
+    raise NotFound(f"There is no rollout {number}; `serving-app rollout list` shows those that there are")
+
+
+def _with(rollouts: tuple[Rollout, ...], changed: Rollout) -> tuple[Rollout, ...]:
+    return tuple(changed if each.id == changed.id else each for each in rollouts)
+
+
+def _forget_oldest(rollouts: tuple[Rollout, ...], model: str) -> tuple[Rollout, ...]:
+    """All but the oldest that are settled. Of each target the last one stays: it tells what was turned away."""
+    last = {(each.model, each.target): each.id for each in rollouts}
+    settled = [each for each in rollouts if each.settled and last[each.model, each.target] != each.id]
+    of_model = [each.id for each in settled if each.model == model]
+    in_all = [each.id for each in settled]
+    forgotten = {*of_model[: max(0, len(of_model) - _MOST_KEPT)], *in_all[: max(0, len(in_all) - _MOST_IN_ALL)]}
+    return tuple(each for each in rollouts if each.id not in forgotten)
+
+
+def _new_transitions(before: Rollout | None, after: Rollout) -> tuple[Transition, ...]:
+    known = set(map(id, before.transitions)) if before is not None else set()
+    return tuple(each for each in after.transitions if id(each) not in known)

@@ -1,0 +1,184 @@
+"""`serving-app rollout`, and rollouts from Python: what they ask the controller for, and how they show the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serving_app.cli import main
+from serving_app.client.control import Control
+from serving_app.client.rollouts import Rollouts
+from serving_app.core.errors import DeadlineExceeded
+from serving_app.core.gates import Outcome, Verdict
+from serving_app.core.rollout import Check, Phase, Rollout, Transition
+from serving_app.core.strategy import Bound, Gate, Measure, Pause, SetWeight, Strategy
+from tests.cli.views import NOW, Controller, app, serve
+from tests.stepping import Actor
+
+STRATEGY = Strategy(
+    "half", (SetWeight(50.0), Pause(60.0)), (Gate("errors", Measure.ERROR_RATE, Bound.MAX, 0.02),), failure_limit=1
+)
+PASSED = Verdict("errors", Outcome.PASS, 0.01, 0.02, 300)
+RUNNING = Rollout(
+    1, "m", "stable", 1, 2, STRATEGY, begun=NOW - 60, since=NOW - 60, changed=NOW - 60, phase=Phase.RUNNING, step=1,
+    weight=50.0, checks={"errors": Check(1, PASSED)},
+    transitions=(
+        Transition(NOW - 60, "version 2 is ready", Phase.RUNNING, 0.0),
+        Transition(NOW - 60, "step 1: weight 50 %", Phase.RUNNING, 50.0, (PASSED,)),
+    ),
+)  # fmt: skip
+FAILED = replace(RUNNING, id=2, phase=Phase.FAILED, weight=0.0, step=0, reason="errors fail", checks={})
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Controller]:
+    """One that has a rollout that goes on and one that failed; asked in Greenwich."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    controller = serve(monkeypatch, app())
+    controller.rolling = [RUNNING, FAILED]
+    yield controller
+    monkeypatch.undo()
+    time.tzset()
+
+
+Said = Callable[..., str]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], controller: Controller) -> Said:
+    """What a command prints; it may not complain."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        assert main(["rollout", *arguments]) == code
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    return run
+
+
+PAGE = """\
+rollout 1 of m, stable: version 1 to 2, running at 50 %
+
+STEP  WHAT           STATE
+1     weight 50 %    done
+2     pause of 60 s  now
+
+GATE    FAILURES        LAST
+errors  1 of 1 allowed  errors pass: 0.01 where the limit is 0.02, of 300
+
+22:12:20     1 min ago  version 2 is ready
+22:12:20     1 min ago  step 1: weight 50 %
+"""
+
+
+def test_one_is_shown(said: Said) -> None:
+    """Where it stands, its steps and gates, and all that it did; a failed one is told by the exit code, too."""
+    assert said("status", "1") == PAGE
+    assert "failed at 0 % (errors fail)" in said("status", "2", code=3)
+    document = json.loads(said("status", "1", "--json"))
+    assert (document["id"], document["from"], document["to"], document["phase"]) == (1, 1, 2, "running")
+    verdict = {"gate": "errors", "outcome": "pass", "value": 0.01, "limit": 0.02, "samples": 300, "why": ""}
+    assert document["gates"] == [{"gate": "errors", "failures": 1, "last": verdict}]
+    assert document["history"][1]["evidence"] == [verdict]
+
+
+def test_all_are_listed(said: Said, controller: Controller) -> None:
+    """A line for each, of one model or of all."""
+    assert said("list") == (
+        "ID  MODEL  TARGET  VERSIONS  STRATEGY  PHASE    WEIGHT  WHY\n"
+        "1   m      stable  1 to 2    half      running  50 %\n"
+        "2   m      stable  1 to 2    half      failed   0 %     errors fail\n"
+    )
+    assert [each["id"] for each in json.loads(said("list", "m", "--json"))] == [1, 2]
+    assert said("list", "n") == "there are no rollouts\n"
+
+
+def test_one_is_started(said: Said, controller: Controller, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a strategy's name, or by settings in YAML; what is neither is refused at once."""
+    line = "rollout 1 of m, stable: version 1 to 2, running at 50 %\n"
+    assert said("start", "m", "--to", "2", "--strategy", "half") == line
+    said("start", "m", "--to", "2", "--strategy", "{steps: [10, 50]}", "--target", "stable")
+    assert controller.labels == [("m", 2, "default", "half"), ("m", 2, "stable", {"steps": [10, 50]})]
+    with pytest.raises(SystemExit):
+        main(["rollout", "start", "m", "--to", "2", "--strategy", "{steps: [10"])
+    assert "neither a name nor a mapping" in capsys.readouterr().err
+
+
+def test_orders_are_given(said: Said, controller: Controller) -> None:
+    """Each action is one order, and the answer is how the rollout stands then."""
+    for action in ("promote", "pause", "resume", "abort", "retry", "undo"):
+        assert said(action, "1").startswith("rollout 1 of m, stable")
+    said("promote", "1", "--full")
+    actions = ["promote", "pause", "resume", "abort", "retry", "undo", "promote_full"]
+    assert controller.labels == [(1, action) for action in actions]
+
+
+def test_one_is_watched_to_its_end(said: Said, controller: Controller) -> None:
+    """The page is printed again when something has changed, until the rollout is decided."""
+    controller.changes = 3
+    seen = iter([RUNNING, RUNNING, replace(FAILED, id=1)])
+
+    async def rollout(number: int) -> Rollout:
+        await asyncio.sleep(0)
+        return next(seen)
+
+    controller.rollout = rollout  # type: ignore[method-assign]
+    printed = said("status", "1", "--watch", code=3)
+    assert [line for line in printed.splitlines() if line.startswith("rollout 1")] == [
+        "rollout 1 of m, stable: version 1 to 2, running at 50 %",
+        "rollout 1 of m, stable: version 1 to 2, failed at 0 % (errors fail)",
+    ]
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def rollouts(controller: Any) -> Rollouts:
+    """A client of this controller."""
+
+    async def find(_app: str) -> Any:
+        await asyncio.sleep(0)
+        return Actor(controller)
+
+    return Rollouts(Control("default", find=find), asyncio.run)
+
+
+def test_python_gives_the_same_orders(controller: Controller) -> None:
+    """Each method is one question or order, and answers with the rollout."""
+    client = rollouts(controller)
+    assert client.start("m", 2, strategy="half") == RUNNING
+    assert (client.get(2), client.list(), client.list("n")) == (FAILED, (RUNNING, FAILED), ())
+    assert client.history(1) == RUNNING.transitions
+    actions = ("promote", "promote_full", "pause", "resume", "abort", "retry", "undo")
+    for action in actions:
+        assert getattr(client, action)(1) == RUNNING
+    client.report_value(1, "clicks", 0.5)
+    orders = [(1, action) for action in actions]
+    assert controller.labels == [("m", 2, "default", "half"), *orders, (1, "clicks", 0.5, None)]
+
+
+def test_python_waits_and_tells_metrics(controller: Controller) -> None:
+    """Until the phase is there, or the rollout is decided otherwise, the metrics of both versions are told."""
+    client = rollouts(controller)
+    assert client.wait(2) is FAILED
+    assert client.wait(1, "running", Phase.PAUSED) is RUNNING
+    with pytest.raises(DeadlineExceeded, match="after 0 s, rollout 1 of m, stable"):
+        client.wait(1, timeout=0)
+    seen = iter([RUNNING, RUNNING, FAILED])
+
+    async def rollout(number: int) -> Rollout:
+        await asyncio.sleep(0)
+        return next(seen)
+
+    controller.rollout, controller.changes = rollout, 9  # type: ignore[method-assign]
+    assert client.wait(1, Phase.PROMOTED, metrics={"clicks": lambda version: version / 2}) is FAILED
+    assert controller.labels == [(1, "clicks", 1.0, 2), (1, "clicks", 0.5, 1)] * 2

@@ -1,0 +1,97 @@
+"""Rollouts on a real cluster: what is good is promoted, what is bad turned away, whatever becomes of the controller."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving_app import connect
+from serving_app.core.errors import FailedPrecondition
+from serving_app.core.rollout import Phase
+from tests.cluster.asking import ask_rest, steadily
+from tests.cluster.serving import Serving, add_version, kill, serving
+from tests.cluster.waiting import wait_for
+from tests.zoo import Zoo
+
+pytestmark = pytest.mark.cluster
+
+MODEL = "half_plus_two"
+LABELLED = f"{MODEL}/labels/stable"
+
+STEPWISE = {
+    "steps": [50, {"pause_s": "until_told"}, 80],
+    "gates": [{"measure": "error_rate", "max_increase": 0.1, "min_samples": 10}],
+    "interval_s": 0.2,
+    "patience_s": 3600,
+    "keep_s": 3600,
+}
+WARY = {
+    "steps": [{"mirror": 100}, {"pause_s": "until_told"}, 50],
+    "gates": [{"measure": "disagreement", "max": 0.1, "min_samples": 10}],
+    "interval_s": 0.2,
+}
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> Path:
+    """The base path of a model whose second version is to come later."""
+    path = tmp_path_factory.mktemp("rollouts") / MODEL
+    shutil.copytree(zoo.path(MODEL, 1), path / "1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(door_port: int, zoo: Zoo, held: Path) -> Iterator[Serving]:
+    """One app for all tests here, with a model whose label they move, and one whose new versions are rolled out."""
+    labelled = {"base_path": zoo.base(MODEL), "version_policy": {"specific": [1]}, "labels": {"stable": 1}}
+    models = {MODEL: labelled, "wary": {"base_path": str(held), "rollout": "wary", "placement": "colocated"}}
+    with serving("rollouts", door_port) as app:
+        app.deploy(models, rollout_strategies={"stepwise": STEPWISE, "wary": WARY})
+        for model in models:
+            app.wait_for_version(model, 1)
+        yield app
+
+
+def test_a_good_version_is_promoted(app: Serving) -> None:
+    """It is loaded for the rollout, gets its share, then all, and back goes all at once; a controller that is killed on
+    the way goes on where it was, and no request fails."""
+    with connect(app.name) as connection, steadily({"REST": ask_rest(app, LABELLED)}, pause_s=0.02) as load:
+        rollouts = connection.rollouts
+        rollout = rollouts.start(MODEL, 2, target="stable", strategy="stepwise")
+        with pytest.raises(FailedPrecondition, match=f"rollout {rollout.id} of {MODEL}, stable"):
+            rollouts.start(MODEL, 2, target="stable", strategy="stepwise")
+        assert rollouts.wait(rollout.id, Phase.PAUSED, timeout=60).weight == 50
+        load.wait_for_answer_of(2)
+        kill(app.controller_pid())
+        assert rollouts.get(rollout.id).phase is Phase.PAUSED
+        assert rollouts.promote(rollout.id).weight == 80
+        assert rollouts.wait(rollout.id, timeout=60).phase is Phase.PROMOTED
+        assert {ask_rest(app, LABELLED)() for _ in range(20)} == {2}
+        assert connection.model(MODEL).labels() == {"stable": 2}
+        assert rollouts.undo(rollout.id).phase is Phase.UNDONE
+        assert {ask_rest(app, LABELLED)() for _ in range(20)} == {1}
+        story = [each.what for each in rollouts.history(rollout.id)]
+        assert [each.partition(":")[0] for each in story if each.startswith("step")] == ["step 1", "step 2", "step 3"]
+        # Of the history of versions a crash may cost the last second, of a rollout's own nothing.
+        assert story[-1] in connection.history(MODEL, 2)[-1].what
+    load.assert_nothing_failed()
+
+
+def test_a_bad_version_is_turned_away_by_its_own_evidence(app: Serving, held: Path, zoo: Zoo) -> None:
+    """A new version that answers otherwise gets copies by itself, and never a request; the latest is not served then.
+    """
+    ask = ask_rest(app, "wary")
+    with connect(app.name) as connection, steadily({"REST": ask}, pause_s=0.02) as load:
+        traffic = wait_for("the first version to be held", lambda: app.view().models["wary"].traffic)
+        assert dict(traffic[""].weights) == {1: 100}
+        add_version(zoo.path(MODEL, 2), held, 2)
+        [rollout] = wait_for("its rollout to begin", lambda: connection.rollouts.list("wary"))
+        ended = connection.rollouts.wait(rollout.id, timeout=60)
+        assert (ended.phase, ended.is_automatic) == (Phase.FAILED, True), ended
+        assert ended.transitions[-1].verdicts[0].gate == "disagreement"
+        assert ask() == 1
+    load.assert_nothing_failed()
+    assert load.answers["REST"].keys() == {1}
