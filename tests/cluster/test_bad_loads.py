@@ -36,7 +36,8 @@ def test_a_warm_up_that_crashes_or_hangs(app: Serving, base: Path, tmp_path: Pat
     hung = app.wait_for_version("hanging", 1, PublicState.END)
     crashed = app.wait_for_version("crashing", 1, PublicState.END)
     assert (hung.code, crashed.code) == (Code.DEADLINE_EXCEEDED, Code.UNAVAILABLE)
-    assert hung.message.startswith("not loaded within load_timeout_s; ")
+    # What was heard of its replica follows, if that came up in time (tests/serve/test_fleet.py).
+    assert hung.message.partition("; ")[0] == "not loaded within load_timeout_s"
     assert re.search("Actor(Died|Unavailable)Error", crashed.message)  # by whether the news of its death came in time
     wait_for("the end of what did not come up", lambda: len(app.apps()) == 2)
     assert ask_rest(app)() == 1

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from serving_app import connect
-from serving_app.core.errors import FailedPrecondition
+from serving_app.core.errors import DeadlineExceeded, FailedPrecondition
 from serving_app.core.rollout import Phase
 from tests.cluster.asking import ask_rest, steadily
 from tests.cluster.serving import Serving, add_version, kill, serving
-from tests.cluster.waiting import wait_for
+from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.zoo import Zoo
 
 pytestmark = pytest.mark.cluster
+
+T = TypeVar("T")
 
 MODEL = "half_plus_two"
 LABELLED = f"{MODEL}/labels/stable"
@@ -55,6 +58,14 @@ def app(door_port: int, zoo: Zoo, held: Path) -> Iterator[Serving]:
         yield app
 
 
+def patiently(ask: Callable[..., T], *arguments: Any) -> T | None:
+    """The answer of a controller that may be starting again; None if it takes long."""
+    try:
+        return ask(*arguments)
+    except DeadlineExceeded:
+        return None
+
+
 def test_a_good_version_is_promoted(app: Serving) -> None:
     """It is loaded for the rollout, gets its share, then all, and back goes all at once; a controller that is killed on
     the way goes on where it was, and no request fails."""
@@ -63,35 +74,37 @@ def test_a_good_version_is_promoted(app: Serving) -> None:
         rollout = rollouts.start(MODEL, 2, target="stable", strategy="stepwise")
         with pytest.raises(FailedPrecondition, match=f"rollout {rollout.id} of {MODEL}, stable"):
             rollouts.start(MODEL, 2, target="stable", strategy="stepwise")
-        assert rollouts.wait(rollout.id, Phase.PAUSED, timeout=60).weight == 50
+        assert rollouts.wait(rollout.id, Phase.PAUSED, timeout=PATIENCE_S).weight == 50
         load.wait_for_answer_of(2)
         kill(app.controller_pid())
-        assert rollouts.get(rollout.id).phase is Phase.PAUSED
+        found = wait_for("the next controller", lambda: patiently(rollouts.get, rollout.id))
+        assert found is not None
+        assert found.phase is Phase.PAUSED
         assert rollouts.promote(rollout.id).weight == 80
-        assert rollouts.wait(rollout.id, timeout=60).phase is Phase.PROMOTED
-        assert {ask_rest(app, LABELLED)() for _ in range(20)} == {2}
+        assert rollouts.wait(rollout.id, timeout=PATIENCE_S).phase is Phase.PROMOTED
+        ask = ask_rest(app, LABELLED)
+        wait_for("version 2 to get all", lambda: {ask() for _ in range(20)} == {2})
         assert connection.model(MODEL).labels() == {"stable": 2}
         assert rollouts.undo(rollout.id).phase is Phase.UNDONE
-        assert {ask_rest(app, LABELLED)() for _ in range(20)} == {1}
+        wait_for("version 1 to get all", lambda: {ask() for _ in range(20)} == {1})
         story = [each.what for each in rollouts.history(rollout.id)]
         assert [each.partition(":")[0] for each in story if each.startswith("step")] == ["step 1", "step 2", "step 3"]
         # Of the history of versions a crash may cost the last second, of a rollout's own nothing.
-        assert story[-1] in connection.history(MODEL, 2)[-1].what
+        assert any(story[-1] in each.what for each in connection.history(MODEL, 2))
     load.assert_nothing_failed()
 
 
 def test_a_bad_version_is_turned_away_by_its_own_evidence(app: Serving, held: Path, zoo: Zoo) -> None:
     """A new version that answers otherwise gets copies by itself, and never a request; the latest is not served then.
     """
-    ask = ask_rest(app, "wary")
-    with connect(app.name) as connection, steadily({"REST": ask}, pause_s=0.02) as load:
+    with connect(app.name) as connection, steadily({"REST": ask_rest(app, "wary")}, pause_s=0.02) as load:
         traffic = wait_for("the first version to be held", lambda: app.view().models["wary"].traffic)
         assert dict(traffic[""].weights) == {1: 100}
         add_version(zoo.path(MODEL, 2), held, 2)
         [rollout] = wait_for("its rollout to begin", lambda: connection.rollouts.list("wary"))
-        ended = connection.rollouts.wait(rollout.id, timeout=60)
+        ended = connection.rollouts.wait(rollout.id, timeout=PATIENCE_S)
         assert (ended.phase, ended.is_automatic) == (Phase.FAILED, True), ended
         assert ended.transitions[-1].verdicts[0].gate == "disagreement"
-        assert ask() == 1
+        assert ask_rest(app, "wary")() == 1
     load.assert_nothing_failed()
     assert load.answers["REST"].keys() == {1}
