@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "ray_private": {"ray"},
     "serve": {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "ray_private"),
-        *("ray", "grpc", "uvicorn", "httptools", *FORMATS),
+        *("ray", "grpc", "httptools", *FORMATS),
     },
     "data": {
         *("core", "config", "protocol", "store", "host", "client", "serve"), *("ray", "pyarrow", "fsspec", *FORMATS),
