@@ -1,0 +1,30 @@
+"""The demo's models, for notebooks to play with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from serving_app.core.errors import FailedPrecondition
+from serving_app.demo.models import READY, STAGED
+
+
+def demo_models(cache: str | os.PathLike[str] = ".demo") -> Path:
+    """A new folder with the models that `serving_app.demo.models` makes, to be changed and deleted as one likes.
+
+    They are made once, in `cache`, by a process of its own: making them needs TensorFlow, which this one does not load.
+    """
+    home = Path(cache).resolve()
+    made = subprocess.run(
+        [sys.executable, "-m", "serving_app.demo.models", str(home)], check=False, capture_output=True, text=True
+    )
+    if made.returncode:
+        raise FailedPrecondition(f"the demo's models could not be made: {made.stderr.strip()}")
+    folder = Path(tempfile.mkdtemp(prefix="serving-app-"))
+    for part in (READY, STAGED):
+        shutil.copytree(home / part, folder / part)
+    return folder
