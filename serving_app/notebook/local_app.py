@@ -21,7 +21,7 @@ from serving_app.cli.progress import is_settled, obstacles
 from serving_app.client.connection import Connection, connect
 from serving_app.client.control import Unreachable, join_cluster
 from serving_app.config import ServingConfig, parse
-from serving_app.core.errors import FailedPrecondition
+from serving_app.core.errors import FailedPrecondition, NotFound
 from serving_app.core.states import State
 from serving_app.core.views import AppView, ModelView
 
@@ -130,6 +130,8 @@ def start_app(models: Mapping[str, Any], *, name: str = "notebook", **settings: 
         wait_until_running(name, threading.Event(), print)
         view = _wait_until_settled(app, config)
         _refuse_silent(view)
+        for model in view.models:
+            _wait_until_told(app.connection, model)
         addresses: Mapping[str, str] = next(iter(view.gateways.values()), {})
         app.rest, app.grpc = addresses.get("REST", ""), addresses.get("gRPC", "")
     except BaseException:
@@ -176,9 +178,21 @@ def _wait_until_settled(app: LocalApp, config: ServingConfig) -> AppView:
     """The app when each of its models answers or has failed."""
     while True:
         view = app.connection.status()
-        if is_settled(config, view):
+        if view.gateways and is_settled(config, view):
             return view
         time.sleep(_LOOK_S)
+
+
+def _wait_until_told(connection: Connection, model: str) -> None:
+    """Returns when this process knows the way to a model that answers: it hears of it as soon as gateways do, or later.
+    """
+    while True:
+        try:
+            connection.model(model).metadata()
+        except NotFound:
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def _refuse_silent(view: AppView) -> None:
