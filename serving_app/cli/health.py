@@ -1,43 +1,19 @@
-"""What a view means: which versions answer, what is wrong, in sentences."""
+"""What a view means, in sentences: where versions are, what is wrong with them, what is new of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from serving_app.cli.tables import some
 from serving_app.cli.times import ahead, duration
-from serving_app.core.errors import NotFound
+from serving_app.core.health import is_active
 from serving_app.core.placement import Placement
 from serving_app.core.states import PublicState, State, public_state
-from serving_app.core.views import AppView, ModelView, VersionView
-
-
-def is_healthy(model: ModelView) -> bool:
-    """Whether some version answers. A model that left the configuration need not."""
-    return bool(ready(model)) or not model.configured
-
-
-def are_healthy(view: AppView) -> bool:
-    """Whether every model answers, somebody listens, and nothing is to be looked at."""
-    return bool(view.gateways) and not view.problems and all(map(is_healthy, view.models.values()))
-
-
-def find_model(view: AppView, name: str) -> ModelView:
-    """A model by name. Raises NotFound with the names that there are."""
-    if name in view.models:
-        return view.models[name]
-    known = f"the models are {some(sorted(view.models), 20)}" if view.models else "it has no models"
-    raise NotFound(f"the serving app {view.app!r} knows no model {name!r}; {known}")
+from serving_app.core.views import ModelView, VersionView
 
 
 def is_colocated(model: ModelView) -> bool:
     """Whether a version answers that lives in the gateways."""
     return any(each.state is State.READY and each.placement is Placement.COLOCATED for each in model.versions)
-
-
-def ready(model: ModelView) -> list[int]:
-    """The versions that answer, newest first."""
-    return [version.servable.version for version in model.versions if version.state is State.READY]
 
 
 def state_words(version: VersionView) -> str:
@@ -82,13 +58,3 @@ def label_news(model: ModelView) -> Iterator[str]:
     for label in sorted(model.labels) if model.configured else ():
         if not is_active(model, label):
             yield f"label {label} names version {model.labels[label]}, which does not answer"
-
-
-def labels_of(model: ModelView, version: int) -> list[str]:
-    """The labels that name this version."""
-    return sorted(label for label, named in model.labels.items() if named == version)
-
-
-def is_active(model: ModelView, label: str) -> bool:
-    """Whether the version that a label names answers."""
-    return model.labels[label] in ready(model)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, happening_document
-from serving_app.cli.health import find_model
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
+from serving_app.core.documents import dump, happening_document
+from serving_app.core.health import find_model
 from serving_app.core.history import Happening
 
 _CATCH_UP = 1000

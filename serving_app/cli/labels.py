@@ -6,10 +6,10 @@ import argparse
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, label_documents
-from serving_app.cli.health import find_model, is_active
 from serving_app.cli.tables import table
 from serving_app.client.control import Control
+from serving_app.core.documents import dump, labels_document
+from serving_app.core.health import find_model, is_active
 from serving_app.core.views import ModelView
 
 
@@ -48,7 +48,7 @@ async def _act(control: Control, options: argparse.Namespace) -> int:
         asking.say(f"{options.model} has no {options.label} any more")
     else:
         model = find_model(await control.view(), options.model)
-        asking.say(dump({"model": model.name, "labels": label_documents(model)}) if options.json else page(model))
+        asking.say(dump(labels_document(model)) if options.json else page(model))
     return asking.FINE
 
 

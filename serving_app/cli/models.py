@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, model_document
-from serving_app.cli.health import is_active, is_healthy, news, ready
+from serving_app.cli.health import news
 from serving_app.cli.tables import some, table
 from serving_app.client.control import Control
 from serving_app.config import ModelConfig, parse_yaml
+from serving_app.core.documents import dump, model_document
+from serving_app.core.health import is_active, is_healthy, ready
 from serving_app.core.policies import All, Latest, VersionPolicy
 from serving_app.core.views import AppView, ModelView
 
@@ -43,10 +44,11 @@ async def _show(control: Control, as_json: bool) -> int:
 
 def _document(model: ModelView, config: ModelConfig | None) -> dict[str, Any]:
     """The same as in `status`, with what only the configuration tells."""
-    document = model_document(model)
-    document["base_path"] = config and config.base_path
-    document["version_policy"] = config and config.model_dump(mode="json")["version_policy"]
-    return document
+    return {
+        **model_document(model),
+        "base_path": config and config.base_path,
+        "version_policy": config and config.model_dump(mode="json")["version_policy"],
+    }
 
 
 def page(view: AppView, configured: Mapping[str, ModelConfig], now: float) -> str:

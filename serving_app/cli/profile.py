@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump
 from serving_app.cli.tables import table
 from serving_app.client.control import Control
+from serving_app.core.documents import dump
 from serving_app.core.errors import InvalidArgument, NotFound
 from serving_app.core.stacks import (
     MOST_S,

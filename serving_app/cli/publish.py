@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump
 from serving_app.cli.tables import size
+from serving_app.core.documents import dump
 from serving_app.core.errors import InvalidArgument
 from serving_app.publishing import Published, publish
 from serving_app.store import Progress

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, rollout_document
 from serving_app.cli.tables import table
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
+from serving_app.core.documents import dump, rollout_document
 from serving_app.core.rollout import Phase, Rollout
 from serving_app.core.traffic import DEFAULT_TARGET
 

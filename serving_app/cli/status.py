@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import app_document, dump
-from serving_app.cli.health import are_healthy, is_colocated, is_healthy, label_news, news, ready
+from serving_app.cli.health import is_colocated, label_news, news
 from serving_app.cli.tables import some, table
 from serving_app.client.control import Control
+from serving_app.core.documents import app_document, dump
+from serving_app.core.health import are_healthy, is_healthy, ready
 from serving_app.core.views import AppView, ModelView
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"

@@ -1,8 +1,8 @@
-"""Points in time, for people and for programs. All are seconds since 1970, as clocks of the cluster tell them."""
+"""Points in time, for people. All are seconds since 1970, as clocks of the cluster tell them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 _UNITS = ((86400, "day", "days"), (3600, "h", "h"), (60, "min", "min"), (1, "s", "s"))
 
@@ -31,10 +31,3 @@ def local(at: float, now: float) -> str:
     moment = datetime.fromtimestamp(at)
     form = "%H:%M:%S" if moment.date() == datetime.fromtimestamp(now).date() else "%Y-%m-%d %H:%M:%S"
     return moment.strftime(form)
-
-
-def iso(at: float | None) -> str | None:
-    """ISO 8601 in UTC, with milliseconds, for programs."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,12 +6,12 @@ import argparse
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, traffic_documents
-from serving_app.cli.health import find_model, ready
 from serving_app.cli.tables import table
 from serving_app.client.control import Control
 from serving_app.config import read_mapping
+from serving_app.core.documents import dump, targets_document
 from serving_app.core.errors import InvalidArgument
+from serving_app.core.health import find_model, ready
 from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.core.views import ModelView
 
@@ -93,7 +93,7 @@ async def _act(control: Control, options: argparse.Namespace) -> int:
         await control.delete_traffic(options.model, options.target)
     model = find_model(await control.view(), options.model)
     if options.action is None and options.json:
-        asking.say(dump({"model": model.name, "traffic": traffic_documents(model)}))
+        asking.say(dump(targets_document(model)))
     else:
         asking.say(page(model))
     return asking.FINE

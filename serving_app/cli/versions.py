@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from serving_app.cli import asking
-from serving_app.cli.documents import dump, model_document
-from serving_app.cli.health import failure_words, find_model, is_healthy, labels_of, state_words
+from serving_app.cli.health import failure_words, state_words
 from serving_app.cli.tables import size, table
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
+from serving_app.core.documents import dump, model_document
+from serving_app.core.health import find_model, is_healthy, labels_of
 from serving_app.core.placement import Placement
 from serving_app.core.views import ModelView, VersionView
 

@@ -1,16 +1,30 @@
-"""What the commands print with `--json`. The keys are a promise: some may come, none goes (docs/cli.md lists them)."""
+"""What is known of models and rollouts, as documents for programs: plain data of the shapes in `core.shapes`."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
 
-from serving_app.cli.health import are_healthy, is_active, is_healthy, labels_of, ready
-from serving_app.cli.times import iso
 from serving_app.core.gates import Verdict
+from serving_app.core.health import are_healthy, is_active, is_healthy, labels_of, ready
 from serving_app.core.history import Happening
 from serving_app.core.rollout import Rollout
+from serving_app.core.shapes import (
+    AppDocument,
+    FailureDocument,
+    HappeningDocument,
+    LabelDocument,
+    LabelsDocument,
+    MirrorDocument,
+    ModelDocument,
+    RolloutDocument,
+    TargetsDocument,
+    TrafficDocument,
+    TransitionDocument,
+    VerdictDocument,
+    VersionDocument,
+)
 from serving_app.core.states import public_state
 from serving_app.core.traffic import DEFAULT_TARGET, Mirror
 from serving_app.core.views import AppView, Failure, ModelView, VersionView
@@ -21,7 +35,12 @@ def dump(document: object, *, in_one_line: bool = False) -> str:
     return json.dumps(document, ensure_ascii=False, indent=None if in_one_line else 2)
 
 
-def app_document(view: AppView) -> dict[str, Any]:
+def iso(at: float) -> str:
+    """A point in time in ISO 8601, in UTC and with milliseconds."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def app_document(view: AppView) -> AppDocument:
     """A serving app."""
     return {
         "app": view.app,
@@ -33,7 +52,7 @@ def app_document(view: AppView) -> dict[str, Any]:
     }
 
 
-def model_document(model: ModelView) -> dict[str, Any]:
+def model_document(model: ModelView) -> ModelDocument:
     """A model with its versions, newest first."""
     return {
         "model": model.name,
@@ -44,15 +63,15 @@ def model_document(model: ModelView) -> dict[str, Any]:
         "waiting": [
             {"version": version, "lacks": lacks} for version, lacks in sorted(model.waiting.items(), reverse=True)
         ],
-        "labels": label_documents(model),
-        "traffic": traffic_documents(model),
+        "labels": _labels(model),
+        "traffic": _traffic(model),
         "listing_failure": _failure(model.listing_failure),
         "warnings": list(model.warnings),
         "versions": [version_document(model, version) for version in model.versions],
     }
 
 
-def version_document(model: ModelView, version: VersionView) -> dict[str, Any]:
+def version_document(model: ModelView, version: VersionView) -> VersionDocument:
     """A version: `state` is TensorFlow Serving's, `phase` says more exactly where it is."""
     return {
         "version": version.servable.version,
@@ -69,20 +88,28 @@ def version_document(model: ModelView, version: VersionView) -> dict[str, Any]:
         "progress": version.progress,
         "failures": version.failures,
         "error": _failure(version.error),
-        "retry_at": iso(version.retry_at),
+        "retry_at": None if version.retry_at is None else iso(version.retry_at),
     }
 
 
-def label_documents(model: ModelView) -> list[dict[str, Any]]:
-    """The labels of a model by name."""
+def labels_document(model: ModelView) -> LabelsDocument:
+    """The labels of a model, by name."""
+    return {"model": model.name, "labels": _labels(model)}
+
+
+def targets_document(model: ModelView) -> TargetsDocument:
+    """How the requests for each target of a model are shared."""
+    return {"model": model.name, "traffic": _traffic(model)}
+
+
+def _labels(model: ModelView) -> list[LabelDocument]:
     return [
         {"label": label, "version": version, "active": is_active(model, label)}
         for label, version in sorted(model.labels.items())
     ]
 
 
-def traffic_documents(model: ModelView) -> list[dict[str, Any]]:
-    """How the requests for each target are shared."""
+def _traffic(model: ModelView) -> list[TrafficDocument]:
     return [
         {
             "target": target or DEFAULT_TARGET,
@@ -95,20 +122,23 @@ def traffic_documents(model: ModelView) -> list[dict[str, Any]]:
                 }
                 for rule in traffic.rules
             ],
-            "mirror": None if traffic.mirror is None else _mirror_document(traffic.mirror),
+            "mirror": None if traffic.mirror is None else _mirror(traffic.mirror),
         }
         for target, traffic in sorted(model.traffic.items())
     ]
 
 
-def _mirror_document(mirror: Mirror) -> dict[str, Any]:
-    tolerances = {
-        output: {"absolute": each.absolute, "relative": each.relative} for output, each in mirror.tolerances.items()
+def _mirror(mirror: Mirror) -> MirrorDocument:
+    return {
+        "version": mirror.version,
+        "share": mirror.share,
+        "tolerances": {
+            output: {"absolute": each.absolute, "relative": each.relative} for output, each in mirror.tolerances.items()
+        },
     }
-    return {"version": mirror.version, "share": mirror.share, "tolerances": tolerances}
 
 
-def rollout_document(rollout: Rollout) -> dict[str, Any]:
+def rollout_document(rollout: Rollout) -> RolloutDocument:
     """A rollout, with all that it did."""
     return {
         "id": rollout.id,
@@ -131,26 +161,38 @@ def rollout_document(rollout: Rollout) -> dict[str, Any]:
             {"gate": name, "failures": check.failures, "last": None if check.last is None else _verdict(check.last)}
             for name, check in rollout.checks.items()
         ],
-        "history": [
-            {
-                "at": iso(each.at), "what": each.what, "phase": each.phase.value, "weight": each.weight,
-                "evidence": [_verdict(verdict) for verdict in each.verdicts],
-            }
-            for each in rollout.transitions
-        ],
+        "history": rollout_history(rollout),
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    return {**asdict(verdict), "outcome": verdict.outcome.value}
+def rollout_history(rollout: Rollout) -> list[TransitionDocument]:
+    """All that a rollout did, with the evidence."""
+    return [
+        {
+            "at": iso(each.at), "what": each.what, "phase": each.phase.value, "weight": each.weight,
+            "evidence": [_verdict(verdict) for verdict in each.verdicts],
+        }
+        for each in rollout.transitions
+    ]
 
 
-def happening_document(happening: Happening) -> dict[str, Any]:
+def _verdict(verdict: Verdict) -> VerdictDocument:
+    return {
+        "gate": verdict.gate,
+        "outcome": verdict.outcome.value,
+        "value": verdict.value,
+        "limit": verdict.limit,
+        "samples": verdict.samples,
+        "why": verdict.why,
+    }
+
+
+def happening_document(happening: Happening) -> HappeningDocument:
     """Something that happened."""
     return {
         "at": iso(happening.at), "model": happening.model, "version": happening.version, "what": happening.what
     }
 
 
-def _failure(failure: Failure | None) -> dict[str, str] | None:
+def _failure(failure: Failure | None) -> FailureDocument | None:
     return None if failure is None else {"code": failure.code.name, "message": failure.message}
