@@ -38,6 +38,12 @@ def page_name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def anchors(page: Path) -> set[str]:
+    """The places within a page that a link can name, as GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @dataclass
 class Block:
     """A fenced block and the mark before it, which may be empty."""

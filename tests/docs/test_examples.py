@@ -6,21 +6,17 @@ is changed: the rules are in `Shell._localized`.
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
@@ -30,6 +26,7 @@ from tests.cluster.commands import workers
 from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.conftest import Demo
 from tests.docs.pages import ROOT, Command, Step, matches, scenarios
+from tests.machine import Machine, machine_with_ray
 
 pytestmark = pytest.mark.cluster
 
@@ -37,22 +34,6 @@ SCENARIOS = scenarios()
 
 _SERVES = ("make serve", "serving-app up", "serving-app demo", "serve run")
 """Commands that go on until Ctrl-C."""
-
-_HEAD = """
-import logging, sys, ray
-ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
-         _temp_dir=sys.argv[1])
-print(ray.get_runtime_context().gcs_address, flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
-
-
-class Machine(NamedTuple):
-    """Where a reader sits: the environment of the terminal, and the folder of the Ray cluster that runs there."""
-
-    environment: Mapping[str, str]
-    cluster: Path
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +44,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         stand_in = programs / "curl"
         stand_in.write_text(f"#!{sys.executable}\n" + (Path(__file__).parent / "curl.py").read_text(encoding="utf-8"))
         stand_in.chmod(0o755)
-    path = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
-    # With an address of its own, Ray asks who is there: the token is what `~/.ray/auth_token` holds for readers.
-    # Nothing else is prepared, whatever tests before these have set.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    variables |= {"PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets lie below it, and their names must be short
-    head = subprocess.Popen(
-        [sys.executable, "-c", _HEAD, folder], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=folder,
-    )  # fmt: skip
-    assert head.stdin is not None
-    assert head.stdout is not None
-    try:
-        address = head.stdout.readline().strip()
-        assert address, "Ray did not start"
-        assert not workers(Path(folder))
-        yield Machine({**variables, "RAY_ADDRESS": address}, Path(folder))
-    finally:
-        head.stdin.close()
-        head.wait()
-        head.stdout.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with machine_with_ray([str(programs)]) as machine:
+        yield machine
 
 
 class Shell:

@@ -25,7 +25,7 @@ from serving_app.protocol.rest_url import RestAction
 from serving_app.serve import rest_app
 from serving_app.serve.grpc_app import GrpcApp
 from serving_app.serve.grpc_settings import ARGUMENTS
-from tests.docs.pages import PAGES, ROOT, blocks, matches, page_name, scenarios
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, matches, page_name, scenarios
 
 
 def read(page: str) -> str:
@@ -34,12 +34,6 @@ def read(page: str) -> str:
 
 
 # --- links and examples ----------------------------------------------------------------------------------------------
-
-
-def anchors(page: Path) -> set[str]:
-    """The places within a page that a link can name, as GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 LINKS = [

@@ -1,0 +1,65 @@
+"""A machine on which a Ray cluster runs: for what readers of the pages and notebooks do."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.cluster.commands import workers
+
+_HEAD = """
+import json, logging, sys, ray
+ray.init(address="local", num_cpus=8, log_to_driver=False, logging_level=logging.WARNING, **json.loads(sys.argv[1]))
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+class Machine(NamedTuple):
+    """Where a reader sits: the environment of the terminal, and the folder of the Ray cluster that runs there."""
+
+    environment: Mapping[str, str]
+    cluster: Path
+
+
+@contextmanager
+def machine_with_ray(programs: Sequence[str] = (), dashboard_port: int | None = None) -> Iterator[Machine]:
+    """A machine on which a Ray cluster runs, with nothing on it; with a dashboard, which takes jobs, if it has a port.
+
+    `programs` are folders of commands that come first.
+    """
+    path = [*programs, str(Path(sys.executable).parent), os.environ["PATH"]]
+    # With an address of its own, Ray asks who is there: the token is what `~/.ray/auth_token` holds for readers.
+    # Nothing else is prepared, whatever tests before these have set.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    variables |= {"PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets lie below it, and their names must be short
+    settings: dict[str, object] = {"_temp_dir": folder, "include_dashboard": dashboard_port is not None}
+    if dashboard_port is not None:
+        settings["dashboard_port"] = dashboard_port
+    head = subprocess.Popen(
+        [sys.executable, "-c", _HEAD, json.dumps(settings)], env=variables, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, cwd=folder,
+    )  # fmt: skip
+    assert head.stdin is not None
+    assert head.stdout is not None
+    try:
+        address = head.stdout.readline().strip()
+        assert address, "Ray did not start"
+        assert not workers(Path(folder))
+        yield Machine({**variables, "RAY_ADDRESS": address}, Path(folder))
+    finally:
+        head.stdin.close()
+        head.wait()
+        head.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
