@@ -101,7 +101,10 @@ async def _act(control: Control, options: argparse.Namespace) -> int:
 
 def _traffic(options: argparse.Namespace) -> dict[str, Any]:
     """What is wanted, as in a configuration."""
-    traffic = {"weights": dict(options.weights), "sticky": options.sticky, "audience": options.audience}
+    weights = dict(options.weights)
+    if len(weights) < len(options.weights):
+        raise InvalidArgument("a version is given twice; each has one weight")
+    traffic = {"weights": weights, "sticky": options.sticky, "audience": options.audience}
     if options.mirror is not None:
         version, share = options.mirror
         traffic["mirror"] = {"version": version, "share": share, "tolerances": options.tolerances}

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from serving_app.config.settings import Settings
 from serving_app.config.version_policy import MAX_VERSION
+from serving_app.core.pattern import LONGEST_TEXT, Pattern
 from serving_app.core.traffic import INPUT, WHOLE, Mirror, Rule, Tolerance, Traffic
 
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -57,7 +58,11 @@ class AudienceRule(Settings):
     one_of: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="Texts of which it has to be one."
     )
-    matches: str | None = Field(default=None, description="A regular expression that has to match the whole of it.")
+    matches: str | None = Field(
+        default=None,
+        description="A regular expression that has to match the whole of it, at most "
+        f"{LONGEST_TEXT} characters; see [patterns](cli.md#patterns-and-values).",
+    )
     version: Version | None = Field(default=None, description="The version that these requests get.")
     label: str | None = Field(default=None, min_length=1, description="The label whose version these requests get.")
 
@@ -66,8 +71,8 @@ class AudienceRule(Settings):
     def _check_pattern(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                re.compile(value)
-            except re.error as error:
+                Pattern(value)
+            except ValueError as error:
                 raise ValueError(f"{value!r} is no regular expression: {error}") from error
         return value
 
@@ -134,7 +139,7 @@ class TrafficConfig(Settings):
     def _check_sum(cls, value: Mapping[int, float]) -> Mapping[int, float]:
         total = math.fsum(value.values())
         if not math.isclose(total, WHOLE, abs_tol=1e-6):
-            raise ValueError(f"the weights are percentages and add up to {total:g}; make them add up to {WHOLE}")
+            raise ValueError(f"the weights are percentages and add up to {total:.12g}; make them add up to {WHOLE}")
         return value
 
 

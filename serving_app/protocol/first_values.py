@@ -1,8 +1,10 @@
 """The first value of one of a request's inputs, as a text: what traffic may be shared by.
 
 A request is looked at before it is known which version answers it, and so by no signature. What cannot be made out says
-nothing here; if it is wrong, the version that is found will say so. A number is the text that Python makes of it, so
-7 is the same by whichever protocol it comes.
+nothing here; if it is wrong, the version that is found will say so. A number is written in the shortest way, so it is
+the same by whichever protocol and in whichever element type it comes: 7 also as 7.0, 0.1 also as a float of 32 bits.
+
+All of it happens on event loops, so no more of a request is read than the value.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from serving_app.protocol.json_parser import JsonValue
 from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.json_tensor import decode_base64, is_base64
 from serving_app.protocol.model_spec_proto import parse
-from serving_app.protocol.tensor_proto import decode_tensor
+from serving_app.protocol.tensor_proto import decode_first
 
 
 def first_of_body(body: PredictBody, name: str) -> str | None:
@@ -53,11 +55,13 @@ def first_of_inputs(inputs: Mapping[str, Any], name: str) -> str | None:
     given = inputs.get(name)
     if given is None:
         return None
+    if isinstance(given, np.ndarray):
+        return _to_text(given.flat[0]) if given.size else None
     try:
-        array = given if isinstance(given, np.ndarray) else decode_tensor(given, name)
+        first = decode_first(given, name)
     except ServingError:
         return None
-    return _to_text(array.flat[0]) if array.size else None
+    return None if first is None else _to_text(first)
 
 
 def first_of_given(given: Any, name: str) -> str | None:
@@ -94,8 +98,14 @@ def first_of_examples(examples: Sequence[bytes], name: str) -> str | None:
 
 
 def _to_text(value: Any) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) else str(value)
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
+    return str(value)
+
+
+_EXACT = 1e15
+"""Below this an integer is written in full, whatever it came as."""

@@ -225,6 +225,7 @@ def test_labels_are_set_and_deleted(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (("traffic", "m"), FINE, 0),
         (("traffic", "nothing"), FINE, 1),
         (("traffic", "m", "set", "default", "2=100", "--tolerances", "{y: {}}"), FINE, 1),
+        (("traffic", "m", "set", "default", "2=50", "2=100"), FINE, 1),
         (("history",), FINE, 0),
         (("history", "--follow"), FINE, 0),
         (("status", "--watch"), app(LOST), 0),

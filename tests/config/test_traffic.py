@@ -92,6 +92,11 @@ def test_yaml_and_back() -> None:
             {"default": {"weights": {1: 100}, "audience": [{"attribute": "a", "matches": "(", "version": 1}]}},
             "'(' is no regular expression",
         ),
+        ({"default": {"weights": {1: 90, 2: 10.0001}}}, "add up to 100.0001; make them add up to 100"),
+        (
+            {"default": {"weights": {1: 100}, "audience": [{"attribute": "a", "matches": "(a)\\1", "version": 1}]}},
+            "\\1 is not known here",
+        ),
         (
             {"stable": {"weights": {1: 100}, "audience": [{"attribute": "a", "equals": "x", "label": "nope"}]}},
             "sends an audience of stable to label nope, which it does not have",

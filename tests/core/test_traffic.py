@@ -62,6 +62,18 @@ def test_versions_that_are_missing(ready, version, sticky):
     assert pick(traffic, ready, having(team="ads", user="me")) == version
 
 
+def test_a_weight_that_is_next_to_nothing():
+    """Is a weight: who has it answers where nobody else can."""
+    assert pick(Traffic({1: 100, 2: 5e-324}, "user"), {2}, having(user="me")) == 2
+
+
+def test_a_long_text_fits_no_pattern():
+    """And costs nothing; whatever else decides, decides."""
+    traffic = Traffic({1: 100}, rules=(Rule("agent", 2, pattern=".*"),))
+    assert pick(traffic, READY, having(agent="a" * 2048)) == 2
+    assert pick(traffic, READY, having(agent="a" * 2049)) == 1
+
+
 def test_weights_by_chance():
     """Over many requests each version gets its share."""
     traffic = Traffic({1: 90, 2: 10})

@@ -201,7 +201,7 @@ class Front:
             models[name] = _routes(routes)
         failed = VersionStatus(3, PublicState.END, Code.NOT_FOUND, 'no "saved_model.pb"')
         lines = models["half_plus_two"]
-        rules = (Rule("x-team", 2, frozenset({"ads"})), Rule("input:x", 2, frozenset({"8.0"})))
+        rules = (Rule("x-team", 2, frozenset({"ads"})), Rule("input:x", 2, frozenset({"8"})))
         models["half_plus_two"] = ModelRoutes(
             lines.routes, {"stable": 1, "canary": 2}, (failed, *lines.statuses),
             {"shared": Traffic({1: 100.0}, rules=rules), "split": Traffic({1: 50.0, 2: 50.0}, "x-user")},
