@@ -59,6 +59,17 @@ def counted(*pairs: tuple[dict[str, Any], dict[str, Any]], **tolerances: Toleran
         (np.array([1000]), np.array([1001]), None, "different"),
         (np.array([1000]), np.array([1001]), Tolerance(1.0, 0.0), "same"),
         (np.array([2**63 - 1]), np.array([2**63 - 2]), None, "different"),
+        (np.array([2**63 - 1]), np.array([2**63 - 2]), Tolerance(0.5, 0.0), "different"),
+        (np.array([2**63 - 1]), np.array([2**63 - 2]), Tolerance(1.0, 0.0), "same"),
+        (np.array([-(2**63)]), np.array([2**63 - 1]), Tolerance(1.8e19, 0.0), "different"),
+        (np.array([-(2**63)]), np.array([2**63 - 1]), Tolerance(1.9e19, 0.0), "same"),
+        (np.array([3], np.uint8), np.array([4], np.uint8), Tolerance(0.5, 0.0), "different"),
+        (np.array([4], np.uint8), np.array([3], np.uint8), Tolerance(1.0, 0.0), "same"),
+        (np.array([2**64 - 1], np.uint64), np.array([-1]), None, "different"),
+        (np.array([2**64 - 1], np.uint64), np.array([-1]), Tolerance(9.0, 0.0), "different"),
+        (f4(INF, 1.0), f4(INF, 2.0), Tolerance(9.0, 9.0), "same"),
+        (f4(NAN, 1.0), f4(NAN, 2.0), None, "different"),
+        (np.array([1.7e308]), np.array([-1.7e308]), Tolerance(9.0, 9.0), "different"),
         (np.array([1], np.uint8), np.array([1], np.int64), None, "same"),
         (np.array([True]), np.array([False]), None, "different"),
         (np.array([True]), np.array([True]), None, "same"),
@@ -75,6 +86,54 @@ def test_what_is_the_same(real: Any, copy: Any, tolerance: Tolerance | None, agr
     """By the output's tolerance, whatever the values are; what has another shape or type is not comparable."""
     found = counted(({"y": real}, {"y": copy}), **({"y": tolerance} if tolerance else {}))
     assert found.cells[MIRROR_OUTPUTS.name] == {("sig", "y", agreement): 1}
+
+
+LARGE = np.linspace(0.0, 1.0, 300_000, dtype=np.float32)
+
+
+def with_one_other(array: Any, value: Any) -> Any:
+    """The same but for a value far behind."""
+    changed = array.copy()
+    changed.reshape(-1)[-7] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("real", "copy"),
+    [
+        (LARGE, with_one_other(LARGE, 9.0)),
+        (LARGE.reshape(-1, 10), with_one_other(LARGE.reshape(-1, 10), 9.0)),
+        (LARGE.reshape(1, -1), with_one_other(LARGE.reshape(1, -1), 9.0)),
+        (LARGE.astype(ml_dtypes.bfloat16).reshape(3, -1), with_one_other(LARGE.reshape(3, -1), 9.0)),
+        (np.arange(300_000), with_one_other(np.arange(300_000), 7)),
+        (LARGE > 2, with_one_other(LARGE > 2, True)),
+        (np.array([b"a"] * 300_000, object), with_one_other(np.array([b"a"] * 300_000, object), b"b")),
+    ],
+)
+def test_large_outputs(real: Any, copy: Any) -> None:
+    """Are compared piece by piece, and count as they would in one; each request has its own agreement."""
+    small = {"y": real[:1]}, {"y": real[:1]}
+    pairs = [small, ({"y": real}, {"y": real}), small, ({"y": real}, {"y": copy}), small]
+    assert compare_outputs(pairs, {}).agreements == ["same", "same", "same", "different", "same"]
+    found = counted(({"y": real}, {"y": copy})).outputs["sig", "y"]
+    assert (found.same, found.different) == (0, 1)
+    if real.dtype.kind in "fV":
+        rows, columns = (real.size, 1) if real.ndim == 1 else real.shape
+        assert sum(found.scores) == sum(found.candidate_scores) == rows
+        assert found.top_same + found.top_different == (rows if columns > 1 else 0)
+        assert found.top_different == (columns > 1)
+        assert found.largest_absolute is not None
+        assert 8.0 <= found.largest_absolute < 32.0
+
+
+def test_sums_are_finite() -> None:
+    """Of whatever values: one that is not would never go away again."""
+    extreme = np.array([1.7e308, -1.7e308, INF, -INF, NAN, 1.0])
+    registry = Registry()
+    compare_outputs([({"y": extreme}, {"y": extreme[::-1]})] * 3, {}).tell(registry, PAIR, "sig")
+    for cells in registry.counts().values():
+        for cell in cells.values():
+            assert not isinstance(cell, tuple) or 0.0 <= cell[-1] < INF
 
 
 def test_an_output_that_is_absent() -> None:
