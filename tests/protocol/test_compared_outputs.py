@@ -94,7 +94,7 @@ LARGE = np.linspace(0.0, 1.0, 300_000, dtype=np.float32)
 def with_one_other(array: Any, value: Any) -> Any:
     """The same but for a value far behind."""
     changed = array.copy()
-    changed.reshape(-1)[-7] = value
+    changed.reshape(-1)[-40_000] = value
     return changed
 
 
