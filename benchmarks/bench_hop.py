@@ -37,7 +37,7 @@ class Replica:
 
     async def __init__(self) -> None:  # type: ignore[misc]  # Serve awaits it
         self._answer = {"y": np.ones(3, np.float32)}
-        self._lanes = LaneServer("hop", "replica", self.predict_many, lambda: 64)
+        self._lanes = LaneServer("hop", "replica", lambda _, calls: self.predict_many(calls), lambda: 64)
         self._door = await self._lanes.open(ray_private.node_id(), ray_private.open_address())
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:

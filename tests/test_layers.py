@@ -24,7 +24,7 @@ LAYERS: dict[str, set[str]] = {
     "store": {"core", "config", "fsspec"},
     "runtime": {"core", "protocol", "ai_edge_litert", "flatbuffers", *FORMATS},
     "host": {"core", "protocol", "runtime", "store", *FORMATS},
-    "client": {"core", "protocol", "grpc", "ray", "ray_private", *FORMATS},
+    "client": {"core", "protocol", "grpc", "ray", "ray_private", "uvloop", *FORMATS},
     "publishing": {"core", "config", "protocol", "store", "client", "fsspec", *FORMATS},
     "ray_private": {"ray"},
     "serve": {
@@ -136,7 +136,7 @@ def test_layers_below_the_shell_need_no_ray_and_no_tensorflow() -> None:
 
 def test_the_client_needs_no_ray_until_it_calls_a_handle() -> None:
     """Everything of the client but what calls through handles comes without Ray and TensorFlow."""
-    names = [name for name in all_of("client") if not name.endswith((".handle_calls", ".gateway_calls"))]
+    names = [name for name in all_of("client") if not name.endswith((".hops", ".callers"))]
     assert "serving_app.client.connection" in names
     assert not loaded_after(*names) & LATE
 

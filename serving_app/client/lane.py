@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from serving_app.core.door import Door
 from serving_app.core.errors import InvalidArgument
+from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call
 from serving_app.protocol.lane_frames import ANYBODY, Inbox, Kind, Malformed, header, hello, read_welcome
 from serving_app.protocol.lane_hops import read_answer, read_fault, write_hop
@@ -79,17 +80,18 @@ class Lane(asyncio.BufferedProtocol):
         """Whether it takes another one now."""
         return self.is_open and len(self._hops) < self.max_hops and not self._resting and not self._choked
 
-    async def ask(self, calls: Sequence[Call]) -> Answer:
-        """The answer to a hop. Raises LaneLost, LaneBusy, NotCarried, or why the hop failed as a whole.
+    async def ask(self, calls: Sequence[Call], servable: ServableId | None = None) -> Answer:
+        """The answer to a hop, which tells `servable` to who holds several.
 
-        When the caller is cancelled the replica is told, so that it need not begin.
+        Raises LaneLost, LaneBusy, NotCarried, or why the hop failed as a whole. When the caller is cancelled the
+        replica is told, so that it need not begin.
         """
         transport = self._transport
         if transport is None:
             raise LaneLost("the lane is closed")
         self._last_hop = hop = self._last_hop % 0xFFFFFFFF + 1
         try:
-            pieces = write_hop(hop, calls)
+            pieces = write_hop(hop, calls, servable)
         except InvalidArgument as error:
             raise NotCarried(error.message) from error
         reply: asyncio.Future[Answer] = self._loop.create_future()

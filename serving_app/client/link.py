@@ -23,11 +23,9 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from serving_app.client import crossing
-from serving_app.client.caller import Caller
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
-from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import Signature
@@ -59,16 +57,14 @@ class Link:
     def __init__(self, app: str, cluster: str) -> None:
         """`cluster` is where this process belongs, as `cluster_of_process` tells."""
         from serving_app import ray_private
+        from serving_app.client.callers import Callers
         from serving_app.client.copying import Copying
-        from serving_app.client.gateway_calls import GatewayCallers
-        from serving_app.client.handle_calls import HandleCallers
         from serving_app.client.route_follower import RouteFollower
 
         ray_private.raise_reply_limit()
         self._app = app
         self._cluster = cluster
-        self._callers = HandleCallers()
-        self._gateways = GatewayCallers()
+        self._callers = Callers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
         self._copying = Copying(self._follower.name, lambda: self.table, self._submit, self._find_controller)
         self._starting = asyncio.ensure_future(self._begin())
@@ -131,14 +127,11 @@ class Link:
                 call = make(route.signatures)  # the routes have moved since
             if call.timeout is not None:
                 call = call._replace(timeout=max(0.001, call.timeout - spent))
-            answering = self._find_caller(route).call(call)
+            answering = self._callers.find(route).call(call)
             return _apart(await self._copying.watch(spec, table, route, call, answering))
 
     def _submit(self, route: Route, call: Call) -> asyncio.Future[Outputs]:
-        return self._find_caller(route).submit(call)
-
-    def _find_caller(self, route: Route) -> Caller:
-        return self._gateways.find(route) if route.placement is Placement.COLOCATED else self._callers.find(route.app)
+        return self._callers.find(route).submit(call)
 
     def check_cluster(self) -> None:
         """Unreachable if the process has left the cluster: Ray would start one of its own for whoever calls then."""
@@ -150,7 +143,7 @@ class Link:
         return await find_controller(self._app)
 
     async def _prepare(self, table: RouteTable) -> None:
-        await asyncio.gather(self._callers.prepare(table), self._gateways.prepare(table))
+        await self._callers.prepare(table)
 
     async def _begin(self) -> None:
         """Follow the routes from the first table on. A controller that starts again is waited for."""
@@ -280,10 +273,18 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 @lru_cache(maxsize=1)
 def _start_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
+    loop = _new_loop()
     threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
     atexit.register(_say_good_bye)
     return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # as on Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _say_good_bye() -> None:

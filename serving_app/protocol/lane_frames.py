@@ -7,7 +7,7 @@
       HOP 2  calls                      --->
       CANCEL 1                          --->  nobody waits for hop 1 any more: no answer comes
                                         <---  ANSWER 2  a reply for each call
-      HOP 3  calls                      --->
+      HOP_FOR 3  version, calls         --->  to who holds several versions
                                         <---  BUSY 3  it has as many hops as it may: not taken
       HOP 0  no calls                   --->  is anybody there?
                                         <---  ANSWER 0  no replies, at once
@@ -47,7 +47,7 @@ _HEADER = struct.Struct("<QIB3x")
 _HELLO = struct.Struct("<16sI")
 _WELCOME = struct.Struct("<I")
 _WORD = b"serving_app lane"
-_FORMAT = 1
+_FORMAT = 2
 """Of everything that travels; to be raised with any change. Two that differ do not talk, and use Serve's handles."""
 
 _SCRATCH_BYTES = 32 << 10
@@ -69,6 +69,7 @@ class Kind(IntEnum):
     CANCEL = 6
     BUSY = 7
     GOODBYE = 8
+    HOP_FOR = 9
 
 
 class Malformed(Exception):

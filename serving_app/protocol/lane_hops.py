@@ -8,6 +8,8 @@ The body of either:
     members     of each, the number of its kind; for calls the time that is left, and what joined ones consist of
     two areas   of elements (lane_tensors)
 
+Before the body of a hop to somebody who holds several versions stands the one that is meant.
+
 Calls of one signature look alike, and so do their answers; so most hops have one kind, and both sides have met it
 before. What is remembered is bounded, and only saves time.
 
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from serving_app.core import errors
 from serving_app.core.errors import Code, RuntimeFailure, ServingError, as_serving_error
+from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.lane_frames import ALIGNMENT, Kind, Malformed, Memory, header
 from serving_app.protocol.lane_tensors import (
@@ -41,6 +44,7 @@ from serving_app.protocol.lane_tensors import (
 _HEAD = struct.Struct("<IIQdII")
 _OUTPUTS = struct.Struct("<i")
 _MEMBERS = struct.Struct("<II")
+_VERSION = struct.Struct("<qI")
 _IS_OUTPUTS, _IS_ERROR = b"\x00", b"\x01"
 
 _FIGURES_FROM = Answer._fields.index("most_rows") + 1
@@ -106,8 +110,11 @@ _read_calls: _Remembered[bytes, _CallKind] = _Remembered()
 _read_replies: _Remembered[bytes, Layout] = _Remembered()
 
 
-def write_hop(hop: int, calls: Sequence[Call]) -> list[Buffer]:
-    """The frame of a hop, in pieces for the socket. InvalidArgument if a call has what no lane can carry."""
+def write_hop(hop: int, calls: Sequence[Call], servable: ServableId | None = None) -> list[Buffer]:
+    """The frame of a hop, in pieces for the socket; with `servable` for somebody who holds several versions.
+
+    InvalidArgument if a call has what no lane can carry.
+    """
     kinds: dict[Hashable, int] = {}
     encoded: list[bytes] = []
     numbers: list[int] = []
@@ -128,7 +135,23 @@ def write_hop(hop: int, calls: Sequence[Call]) -> list[Buffer]:
     joined = any(call.members for call in calls)
     if joined:
         more += _write_members(calls)
-    return _frame(Kind.HOP, hop, encoded, numbers, more, (0.0, joined, 0), writer)
+    figures = (0.0, joined, 0)
+    if servable is None:
+        return _frame(Kind.HOP, hop, encoded, numbers, more, figures, writer)
+    return _frame(Kind.HOP_FOR, hop, encoded, numbers, more, figures, writer, _write_servable(servable))
+
+
+def read_servable(body: Memory) -> tuple[ServableId, Memory]:
+    """The version that a hop is for, and the rest of its body. Raises Malformed."""
+    try:
+        version, size = _VERSION.unpack_from(body)
+        end = _VERSION.size + size
+        if end > len(body):
+            raise Malformed("it ends within the name of its model")
+        name = bytes(body[_VERSION.size : end]).decode()
+    except (struct.error, UnicodeDecodeError) as error:
+        raise Malformed(f"it does not say which version it is for: {error}") from error
+    return ServableId(name, version), memoryview(body)[end + -end % ALIGNMENT :]
 
 
 def read_hop(body: Memory) -> list[Call]:
@@ -211,6 +234,7 @@ def _frame(
     more: bytes,
     figures: tuple[float, int, int],
     writer: Writer,
+    address: bytes = b"",
 ) -> list[Buffer]:
     small = writer.small
     small_bytes = sum(map(len, small))
@@ -226,10 +250,18 @@ def _frame(
     head += bytes(-len(head) % 8)
     before = len(head) + small_bytes
     gap = -before % ALIGNMENT if writer.large else 0
-    pieces: list[Buffer] = [header(kind, hop, before + gap + writer.large_bytes), head, *small, bytes(gap)]
+    size = len(address) + before + gap + writer.large_bytes
+    pieces: list[Buffer] = [header(kind, hop, size), address, head, *small, bytes(gap)]
     if small_bytes <= _JOINED_BYTES:
         pieces = [b"".join(pieces)]
     return pieces + writer.large
+
+
+def _write_servable(servable: ServableId) -> bytes:
+    """As long as leaves the rest aligned."""
+    name = servable.name.encode()
+    written = _VERSION.pack(servable.version, len(name)) + name
+    return written + bytes(-len(written) % ALIGNMENT)
 
 
 def _read_head(body: Memory) -> tuple[_Head, list[bytes], tuple[int, ...], int]:

@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from serving_app.client.callers import Callers
 from serving_app.client.copy_limits import USUAL, Limits
-from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.mirroring import Mirroring
 from serving_app.client.route_follower import RouteFollower
 from serving_app.core.errors import as_serving_error
@@ -56,7 +56,7 @@ class DataPlane:
     `residents`."""
 
     def __init__(
-        self, follower: RouteFollower, callers: HandleCallers, residents: Residents | None = None,
+        self, follower: RouteFollower, callers: Callers, residents: Residents | None = None,
         registry: Registry | None = None, copies: Limits = USUAL,
     ) -> None:
         """Without a registry nobody gets to know what comes of copies, which may cost as much as `copies` says."""
@@ -111,7 +111,7 @@ class DataPlane:
     ) -> Outputs | asyncio.Future[Outputs]:
         if route.placement is Placement.COLOCATED and self._residents is not None:
             return self._residents.begin(route.servable, call, traveller)
-        return self._callers.find(route.app).submit(call, traveller)
+        return self._callers.find(route).submit(call, traveller)
 
 
 class RouteLease:

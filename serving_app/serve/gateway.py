@@ -16,13 +16,14 @@ from typing import Any
 from ray import serve
 
 from serving_app import ray_private
+from serving_app.client.callers import Callers
 from serving_app.client.control import Control
-from serving_app.client.handle_calls import HandleCallers
 from serving_app.client.route_follower import RouteFollower
 from serving_app.config import GatewayConfig
-from serving_app.core.errors import Unavailable
+from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.families import WAITING
 from serving_app.core.metrics import Labels, Registry, Snapshot
+from serving_app.core.placement import Placement
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call
@@ -32,6 +33,7 @@ from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
 from serving_app.serve.grpc_listener import GrpcListener
 from serving_app.serve.grpc_settings import grpc_settings
+from serving_app.serve.lane_server import LaneServer
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.metrics_page import MetricsPage
 from serving_app.serve.neighbours import ask_grpc, ask_rest, check_neighbours
@@ -63,7 +65,7 @@ class GatewayReplica:
         config = applied.config.gateway
         self._drain_timeout_s = config.drain_timeout_s
         self._keys = await asyncio.to_thread(read_keys, applied.config)
-        self._callers = HandleCallers()
+        self._callers = Callers([Placement.DEDICATED])
         self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._prepare)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
         registry = Registry()
@@ -73,6 +75,7 @@ class GatewayReplica:
         registry.watch(WAITING, self._count_waiting)
         self._reporter = Reporter(self._follower.name, registry, self._find_controller, RayExport(self._app))
         self._reporter.batched = self._residents.batched
+        self._lanes = LaneServer(self._app, self._follower.name, self._answer_hop, ray_private.max_ongoing_requests)
         self._rest = RestApp(
             plane,
             identity=identity,
@@ -93,6 +96,8 @@ class GatewayReplica:
         platforms = {model.platform for model in applied.config.models if model.placement == "colocated"}
         await self._residents.start(sorted(platforms))
         await self._residents.admit()
+        # Not before: who finds a door expects everything behind it that the others have.
+        self._reporter.door = await self._lanes.open(ray_private.node_id(), ray_private.open_address())
         await _check_places(config, identity)  # what is taken is an error now, also where the ports open later
         self._opening = asyncio.create_task(self._open(config, identity))
         if not config.open_when_loaded:
@@ -109,6 +114,11 @@ class GatewayReplica:
 
     async def predict_colocated(self, servable: ServableId, calls: Sequence[Call]) -> Answer:
         """Asked by Serve handles: a reply to each request that is for a version that lives here."""
+        return await self._residents.answer(servable, calls)
+
+    async def _answer_hop(self, servable: ServableId | None, calls: Sequence[Call]) -> Answer:
+        if servable is None:
+            raise InvalidArgument("a gateway holds many versions; the hop does not say for which one it is")
         return await self._residents.answer(servable, calls)
 
     def check_health(self) -> None:
@@ -130,7 +140,7 @@ class GatewayReplica:
             for listener in (self._rest_listener, self._grpc_listener)
             if listener is not None
         ]
-        await asyncio.gather(*drains)
+        await asyncio.gather(*drains, self._lanes.close(self._drain_timeout_s))
         self._plane.close()
         await self._reporter.stop()
         # In this order: who has said good-bye must not be heard of again.
@@ -149,7 +159,7 @@ class GatewayReplica:
 
     def _count_waiting(self) -> Mapping[Labels, float]:
         return {
-            (route.servable.name, str(route.servable.version)): self._callers.waiting(route.app)
+            (route.servable.name, str(route.servable.version)): self._callers.waiting(route)
             for model in self._follower.table.models.values()
             for route in model.routes.values()
         }

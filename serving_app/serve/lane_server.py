@@ -1,7 +1,7 @@
 """The replica's end of its lanes: a UNIX socket for callers on its node, a TCP port for others.
 
-What arrives goes into the same `predict_many` as what comes through a Serve handle. Who may send is who shows the
-secret of this replica, which only the route table tells.
+What arrives goes the same way as what comes through a Serve handle. Gateways have such doors, too, for colocated
+versions. Who may send is who shows the secret of this replica, which only the route table tells.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import cast
 from serving_app.client.lane import keep_alive
 from serving_app.core.door import Door
 from serving_app.core.errors import Unavailable
+from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call
 from serving_app.protocol.lane_frames import (
     ANYBODY,
@@ -32,7 +33,7 @@ from serving_app.protocol.lane_frames import (
     read_hello,
     welcome,
 )
-from serving_app.protocol.lane_hops import read_hop, write_answer, write_fault
+from serving_app.protocol.lane_hops import read_hop, read_servable, write_answer, write_fault
 from serving_app.serve.unix_socket import answers
 
 logger = logging.getLogger("ray.serve")
@@ -52,7 +53,8 @@ _LONGEST_PATH = 100
 _HERE = b"".join(write_answer(ANYBODY, Answer([], 0.0)))
 """What who asks whether anybody is there is told."""
 
-Predict = Callable[[Sequence[Call]], Awaitable[Answer]]
+Predict = Callable[[ServableId | None, Sequence[Call]], Awaitable[Answer]]
+"""Runs the calls of a hop, which names a version if whoever sent it knows several here."""
 
 
 class LaneServer:
@@ -122,9 +124,9 @@ class LaneServer:
             except TimeoutError:
                 return
 
-    def predict(self, calls: Sequence[Call]) -> Awaitable[Answer]:
+    def predict(self, servable: ServableId | None, calls: Sequence[Call]) -> Awaitable[Answer]:
         """Run what a hop brought."""
-        return self._predict(calls)
+        return self._predict(servable, calls)
 
     def leave(self, lane: _Lane) -> None:
         """A lane is closed."""
@@ -166,7 +168,9 @@ class _Lane(asyncio.BufferedProtocol):
         try:
             for kind, hop, body in self._inbox.take(nbytes):
                 if kind is Kind.HOP and self._told:
-                    self._begin(hop, body)
+                    self._begin(hop, None, body)
+                elif kind is Kind.HOP_FOR and self._told:
+                    self._begin(hop, *read_servable(body))
                 elif kind is Kind.CANCEL and self._told:
                     self._cancel(hop)
                 elif kind is Kind.HELLO and not self._told:
@@ -218,7 +222,7 @@ class _Lane(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _begin(self, hop: int, body: bytearray | memoryview) -> None:
+    def _begin(self, hop: int, servable: ServableId | None, body: bytearray | memoryview) -> None:
         if hop in self._hops:
             raise Malformed(f"the hop {hop} is under way already")
         self._tell_limit()
@@ -230,12 +234,12 @@ class _Lane(asyncio.BufferedProtocol):
             return
         calls = read_hop(body)
         self._server.hops += 1
-        self._hops[hop] = task = self._loop.create_task(self._run(hop, calls))
+        self._hops[hop] = task = self._loop.create_task(self._run(hop, servable, calls))
         task.add_done_callback(self._end)  # also of one that is cancelled before it has begun
 
-    async def _run(self, hop: int, calls: list[Call]) -> None:
+    async def _run(self, hop: int, servable: ServableId | None, calls: list[Call]) -> None:
         try:
-            pieces = write_answer(hop, await self._server.predict(calls))
+            pieces = write_answer(hop, await self._server.predict(servable, calls))
         except asyncio.CancelledError:
             if hop not in self._hops:
                 return  # the caller wants no answer any more, or is gone

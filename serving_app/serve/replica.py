@@ -84,7 +84,7 @@ class ServableReplica:
         self._registry.watch(RUNNING, lambda: {held: self._runner.in_hand})
         self._registry.watch(REPLICAS, lambda: {held: 1})
         self._lanes: LaneServer = LaneServer(
-            app, self._reporter.name, self.answer, ray_private.max_ongoing_requests
+            app, self._reporter.name, lambda _, calls: self.answer(calls), ray_private.max_ongoing_requests
         )
         self._reporter.door = await self._lanes.open(ray_private.node_id(), ray_private.open_address())
         await self._reporter.start()

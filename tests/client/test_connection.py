@@ -157,7 +157,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr("serving_app.ray_private.open_handle", open_handle)
     monkeypatch.setattr("serving_app.ray_private.close_handle", close_handle)
     monkeypatch.setattr("serving_app.ray_private.node_id", lambda: "node")
-    monkeypatch.setattr("serving_app.client.handle_calls._TRIES", 1)
+    monkeypatch.setattr("serving_app.client.hops._TRIES", 1)
     yield app
     link.run(link._stop_all()).result(PATIENCE_S)
 

@@ -14,12 +14,31 @@ from hypothesis import strategies as st
 
 from serving_app.core import errors
 from serving_app.core.errors import Code, InvalidArgument, RuntimeFailure, ServingError
+from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType
 from serving_app.protocol import lane_hops
 from serving_app.protocol.calls import Answer, Call
 from serving_app.protocol.dtypes import to_numpy
-from serving_app.protocol.lane_frames import Frame, Inbox, Kind, Malformed, header, hello, read_hello, read_welcome
-from serving_app.protocol.lane_hops import read_answer, read_fault, read_hop, write_answer, write_fault, write_hop
+from serving_app.protocol.lane_frames import (
+    ALIGNMENT,
+    Frame,
+    Inbox,
+    Kind,
+    Malformed,
+    header,
+    hello,
+    read_hello,
+    read_welcome,
+)
+from serving_app.protocol.lane_hops import (
+    read_answer,
+    read_fault,
+    read_hop,
+    read_servable,
+    write_answer,
+    write_fault,
+    write_hop,
+)
 from serving_app.protocol.lane_tensors import LARGE_BYTES
 
 FORMS = [to_numpy(dtype) for dtype in DType if dtype not in (DType.INVALID, DType.RESOURCE, DType.VARIANT)]
@@ -117,6 +136,21 @@ def test_a_hop_arrives_as_it_was_sent(sent: list[Call], chunks: list[int]) -> No
     (frame,) = receive(write_hop(7, sent), chunks)
     assert frame[:2] == (Kind.HOP, 7)
     check_calls(sent, read_hop(frame.body))
+
+
+versions = st.builds(ServableId, st.text(max_size=70), st.integers(0, (1 << 63) - 1))
+
+
+@given(st.lists(calls, max_size=5), cuts, versions)
+def test_a_hop_may_say_for_which_version_it_is(sent: list[Call], chunks: list[int], servable: ServableId) -> None:
+    """The version comes out, and the calls are those of a hop that names none, aligned as there."""
+    (frame,) = receive(write_hop(7, sent, servable), chunks)
+    assert frame[:2] == (Kind.HOP_FOR, 7)
+    came, rest = read_servable(frame.body)
+    assert came == servable
+    assert bytes(rest) == bytes(body(write_hop(7, sent)))
+    assert (len(frame.body) - len(rest)) % ALIGNMENT == 0
+    check_calls(sent, read_hop(rest))
 
 
 @given(answers, cuts)
@@ -256,6 +290,7 @@ def test_damage_is_noticed_or_does_none(data: st.DataObject) -> None:
     """Whatever bytes come as a hop, an answer or a fault: they are read or refused, and nothing else is raised."""
     write, read = data.draw(st.sampled_from([
         (lambda: write_hop(1, HOP), read_hop),
+        (lambda: write_hop(1, HOP, ServableId("m", 1)), read_servable),
         (lambda: write_answer(1, ANSWER), read_answer),
         (lambda: write_fault(1, InvalidArgument("no")), read_fault),
     ]))

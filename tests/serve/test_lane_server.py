@@ -62,7 +62,7 @@ class Replica:
     def __init__(self, name: str, max_hops: int = 100) -> None:
         self.model = Model()
         self.max_hops = max_hops
-        self.server = LaneServer("app", name, self.model.predict_many, lambda: self.max_hops)
+        self.server = LaneServer("app", name, lambda _, calls: self.model.predict_many(calls), lambda: self.max_hops)
 
     async def open(self) -> Door:
         self.door = await self.server.open(NODE, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""Hops through Serve handles: what a lost replica, a failing one and an unknown one mean for the calls under way."""
+"""Hops on lanes and by handles: what a lost replica, a failing one and an unknown one mean for the calls under way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from serving_app.client.handle_calls import HandleCallers
+from serving_app.client.callers import Callers
 from serving_app.core.errors import Internal, NotFound, Unavailable
 from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
@@ -85,10 +85,12 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 ONE = Call("serving_default", {"x": np.ones(1)})
 
 
+def route(app: str) -> Route:
+    return Route(ServableId(app, 1), app, {})
+
+
 def table(revision: int, *apps: str) -> RouteTable:
-    return RouteTable(revision, {
-        app: ModelRoutes({1: Route(ServableId(app, 1), app, {})}) for app in apps
-    })
+    return RouteTable(revision, {app: ModelRoutes({1: route(app)}) for app in apps})
 
 
 def remote_error(cause: Exception) -> BaseException:
@@ -105,7 +107,7 @@ def test_a_replica_that_is_lost_means_one_more_try(serve: Serve, lost: Exception
 
     async def scenario() -> None:
         serve.outcomes = [lost]
-        assert (await HandleCallers().find("app").call(ONE))["y"].tolist() == [1.0]
+        assert (await Callers().find(route("app")).call(ONE))["y"].tolist() == [1.0]
         assert len(serve.opened) == 2
 
     asyncio.run(scenario())
@@ -116,7 +118,7 @@ def test_without_any_replica_the_calls_are_told_so(serve: Serve) -> None:
 
     async def scenario() -> None:
         serve.outcomes = [ActorDiedError(), ActorDiedError()]
-        caller = HandleCallers().find("app")
+        caller = Callers().find(route("app"))
         with pytest.raises(Unavailable, match="no replica of app answered; try again"):
             await caller.call(ONE)
         assert (await caller.call(ONE))["y"].tolist() == [1.0]
@@ -128,7 +130,7 @@ def test_what_a_replica_raises_shows_no_stack(serve: Serve) -> None:
     """An exception in a replica is not tried again; its type and text reach the client, Ray's stack does not."""
 
     async def scenario() -> None:
-        caller = HandleCallers().find("app")
+        caller = Callers().find(route("app"))
         serve.outcomes = [remote_error(ValueError("odd"))]
         with pytest.raises(Internal) as caught:
             await caller.call(ONE)
@@ -145,7 +147,7 @@ def test_large_calls_go_by_reference(serve: Serve) -> None:
     """Up to the limit a call travels in the request, above it through the object store."""
 
     async def scenario() -> None:
-        caller = HandleCallers().find("app")
+        caller = Callers().find(route("app"))
         for size in (INLINE_LIMIT_BYTES, INLINE_LIMIT_BYTES + 1):
             await caller.call(Call("serving_default", {"x": np.zeros(size, np.uint8)}))
         assert serve.ways == [False, True]
@@ -157,14 +159,14 @@ def test_the_way_is_known_before_the_first_request(serve: Serve) -> None:
     """Preparing for a table opens a handle per application that is new in it, once, and requests open none."""
 
     async def scenario() -> None:
-        callers = HandleCallers()
+        callers = Callers()
         await callers.prepare(table(1, "a", "b"))
         await callers.prepare(table(2, "a", "b", "c"))
         assert sorted(handle.app for handle in serve.opened) == ["a", "b", "c"]
-        kept = callers.find("a")
+        kept = callers.find(route("a"))
         await kept.call(ONE)
         assert len(serve.opened) == 3
-        assert callers.find("a") is kept
+        assert callers.find(route("a")) is kept
 
     asyncio.run(scenario())
 
@@ -175,19 +177,19 @@ def test_callers_are_let_go_when_nobody_uses_them(serve: Serve) -> None:
     """
 
     async def scenario() -> None:
-        callers = HandleCallers()
+        callers = Callers()
         await callers.prepare(table(1, "a"))
-        caller = callers.find("a")
+        caller = callers.find(route("a"))
         call = asyncio.create_task(caller.call(ONE))
         await asyncio.sleep(0)
         await callers.prepare(table(2))
-        assert callers.find("a") is caller
+        assert callers.find(route("a")) is caller
         await call
         await until(lambda: caller.is_idle)
         assert serve.closed == []
         await callers.prepare(table(3))
         await until(lambda: serve.closed == ["a"])
-        assert callers.find("a") is not caller
+        assert callers.find(route("a")) is not caller
 
     asyncio.run(scenario())
 
@@ -202,7 +204,7 @@ def test_a_table_with_an_unknown_application_is_followed_all_the_same(
 
     async def scenario() -> None:
         monkeypatch.setattr("serving_app.ray_private.open_handle", missing)
-        await HandleCallers().prepare(table(1, "a"))
+        await Callers().prepare(table(1, "a"))
         assert "a: no replica is known yet" in caplog.text
 
     asyncio.run(scenario())
@@ -215,7 +217,7 @@ class LaneReplica:
         self.open = asyncio.Event()
         self.open.set()
         self.hops = 0
-        self.server = LaneServer("a", "r", self.predict_many, lambda: 8)
+        self.server = LaneServer("a", "r", lambda _, calls: self.predict_many(calls), lambda: 8)
 
     async def predict_many(self, calls: Sequence[Call]) -> Answer:
         self.hops += 1
@@ -223,10 +225,10 @@ class LaneReplica:
         return Answer([{"y": np.zeros(7)} for _ in calls], 0.0)
 
 
-async def with_lane(serve: Serve) -> tuple[HandleCallers, LaneReplica]:
+async def with_lane(serve: Serve) -> tuple[Callers, LaneReplica]:
     """A caller of "a" with a lane to its only replica."""
     replica = LaneReplica()
-    callers = HandleCallers("node")
+    callers = Callers(node="node")
     await callers.prepare(replace(table(1, "a"), doors={"a": (await replica.server.open("node", "127.0.0.1"),)}))
     return callers, replica
 
@@ -236,10 +238,10 @@ def test_calls_take_a_lane_where_one_leads(serve: Serve) -> None:
 
     async def scenario() -> None:
         callers, replica = await with_lane(serve)
-        assert (await callers.find("a").call(ONE))["y"].size == 7
+        assert (await callers.find(route("a")).call(ONE))["y"].size == 7
         assert serve.ways == []
         odd = Call("serving_default", {"x": np.array(["2020"], "M8[D]")})
-        assert (await callers.find("a").call(odd))["y"].size == 1
+        assert (await callers.find(route("a")).call(odd))["y"].size == 1
         assert serve.ways == [False]
         await callers.prepare(table(2))
         await replica.server.close(PATIENCE_S)
@@ -255,7 +257,7 @@ def test_calls_whose_lane_breaks_are_sent_once_more_elsewhere(serve: Serve, is_h
         callers, replica = await with_lane(serve)
         replica.open.clear()
         serve.outcomes = [ActorDiedError()] if is_handle_lost else []
-        call = asyncio.create_task(callers.find("a").call(ONE))
+        call = asyncio.create_task(callers.find(route("a")).call(ONE))
         await until(lambda: replica.hops == 1)
         for server in replica.server._servers:
             server.close()
@@ -278,12 +280,12 @@ def test_a_replica_that_says_good_bye_loses_nothing(serve: Serve) -> None:
     async def scenario() -> None:
         callers, replica = await with_lane(serve)
         replica.open.clear()
-        under_way = asyncio.create_task(callers.find("a").call(ONE))
+        under_way = asyncio.create_task(callers.find(route("a")).call(ONE))
         await until(lambda: replica.hops == 1)
         going = asyncio.create_task(replica.server.close(PATIENCE_S))
-        await until(lambda: callers._callers["a"][1].count_replicas() == 1)
-        await until(lambda: not any(lane.is_open for lane in callers._callers["a"][1]._lanes._lanes))
-        assert (await callers.find("a").call(ONE))["y"].size == 1
+        await until(lambda: callers._hops["a"].count_replicas() == 1)
+        await until(lambda: not any(lane.is_open for lane in callers._hops["a"].lanes._lanes))
+        assert (await callers.find(route("a")).call(ONE))["y"].size == 1
         replica.open.set()
         assert (await under_way)["y"].size == 7
         await going
@@ -297,13 +299,13 @@ def test_lanes_are_closed_with_the_connection(serve: Serve) -> None:
     async def scenario() -> None:
         callers, replica = await with_lane(serve)
         replica.open.clear()
-        under_way = asyncio.create_task(callers.find("a").call(ONE))
+        under_way = asyncio.create_task(callers.find(route("a")).call(ONE))
         await until(lambda: replica.hops == 1)
         callers.close_lanes()
         replica.open.set()
         assert (await under_way)["y"].size == 7
         await until(lambda: not replica.server.lanes)
-        assert not callers._callers["a"][1]._lanes._keepers
+        assert not callers._hops["a"].lanes._keepers
         await replica.server.close(PATIENCE_S)
 
     asyncio.run(scenario())
