@@ -5,8 +5,9 @@ A request is offered here when its own answer is there. So a copy can neither fa
 made of, and both outcomes are known when the candidate's is. What copies cost is bounded in each respect:
 
 - time of the event loop: all of the work is done in turns, and after each there is a pause of some multiple of what it
-  took, with an estimate of what it takes to carry what was sent. Large outputs are compared in a thread.
-- memory: what all copies hold, from their offer to the end of the comparison, and how many may wait.
+  took, with an estimate of what it takes to carry what was sent. What is more than a little is compared in a thread.
+- memory: what all copies hold, from their offer to the end of the comparison, and how many may wait. What an error
+  keeps, such as the request that it is about, is not kept.
 - the candidate: how many copies it has in hand.
 
 Whatever is beyond that is dropped and counted. While the loop has no time to spare, or its turns come late, all but a
@@ -17,16 +18,15 @@ aborted, or a version that is unloaded, does not wait for copies. Everything her
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 from serving_app.client.copy_limits import USUAL, Limits
-from serving_app.client.copy_outcomes import count_outcomes
+from serving_app.client.copy_outcomes import Answered, Copy, count_outcomes, outcome_of, pair_of
+from serving_app.client.copy_tensors import about_bytes, doubled, kept
 from serving_app.client.thread_time import wanted_s
 from serving_app.core.comparison import Dropped
 from serving_app.core.errors import (
@@ -37,13 +37,11 @@ from serving_app.core.errors import (
     as_serving_error,
 )
 from serving_app.core.families import MIRROR_DROPPED
-from serving_app.core.metrics import Labels, Registry
+from serving_app.core.metrics import Registry
 from serving_app.core.routing import Candidate, Route
 from serving_app.core.servable import ServableId
-from serving_app.protocol.calls import JOINT, Call, Outputs, Reply, total_bytes
+from serving_app.protocol.calls import JOINT, Call, Outputs, Reply
 from serving_app.protocol.predict_checks import check_inputs, find_signature
-
-logger = logging.getLogger(__name__)
 
 Begin = Callable[[Route, Call], Outputs | asyncio.Future[Outputs]]
 """Sends a call on its way: its outputs, or what will be that. Raises its error where that is known at once."""
@@ -61,32 +59,8 @@ _LOOK_S = 0.1
 _CARRY_S, _CARRY_BYTES_PER_S = 0.00002, 1e9
 """What it takes to carry a copy to its version and its answer back, about: others do that, later on the same loop."""
 
-_LARGE_BYTES = 1 << 18
-"""What is compared in a thread."""
-
-
-@dataclass(eq=False)
-class _Copy:
-    """A request that has been answered, and its copy."""
-
-    asked: ServableId
-    """The version that the client has got its answer from."""
-    candidate: Candidate
-    call: Call
-    outcome: Reply
-    took_s: float
-    nbytes: int
-    """Of the call and of both answers, which are taken to be as large as the first."""
-    sent: float = 0.0
-    deadline: float = 0.0
-
-    @property
-    def servable(self) -> ServableId:
-        return self.candidate.route.servable
-
-
-_Answered = tuple[_Copy, Reply, float]
-"""A copy, what the candidate has answered, and how long that took."""
+_LARGE_BYTES = 1 << 17
+"""What copies and answers that are compared together may hold, to be compared on the loop."""
 
 
 class Mirroring:
@@ -100,10 +74,10 @@ class Mirroring:
         self._begin = begin
         self._is_routed = is_routed
         self._limits = limits
-        self._offered: deque[_Copy] = deque()
-        self._flying: dict[asyncio.Future[Outputs], _Copy] = {}
+        self._offered: deque[Copy] = deque()
+        self._flying: dict[asyncio.Future[Outputs], Copy] = {}
         self._in_hand: Counter[ServableId] = Counter()
-        self._answered: deque[_Answered] = deque()
+        self._answered: deque[Answered] = deque()
         self._dropped: Counter[tuple[ServableId, ServableId, Dropped]] = Counter()
         self._bytes = 0
         self._is_busy = self._may_trickle = False
@@ -115,15 +89,20 @@ class Mirroring:
         self._pool: ThreadPoolExecutor | None = None
         self._is_closed = False
 
-    def offer(self, route: Route, candidate: Candidate, call: Call, outcome: Reply, took_s: float) -> None:
+    def offer(
+        self, route: Route, candidate: Candidate, call: Call, reply: Reply, took_s: float, *, is_shared: bool = False
+    ) -> None:
         """Copy this call, which had this outcome where clients see it, if there is room for that. Costs next to
-        nothing, and raises nothing."""
+        nothing, and raises nothing.
+
+        Tensors that are shared with somebody who may change them are copied here and now.
+        """
         if self._is_closed:
             return
         limits = self._limits
         ids = route.servable, candidate.route.servable
         if (
-            isinstance(outcome, ResourceExhausted)
+            isinstance(reply, ResourceExhausted)
             or len(self._offered) + len(self._answered) >= limits.waiting
             or (self._is_busy and not self._may_trickle)
         ):
@@ -131,7 +110,8 @@ class Mirroring:
             if self._timer is None:
                 self._wake(_LOOK_S)
             return
-        nbytes = call.nbytes + (2 * total_bytes(outcome) if isinstance(outcome, dict) else 0)
+        outcome = outcome_of(reply)
+        nbytes = about_bytes(call.inputs) + (2 * about_bytes(outcome) if isinstance(outcome, dict) else 0)
         if nbytes > limits.each_bytes:
             self._dropped[*ids, Dropped.TOO_LARGE] += 1
         elif self._bytes + nbytes > limits.all_bytes:
@@ -139,7 +119,10 @@ class Mirroring:
         else:
             self._may_trickle = False
             self._bytes += nbytes
-            self._offered.append(_Copy(route.servable, candidate, call, outcome, took_s, nbytes))
+            if is_shared:
+                call = call._replace(inputs=doubled(call.inputs))
+                outcome = doubled(outcome) if isinstance(outcome, dict) else outcome
+            self._offered.append(Copy(route.servable, candidate, call, outcome, took_s, nbytes))
             self._wake(limits.pause_s)
 
     def close(self) -> None:
@@ -154,7 +137,7 @@ class Mirroring:
         self._offered.clear()
         self._answered.clear()
         if self._pool is not None:
-            self._pool.shutdown(wait=False)
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     # Turns.
 
@@ -183,15 +166,15 @@ class Mirroring:
                 self._look_at_loop(began)
                 self._give_up(began)
                 self._next_look = began + _LOOK_S
+            if len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison):
+                self._next_comparison = began + _GATHER_S
+                self._compare([self._answered.popleft() for _ in range(min(_TOGETHER, len(self._answered)))])
             while self._offered:  # one at least, however long the turn has taken already
                 copy = self._offered.popleft()
                 carried_s += _CARRY_S + copy.nbytes / _CARRY_BYTES_PER_S
                 self._send(copy)
                 if time.monotonic() + carried_s >= began + self._limits.turn_s:
                     break
-            if len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison):
-                self._next_comparison = began + _GATHER_S
-                self._compare([self._answered.popleft() for _ in range(min(_TOGETHER, len(self._answered)))])
         finally:
             self._is_turning = False
             now = time.monotonic()
@@ -215,13 +198,13 @@ class Mirroring:
     def _give_up(self, now: float) -> None:
         for reply in [reply for reply, copy in self._flying.items() if copy.deadline <= now]:
             copy = self._flying.pop(reply)
-            self._in_hand[copy.servable] -= 1
+            self._come_back(copy)
             reply.cancel()
             self._settle(copy, DeadlineExceeded(f"{copy.servable} gave no answer in time"))
 
     # A copy's way.
 
-    def _send(self, copy: _Copy) -> None:
+    def _send(self, copy: Copy) -> None:
         route, call, limits = copy.candidate.route, copy.call, self._limits
         if not self._is_routed(route):
             self._drop(copy, Dropped.GONE)
@@ -230,6 +213,8 @@ class Mirroring:
             self._drop(copy, Dropped.CANDIDATE_BUSY)
             return
         timeout = limits.answer_s if call.timeout is None else min(call.timeout, limits.answer_s)
+        if isinstance(copy.outcome, dict):
+            copy.outcome = kept(copy.outcome)
         copy.deadline = time.monotonic() + timeout
         copy.sent = time.perf_counter()
         try:
@@ -250,7 +235,7 @@ class Mirroring:
         copy = self._flying.pop(reply, None)
         if copy is None:
             return  # it was given up
-        self._in_hand[copy.servable] -= 1
+        self._come_back(copy)
         if reply.cancelled():
             self._settle(copy, Unavailable("the candidate went away"))
         elif (error := reply.exception()) is not None:
@@ -258,54 +243,51 @@ class Mirroring:
         else:
             self._settle(copy, reply.result())
 
-    def _settle(self, copy: _Copy, outcome: Reply) -> None:
+    def _come_back(self, copy: Copy) -> None:
+        """The candidate has it in hand no more."""
+        self._in_hand[copy.servable] -= 1
+        if not self._in_hand[copy.servable]:
+            del self._in_hand[copy.servable]
+
+    def _settle(self, copy: Copy, reply: Reply) -> None:
         """The candidate has answered, whatever that is."""
         took_s = time.perf_counter() - copy.sent
-        if isinstance(outcome, ResourceExhausted):  # its queue is full; a model without memory fails in other words
+        if isinstance(reply, ResourceExhausted):  # its queue is full; a model without memory fails in other words
             self._drop(copy, Dropped.CANDIDATE_BUSY)
-        elif isinstance(outcome, ServingError) and not self._is_routed(copy.candidate.route):
+        elif isinstance(reply, ServingError) and not self._is_routed(copy.candidate.route):
             self._drop(copy, Dropped.GONE)
         else:
-            self._answered.append((copy, outcome, took_s))
+            if isinstance(reply, dict):
+                expected = about_bytes(copy.outcome) if isinstance(copy.outcome, dict) else 0
+                more = about_bytes(reply) - expected
+                copy.nbytes += more
+                self._bytes += more
+            self._answered.append(Answered(copy, outcome_of(reply), took_s))
             self._wake(_GATHER_S if len(self._answered) < _TOGETHER else self._limits.pause_s)
 
     # What comes of it.
 
-    def _compare(self, answered: Sequence[_Answered]) -> None:
-        small = [each for each in answered if each[0].nbytes <= _LARGE_BYTES]
-        large = [each for each in answered if each[0].nbytes > _LARGE_BYTES]
-        if large:
+    def _compare(self, answered: Sequence[Answered]) -> None:
+        if sum(copy.nbytes for copy, _, _ in answered) > _LARGE_BYTES:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
-            counting = asyncio.get_running_loop().run_in_executor(self._pool, self._count, large)
-            counting.add_done_callback(partial(self._end_counting, large))
-        if small:
-            try:
-                self._count(small)
-            finally:
-                self._end(small)
+            counting = asyncio.get_running_loop().run_in_executor(self._pool, count_outcomes, self._registry, answered)
+            counting.add_done_callback(partial(self._end_counting, answered))
+            return
+        try:
+            count_outcomes(self._registry, answered)
+        finally:
+            self._end(answered)
 
-    def _end_counting(self, answered: Sequence[_Answered], counting: asyncio.Future[None]) -> None:
+    def _end_counting(self, answered: Sequence[Answered], counting: asyncio.Future[None]) -> None:
         self._end(answered)
         if not counting.cancelled():
             counting.result()
 
-    def _end(self, answered: Sequence[_Answered]) -> None:
+    def _end(self, answered: Sequence[Answered]) -> None:
         self._bytes -= sum(copy.nbytes for copy, _, _ in answered)
 
-    def _count(self, answered: Sequence[_Answered]) -> None:
-        """Count the outcomes of these; on a thread, where they are large."""
-        alike: dict[tuple[ServableId, ServableId, str, int], list[_Answered]] = {}
-        for each in answered:
-            copy = each[0]
-            key = copy.asked, copy.servable, copy.call.signature_name, id(copy.candidate.tolerances)
-            alike.setdefault(key, []).append(each)
-        for (asked, candidate, signature, _), group in alike.items():
-            outcomes = [(copy.outcome, copy.took_s, other, other_took_s) for copy, other, other_took_s in group]
-            pair = _labels(asked, candidate)
-            count_outcomes(self._registry, pair, signature, group[0][0].candidate.tolerances, outcomes)
-
-    def _drop(self, copy: _Copy, why: Dropped) -> None:
+    def _drop(self, copy: Copy, why: Dropped) -> None:
         self._bytes -= copy.nbytes
         self._dropped[copy.asked, copy.servable, why] += 1
 
@@ -313,8 +295,4 @@ class Mirroring:
         """What is dropped may be most of all, and is counted without a lock until somebody looks."""
         dropped, self._dropped = self._dropped, Counter()
         for (asked, candidate, why), count in dropped.items():
-            self._registry.count(MIRROR_DROPPED, (*_labels(asked, candidate), why.value), count)
-
-
-def _labels(asked: ServableId, candidate: ServableId) -> Labels:
-    return asked.name, str(asked.version), str(candidate.version)
+            self._registry.count(MIRROR_DROPPED, (*pair_of(asked, candidate), why.value), count)

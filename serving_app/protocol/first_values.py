@@ -103,7 +103,7 @@ def _to_text(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float | np.floating):
-        return str(int(value)) if abs(value) < _EXACT and value == int(value) else str(value)
+        return str(int(value)) if -_EXACT < float(value) < _EXACT and value == int(value) else str(value)
     return str(value)
 
 

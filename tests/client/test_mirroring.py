@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from serving_app.client.copy_limits import Limits
+from serving_app.client.copy_tensors import about_bytes
 from serving_app.client.mirroring import Mirroring
 from serving_app.core.comparison import Comparison, Side, read_comparison
 from serving_app.core.errors import Code, InvalidArgument, ResourceExhausted, RuntimeFailure, Unavailable
@@ -58,8 +61,11 @@ class Scene:
             raise answer
         return answer  # type: ignore[no-any-return]
 
-    def offer(self, asked: Call, outcome: Reply, tolerances: dict[str, Tolerance] | None = None) -> None:
-        self.mirroring.offer(VERSION, Candidate(OTHER, tolerances or {}), asked, outcome, 0.001)
+    def offer(
+        self, asked: Call, outcome: Reply, tolerances: dict[str, Tolerance] | None = None, *, is_shared: bool = False
+    ) -> None:
+        candidate = Candidate(OTHER, tolerances or {})
+        self.mirroring.offer(VERSION, candidate, asked, outcome, 0.001, is_shared=is_shared)
 
     @property
     def comparison(self) -> Comparison:
@@ -186,6 +192,7 @@ def test_a_slow_candidate_has_a_bounded_number_in_hand() -> None:
         for _, reply in scene.copies:
             reply.set_result(outputs())
         assert (await scene.compared(7)).compared == 2
+        assert not scene.mirroring._in_hand
         for _ in range(2):
             scene.offer(call(), outputs())
         await until(lambda: len(scene.copies) == 4)
@@ -239,6 +246,78 @@ def test_large_answers_are_compared_beside_the_loop() -> None:
         assert (found.compared, found.different) == (2, 1)
 
     run(scenario)
+
+
+def test_much_is_compared_beside_the_loop() -> None:
+    """Also where it is much because it is many."""
+
+    async def scenario() -> None:
+        some = {"y": np.zeros(2000, np.float32)}
+        scene = Scene(answer=lambda copy: some)
+        scene.offer(call(), some)
+        await scene.compared(1)
+        assert scene.mirroring._pool is None
+        for _ in range(200):
+            scene.offer(call(), some)
+        assert (await scene.compared(201)).compared == 201
+        assert scene.mirroring._pool is not None
+        await until(lambda: scene.mirroring._bytes == 0)
+
+    run(scenario)
+
+
+def test_what_others_change_is_not_what_is_copied() -> None:
+    """Who asks in this process may use their arrays again as soon as they have their answer, and write into it."""
+
+    async def scenario() -> None:
+        scene = Scene(answer=lambda copy: {"y": copy.inputs["x"] * 2})
+        asked, answer = call(1.0), outputs(2.0)
+        scene.offer(asked, answer, is_shared=True)
+        asked.inputs["x"][:] = 7.0
+        answer["y"][:] = 9.0
+        found = await scene.compared(1)
+        assert (found.compared, found.different) == (1, 0)
+
+    run(scenario)
+
+
+def test_no_more_is_kept_than_is_counted() -> None:
+    """Neither the request that an error is about, nor the answers that came together with one, nor one that is larger
+    than it was expected to be."""
+
+    async def scenario() -> None:
+        scene = Scene(replace(UNHURRIED, all_bytes=1 << 20, pause_factor=1e9, most_pause_s=1e9))
+        together = np.zeros(1 << 18, np.float32)
+        scene.offer(call(), {"y": together[:1]})
+        try:
+            body = np.zeros(1)
+            raise InvalidArgument("about a request") from KeyError(body)
+        except InvalidArgument as error:
+            scene.offer(call(), error)
+        watched = weakref.ref(together), weakref.ref(body)
+        del together, body
+        await until(lambda: bool(scene.copies))
+        gc.collect()
+        assert [each() for each in watched] == [None, None]
+        before = scene.mirroring._bytes
+        scene.copies[0][1].set_result({"y": np.zeros(1 << 18, np.float32)})
+        await turns()
+        assert scene.mirroring._bytes == before + (1 << 20) - 4
+        scene.offer(call(), outputs())
+        assert scene.comparison.dropped == {"gateway_busy": 1}
+        scene.mirroring.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("strings", "least", "most"),
+    [([b"x" * 100], 100, 200), ([b"x" * 10] * 100_000, 1_000_000, 3_000_000), ([], 0, 0), ([b""], 1, 20)],
+)
+def test_strings_take_memory(strings: list[bytes], least: int, most: int) -> None:
+    """About as much as they are long; many are not all looked at."""
+    array = np.array(strings, object)
+    assert least <= about_bytes({"y": array, "z": np.zeros(0)}) <= most
 
 
 def test_many_are_compared() -> None:
