@@ -16,7 +16,7 @@ import logging
 import math
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from serving_app.client.remote_errors import cause_of
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
@@ -33,6 +33,8 @@ TIMEOUT_S = 30.0
 """How long a question may take, restarts of the controller included: those take a second or two."""
 
 RETRY_S = 0.2
+
+T = TypeVar("T")
 
 ConfigForm = Literal["yaml", "tfs"]
 """How a configuration is written: our YAML, or TensorFlow Serving's text form, which holds the models alone."""
@@ -104,23 +106,32 @@ def _check_address(wanted: str, joined: str) -> None:
     )
 
 
-async def find_controller(app: str) -> Any:
-    """The controller actor of a serving app on the cluster that this process is part of. Raises Unreachable."""
+class OnThread(Protocol):
+    """Calls a function on some thread, and returns what it returns; as `asyncio.to_thread`."""
+
+    def __call__(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> Awaitable[T]: ...
+
+
+async def find_controller(app: str, on_thread: OnThread = asyncio.to_thread) -> Any:
+    """The controller actor of a serving app on the cluster that this process is part of. Raises Unreachable.
+
+    The head of the cluster is asked, which may take long: on threads, which `on_thread` has.
+    """
     import ray
 
     try:
-        return await asyncio.to_thread(ray.get_actor, controller_name(app), namespace=NAMESPACE)
+        return await on_thread(ray.get_actor, controller_name(app), namespace=NAMESPACE)
     except ValueError:
         from serving_app import ray_private
 
         asked = ray.get_runtime_context().gcs_address
-        named = await asyncio.to_thread(_apps)
+        named = await on_thread(_apps)
         if named:
             raise Unreachable(
                 f"no serving app named {app!r} runs on the Ray cluster at {asked}, where there "
                 f"{'are' if len(named) > 1 else 'is'} {' and '.join(map(repr, named))}; name one of these, or start it"
             ) from None
-        others = [address for address in await asyncio.to_thread(ray_private.clusters_here) if address != asked]
+        others = [address for address in await on_thread(ray_private.clusters_here) if address != asked]
         which = f", which may be {' or '.join(others)}" if others else ""
         raise Unreachable(
             f"no serving app named {app!r} runs on the Ray cluster at {asked}; start it with `serve run "

@@ -56,6 +56,12 @@ class GatewayConfig(Settings):
         description="A file, as an absolute path or URI, with TensorFlow Serving's SSLConfig in text form; gRPC is "
         "then served over TLS only, also at the UNIX socket. REST has none, as there. Read when a gateway starts.",
     )
+    control_token_file: Location | None = Field(
+        default=None,
+        description="A file, as an absolute path or URI, with a token in each line. Who shows one may change labels, "
+        "traffic and rollouts by HTTP, below /control of the REST port (see [control](control.md)); null offers no "
+        "such endpoints. Read when a gateway starts.",
+    )
     grpc_channel_arguments: Mapping[str, int | str] = Field(
         default={},
         description="Arguments for the gRPC server, such as {grpc.max_concurrent_streams: 100}; those that have no "

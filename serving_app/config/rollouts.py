@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 
 from serving_app.config.errors import ConfigError, describe
 from serving_app.config.settings import Form, Settings
@@ -152,9 +152,19 @@ def _list_steps(value: object) -> object:
     return [{"weight": step} if isinstance(step, int | float) else step for step in value]
 
 
+class _OrWeights:
+    """Has the JSON schema of steps allow what `_list_steps` does."""
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        steps = handler(schema)
+        return {**steps, "items": {"anyOf": [steps["items"], {"type": "number"}]}}
+
+
 _Steps = Annotated[
     tuple[StepConfig, ...],
     BeforeValidator(_list_steps),
+    _OrWeights(),
     Form("list of [Step](#step)s, or of weights"),
 ]
 

@@ -66,8 +66,9 @@ def _map_options(config: ServingConfig, turn: Callable[[str, Any], Any]) -> Serv
 
     update = {name: turn(name, getattr(config, name)) for name in ("stores", "state_uri", "model_config_file")}
     gateway = config.gateway
-    file = turn("gateway.ssl_config_file", gateway.ssl_config_file)
-    update["gateway"] = gateway.model_copy(update={"ssl_config_file": file})
+    places = ("ssl_config_file", "control_token_file")
+    files = {name: turn(f"gateway.{name}", getattr(gateway, name)) for name in places}
+    update["gateway"] = gateway.model_copy(update=files)
     return config.model_copy(update={**update, "models": tuple(map(turn_model, config.models))})
 
 

@@ -206,7 +206,7 @@ RolloutDocument = TypedDict(
         "history": Annotated[list[TransitionDocument], "All that it did."],
     },
 )
-"""A rollout, with all that it did."""
+RolloutDocument.__doc__ = "A rollout, with all that it did."
 
 
 class HappeningDocument(TypedDict):

@@ -28,6 +28,8 @@ from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.protocol.calls import Answer, Call
 from serving_app.serve.asgi import AsgiApp
+from serving_app.serve.control_app import ControlApp, patient_control
+from serving_app.serve.control_tokens import read_tokens
 from serving_app.serve.controller import find_controller, open_controller
 from serving_app.serve.data_plane import DataPlane
 from serving_app.serve.grpc_app import GrpcApp
@@ -67,6 +69,7 @@ class GatewayReplica:
         self._keys = await asyncio.to_thread(read_keys, applied.config)
         self._callers = Callers([Placement.DEDICATED])
         self._follower = RouteFollower(f"gateway:{context.replica_id.unique_id}", self._connect, self._prepare)
+        tokens = await asyncio.to_thread(read_tokens, applied.config)
         identity = {"app": self._app, "cluster": ray_private.cluster_identity()}
         registry = Registry()
         self._residents = Residents(self._follower.name, registry, self._find_controller)
@@ -83,6 +86,7 @@ class GatewayReplica:
             settings=config,
             meter=meter,
             metrics=None if config.metrics_path is None else MetricsPage(config.metrics_path, self._scrape),
+            control=None if tokens is None else ControlApp(patient_control(self._app), tokens),
         )
         self._grpc = GrpcApp(
             plane, Control(self._app).reload, settings=config, meter=meter, scrape=self._scrape

@@ -1,7 +1,8 @@
 """The REST front end: from a whole HTTP request to its whole answer, whoever carries them.
 
 Besides TensorFlow Serving's API it answers three paths of its own: `/healthz/live`, `/healthz/ready` (503 until every
-configured model can be asked) and `/healthz/identity`, by which gateways that share a port recognise one another.
+configured model can be asked) and `/healthz/identity`, by which gateways that share a port recognise one another. What
+is below `/control` is another's affair, if there is one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from serving_app.protocol.json_predict import PredictBody
 from serving_app.protocol.rest_status import error_answer, error_body
 from serving_app.protocol.rest_url import RestAction, RestCall
 from serving_app.serve.attributes import RequestAttributes
+from serving_app.serve.control_app import ControlApp
 from serving_app.serve.data_plane import LARGE_BYTES, DataPlane, work_on
 from serving_app.serve.http_messages import Answer, Headers, HttpRequest
 from serving_app.serve.metrics_page import MetricsPage
@@ -48,12 +50,13 @@ class RestApp:
 
     def __init__(
         self, plane: DataPlane, *, identity: Mapping[str, str], models: tuple[str, ...], settings: GatewayConfig,
-        meter: RequestMeter | None = None, metrics: MetricsPage | None = None,
+        meter: RequestMeter | None = None, metrics: MetricsPage | None = None, control: ControlApp | None = None,
     ) -> None:
-        """Without a meter nobody gets to know the counts, without a page of metrics there is none."""
+        """Without a meter nobody gets to know the counts; what else is left away is not there."""
         self._plane = plane
         self._meter = meter or RequestMeter()
         self._metrics = metrics
+        self._control = control
         self._identity = identity
         self._models = models
         self._settings = settings
@@ -69,6 +72,8 @@ class RestApp:
             if self._metrics is not None and self._metrics.is_at(target):
                 return Answer(*await asyncio.ensure_future(self._metrics.answer(target)), _PLAIN)
             if not rest_url.is_api_target(target):
+                if self._control is not None and self._control.is_at(target):
+                    return await asyncio.ensure_future(self._control.answer(request))
                 return Answer(*self._answer_own(request.method, target), _JSON)
             if request.method == "OPTIONS":
                 return self._answer_preflight(request)

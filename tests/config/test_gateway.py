@@ -1,4 +1,4 @@
-"""What is refused of a gateway's gRPC settings."""
+"""What is refused of a gateway's settings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from serving_app.config import ConfigError, parse
         ({"grpc_socket_path": "/" + "s" * 100}, "has 101 bytes, and the path of a socket at most 100"),
         ({"grpc_socket_path": "/run/"}, "is no path of a file"),
         ({"ssl_config_file": "keys"}, "'keys' is neither an absolute path nor a URI"),
+        ({"control_token_file": "tokens"}, "'tokens' is neither an absolute path nor a URI"),
         ({"grpc_channel_arguments": {"": 1}}, "'' is no name of a channel argument"),
         ({"grpc_channel_arguments": {"grpc.a b": 1}}, "'grpc.a b' is no name of a channel argument"),
         ({"grpc_channel_arguments": {"grpc.a=1": 1}}, "'grpc.a=1' is no name of a channel argument"),

@@ -46,12 +46,15 @@ def test_hides_secrets_in_locations() -> None:
     config = parse(
         {
             "models": {"m": "sftp://me:word@host/m"}, "state_uri": "sftp://me:word@host/s", "model_config_file": "/f",
-            "gateway": {"ssl_config_file": "sftp://me:word@host/k"},
+            "gateway": {
+                "ssl_config_file": "sftp://me:word@host/k", "control_token_file": "sftp://me:word@host/t",
+            },
         }
     )
     assert "word" not in to_yaml(config)
     assert "sftp://***@host/m" in to_yaml(config)
     assert "sftp://***@host/k" in to_yaml(config)
+    assert "sftp://***@host/t" in to_yaml(config)
     assert parse_yaml(to_yaml(config, secrets=True)) == config
 
 
