@@ -16,6 +16,7 @@ import os
 import random
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -25,7 +26,8 @@ from typing import Any, TypeVar
 from serving_app.client import crossing
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.remote_errors import Lost
-from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Unavailable, code_of
+from serving_app.core.metrics import Registry
 from serving_app.core.routing import Route, RouteTable, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import Signature
@@ -57,8 +59,10 @@ class Link:
     def __init__(self, app: str, cluster: str) -> None:
         """`cluster` is where this process belongs, as `cluster_of_process` tells."""
         from serving_app import ray_private
+        from serving_app.client.call_meter import CallMeter
         from serving_app.client.callers import Callers
         from serving_app.client.copying import Copying
+        from serving_app.client.courier import Courier
         from serving_app.client.route_follower import RouteFollower
 
         ray_private.raise_reply_limit()
@@ -66,7 +70,11 @@ class Link:
         self._cluster = cluster
         self._callers = Callers()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
-        self._copying = Copying(self._follower.name, lambda: self.table, self._submit, self._find_controller)
+        registry = Registry()
+        self._meter = CallMeter(registry, lambda model: model in self.table.models)
+        self._copying = Copying(registry, lambda: self.table, self._submit)
+        self._courier = Courier(self._follower.name, registry, self._find_controller)
+        self._courier.start()
         self._starting = asyncio.ensure_future(self._begin())
         self._holders = 0
         self._is_stopped = False
@@ -79,6 +87,19 @@ class Link:
     def route(self, spec: ModelSpec, attributes: Attributes) -> Route:
         """The route for a request at present. May be asked from any thread."""
         return resolve(spec, self.table, attributes)
+
+    def make_call(
+        self, spec: ModelSpec, attributes: Attributes, make: MakeCall
+    ) -> tuple[Mapping[str, Signature], Call]:
+        """A call made for the version that a request means at present, and the signatures that it was made for. May be
+        asked from any thread. What is wrong with the request counts as its outcome."""
+        route = None
+        try:
+            route = self.route(spec, attributes)
+            return route.signatures, make(route.signatures)
+        except Exception as error:
+            self._meter.fail(spec, route, "", code_of(error))
+            raise
 
     async def call(
         self,
@@ -97,10 +118,12 @@ class Link:
         began, pause = loop.time(), _FIRST_PAUSE_S
         patience = _PATIENCE_S if call.timeout is None else call.timeout
         try:
-            async with asyncio.timeout(call.timeout):
+            async with asyncio.timeout(call.timeout) as limit:
                 while True:
                     try:
-                        return await self._call_once(spec, attributes, make, signatures, call, loop.time() - began)
+                        return await self._call_once(
+                            spec, attributes, make, signatures, call, loop.time() - began, limit
+                        )
                     except Lost:
                         raise
                     except Unavailable:
@@ -120,15 +143,25 @@ class Link:
         signatures: Mapping[str, Signature],
         call: Call,
         spent: float,
+        limit: asyncio.Timeout,
     ) -> Outputs:
-        with self._follower.lease() as table:
-            route = resolve(spec, table, attributes)
-            if route.signatures is not signatures and route.signatures != signatures:
-                call = make(route.signatures)  # the routes have moved since
-            if call.timeout is not None:
-                call = call._replace(timeout=max(0.001, call.timeout - spent))
-            answering = self._callers.find(route).call(call)
-            return _apart(await self._copying.watch(spec, table, route, call, answering))
+        began, route = time.perf_counter(), None
+        try:
+            with self._follower.lease() as table:
+                route = resolve(spec, table, attributes)
+                if route.signatures is not signatures and route.signatures != signatures:
+                    call = make(route.signatures)  # the routes have moved since
+                if call.timeout is not None:
+                    call = call._replace(timeout=max(0.001, call.timeout - spent))
+                answering = self._callers.find(route).call(call)
+                outputs = await self._copying.watch(spec, table, route, call, answering)
+        except BaseException as error:
+            is_late = limit.expired() and isinstance(error, asyncio.CancelledError)
+            code = Code.DEADLINE_EXCEEDED if is_late else code_of(error)
+            self._meter.fail(spec, route, call.signature_name, code)
+            raise
+        self._meter.succeed(spec, route, call, time.perf_counter() - began)
+        return _apart(outputs)
 
     def _submit(self, route: Route, call: Call) -> asyncio.Future[Outputs]:
         return self._callers.find(route).submit(call)
@@ -181,7 +214,8 @@ class Link:
                 del _links[self._app, self._cluster]
             self._starting.cancel()
             await asyncio.gather(self._starting, return_exceptions=True)
-            await self._copying.close()
+            self._copying.close()
+            await self._courier.stop()
             await self._follower.stop(says_so=cluster_of_process() == self._cluster)
             self._callers.close_lanes()
 

@@ -243,8 +243,8 @@ class Model:
         # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
         link = self._connection._linked()
         attributes = self._attributes_of(first)
-        signatures = link.route(self._spec, attributes).signatures
-        return link.call(self._spec, attributes, make, signatures, make(signatures))
+        signatures, call = link.make_call(self._spec, attributes, make)
+        return link.call(self._spec, attributes, make, signatures, call)
 
 
 def _prediction(

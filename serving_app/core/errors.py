@@ -142,3 +142,10 @@ class RuntimeFailure(ServingError):
 def as_serving_error(error: BaseException) -> ServingError:
     """The error itself where it is one of ours, or else the INTERNAL one that names it."""
     return error if isinstance(error, ServingError) else Internal(f"{type(error).__name__}: {error}")
+
+
+def code_of(error: BaseException) -> Code:
+    """What a request that ends with this counts as. What is no Exception ends it because nobody waits any more."""
+    if isinstance(error, ServingError):
+        return error.code
+    return Code.INTERNAL if isinstance(error, Exception) else Code.CANCELLED

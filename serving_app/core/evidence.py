@@ -7,13 +7,14 @@ bucket values count as spread evenly over its logarithm, so what is said of quan
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from serving_app.core.comparison import COPY_FAMILIES, Comparison, read_comparison
-from serving_app.core.families import REQUEST_COUNT, REQUEST_LATENCY
-from serving_app.core.metrics import Snapshot
+from serving_app.core.families import CALLER_LATENCY, CALLER_REQUESTS, REQUEST_COUNT, REQUEST_LATENCY
+from serving_app.core.metrics import Family, Snapshot, Value
+from serving_app.core.servable import BY_NUMBER
 
 _LIMITS_MS = tuple(limit / 1000 for limit in REQUEST_LATENCY.limits)
 _GROWTH = _LIMITS_MS[1] / _LIMITS_MS[0]
@@ -86,6 +87,11 @@ def count_above(latency: Sequence[float], limit_ms: float) -> float:
     return sum(latency[index + 1 :]) + latency[index] * beyond
 
 
+def count_surely_above(latency: Sequence[float], limit_ms: float) -> float:
+    """How many of the values are above a limit wherever they lie in their buckets."""
+    return sum(latency[bisect_left(_LIMITS_MS, limit_ms) + 1 :])
+
+
 def _edges(bucket: int) -> tuple[float, float]:
     low = _LIMITS_MS[bucket - 1] if bucket else _LIMITS_MS[0] / _GROWTH
     high = _LIMITS_MS[bucket] if bucket < len(_LIMITS_MS) else _LIMITS_MS[-1] * _GROWTH
@@ -145,7 +151,8 @@ class Series:
         return max(0, bisect_right(self._looks, moment, key=lambda look: look[0]) - 1)
 
 
-FAMILIES = (REQUEST_COUNT.name, REQUEST_LATENCY.name, *(family.name for family in COPY_FAMILIES))
+_SEEN = (REQUEST_COUNT, REQUEST_LATENCY, CALLER_REQUESTS, CALLER_LATENCY, *COPY_FAMILIES)
+FAMILIES = tuple(family.name for family in _SEEN)
 """What has to be known to read evidence. Each has the model as its first label."""
 
 _NOBODYS_FAULT = "CANCELLED"
@@ -163,14 +170,25 @@ def read_evidence(snapshot: Snapshot, model: str, candidate: int, present: int) 
 
 def _read_counts(snapshot: Snapshot, model: str, version: str) -> Counts:
     errors = requests = 0.0
-    for (name, status, asked, _), value in snapshot.get(REQUEST_COUNT.name, {}).items():
-        if (name, asked) == (model, version) and status != _NOBODYS_FAULT:
-            assert not isinstance(value, tuple)
-            requests += value
-            errors += 0 if status == "OK" else value
+    for family in (REQUEST_COUNT, CALLER_REQUESTS):
+        for status, value in _find_cells(snapshot, family, model, version):
+            if not isinstance(value, tuple) and status != _NOBODYS_FAULT:
+                requests += value
+                errors += 0 if status == "OK" else value
     cells = [
-        cell[:-1]
-        for (name, _, _, asked, _), cell in snapshot.get(REQUEST_LATENCY.name, {}).items()
-        if (name, asked) == (model, version) and isinstance(cell, tuple)
+        value[:-1]
+        for family in (REQUEST_LATENCY, CALLER_LATENCY)
+        for _, value in _find_cells(snapshot, family, model, version)
+        if isinstance(value, tuple)
     ]
     return Counts(Share(errors, requests), tuple(map(sum, zip(*cells, strict=True))))
+
+
+def _find_cells(snapshot: Snapshot, family: Family, model: str, version: str) -> Iterator[tuple[str, Value]]:
+    """The cells of a version, by their second label. Callers that name versions by number are left out: nobody shares
+    their requests, and scoring datasets, which does that, sends them by hundreds of rows."""
+    at = family.labels.index("version")
+    names_naming = family.labels[-1] == "named"
+    for labels, value in snapshot.get(family.name, {}).items():
+        if labels[0] == model and labels[at] == version and not (names_naming and labels[-1] == BY_NUMBER):
+            yield labels[1], value

@@ -30,6 +30,7 @@ _TFS = "/tensorflow/serving"
 _ASKED = ("version", "signature")
 _HELD = ("model_name", "version")
 _STAGED = (*_HELD, "entrypoint", "stage")
+_CALLED = ("version", "signature", "named")
 _MIRRORED = (*_HELD, "candidate")
 _MIRRORED_OUTPUT = (*_MIRRORED, "signature", "output")
 _DIFFERENCES = exponential(1e-9, 10**0.5, 31)
@@ -130,6 +131,17 @@ LOAD_SECONDS = _histogram(
     "serving_app_load_seconds", exponential(0.1, 2, 14),
     "What loads that succeeded took, from the fetch to the end of warm-up, in seconds.", (), ("model_name",),
 )  # fmt: skip
+CALLER_REQUESTS = _count(
+    "serving_app_caller_requests",
+    "Requests of Python callers by the outcome, and by how they named the version: number, label, or latest. One that "
+    "is refused and tried again counts each time.",
+    (), ("model_name", "status", *_CALLED),
+)  # fmt: skip
+CALLER_LATENCY = _histogram(
+    "serving_app_caller_latency", _LATENCY,
+    "What requests of Python callers took that succeeded, from when they are routed to their outputs, in microseconds.",
+    (), ("model_name", "API", *_CALLED),
+)  # fmt: skip
 MIRROR_REQUESTS = _count(
     "serving_app_mirror_requests",
     "Requests of which the candidate got a copy, by the outcome of both; where both succeeded by their agreement, too: "
@@ -180,8 +192,9 @@ FAMILIES = (
     REQUEST_COUNT, REQUEST_LATENCY, RUNTIME_LATENCY, REQUEST_EXAMPLE_COUNTS, REQUEST_EXAMPLE_COUNT_TOTAL,
     MODEL_WARMUP_LATENCY, MODEL_WARMUP_RECORDS_READ, REQUEST_LOG_COUNT, MLMD_MAP, QUEUING_LATENCY, WRAPPED_RUN_COUNT,
     INPUT_BATCH_SIZE, PROCESSED_BATCH_SIZE, PADDING_SIZE, BATCHES, STAGE_MICROSECONDS, STAGE_REQUESTS, VERSIONS,
-    IN_FLIGHT, WAITING, RUNNING, REPLICAS, OTHER_REQUESTS, LOADS, LOAD_SECONDS, MIRROR_REQUESTS, MIRROR_LATENCY,
-    MIRROR_DROPPED, MIRROR_OUTPUTS, MIRROR_DIFFERENCE, MIRROR_TOP, MIRROR_SCORES, SILENT,
+    IN_FLIGHT, WAITING, RUNNING, REPLICAS, OTHER_REQUESTS, LOADS, LOAD_SECONDS, CALLER_REQUESTS, CALLER_LATENCY,
+    MIRROR_REQUESTS, MIRROR_LATENCY, MIRROR_DROPPED, MIRROR_OUTPUTS, MIRROR_DIFFERENCE, MIRROR_TOP, MIRROR_SCORES,
+    SILENT,
 )  # fmt: skip
 """All of them."""
 

@@ -45,3 +45,13 @@ def spec_of(name: str, version: int | None = None, label: str | None = None) -> 
             raise ValueError(f"a version is a number from 0 to 2**63 - 1, and not {number}")
         version = number
     return ModelSpec(name, version, label)
+
+
+BY_NUMBER = "number"
+
+
+def naming_of(spec: ModelSpec) -> str:
+    """How a spec names the version, in a word: `number`, `label` or `latest`."""
+    if spec.version is not None:
+        return BY_NUMBER
+    return "latest" if spec.label is None else "label"

@@ -24,6 +24,7 @@ from typing import Any
 
 import ray
 
+from serving_app.client.courier import Parcel, Receipt
 from serving_app.config import ModelConfig, ServingConfig, redact, to_intents, to_yaml, write_model_server_config
 from serving_app.core import events
 from serving_app.core.actions import PublishRoutes, StartUnload
@@ -219,9 +220,9 @@ class Controller:
         """The last report of a process that goes."""
         await self._metering.bid_farewell(process, report)
 
-    async def count_copies(self, caller: str, number: int, counts: Snapshot) -> None:
-        """How much more a caller has counted of the copies of its requests, each time with a larger number."""
-        await self._metering.add(caller, number, counts)
+    async def take_counts(self, caller: str, safe: int, parcels: Sequence[Parcel]) -> Receipt:
+        """How much more a Python caller has counted; see Metering.take_in."""
+        return await self._metering.take_in(caller, safe, parcels, len(self._followers))
 
     async def collect_metrics(self, asker: str | None = None) -> Snapshot:
         """What all processes have counted until now; `asker` is the one of them that asks, if one does."""

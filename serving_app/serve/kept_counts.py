@@ -15,14 +15,17 @@ logger = logging.getLogger("serving_app.controller")
 
 class KeptCounts(NamedTuple):
     """The sum of what processes counted that are gone, what each of the others has reported, and the names of those who
-    have said good-bye, in this order."""
+    have said good-bye, in this order; what callers have brought since it was kept last, and the number of the last
+    parcel that each of them has brought, those who were here last at the end."""
 
     departed: Snapshot
     reported: dict[str, Snapshot]
     farewells: tuple[str, ...]
+    brought: Snapshot
+    parcels: dict[str, int]
 
 
-NOTHING = KeptCounts({}, {}, ())
+NOTHING = KeptCounts({}, {}, (), {}, {})
 
 
 def read(app: str) -> KeptCounts:

@@ -12,14 +12,16 @@ comes next. That one shows nothing until everybody who was there has reported ag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import pickle
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from serving_app.client.courier import Parcel, Receipt
 from serving_app.core.batching import Batching
 from serving_app.core.errors import Unavailable
 from serving_app.core.families import SILENT, VERSIONS
@@ -27,6 +29,7 @@ from serving_app.core.metrics import Labels, Registry, Snapshot, add_to, replace
 from serving_app.core.routing import RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.serve import kept_counts
+from serving_app.serve.deliveries import Deliveries
 from serving_app.serve.doors import Doors
 from serving_app.serve.kept_counts import KeptCounts
 from serving_app.serve.ray_metrics import RayExport
@@ -100,7 +103,7 @@ class Metering:
         self._processes: dict[str, _Process] = {}
         self._departed: Snapshot = {}
         self._farewells: dict[str, None] = {}
-        self._added: dict[str, int] = {}
+        self._deliveries = Deliveries(self._registry)
         self._rounds = 0
         self._round: str | None = None
         self._woken = asyncio.Event()
@@ -110,6 +113,7 @@ class Metering:
         self._changes = self._kept = 0
         self._forgotten = False
         self._one_keeping = asyncio.Lock()
+        self._keeping: asyncio.Future[None] | None = None
 
     # Calls of those who report.
 
@@ -134,7 +138,7 @@ class Metering:
             return Wish()
         process.calls += 1
         try:
-            async with asyncio.timeout(max(self._pause_s, len(self._processes) / _REPORTS_PER_S)):
+            async with asyncio.timeout(self._pace(len(self._processes))):
                 await self._woken.wait()
         except TimeoutError:
             return Wish()
@@ -142,6 +146,10 @@ class Metering:
             process.calls -= 1
             process.last_seen = self._clock()
         return Wish(scrape=self._round)
+
+    def _pace(self, processes: int) -> float:
+        """How long each of so many is not to come again by itself."""
+        return max(self._pause_s, processes / _REPORTS_PER_S)
 
     def wake(self) -> None:
         """Answer all who report now, as there is news for them."""
@@ -156,17 +164,11 @@ class Metering:
         self._bury(name, report.counts)
         await self._keep()
 
-    async def add(self, name: str, number: int, counts: Snapshot) -> None:
-        """Take in how much more somebody has counted who does not report. Numbers grow; what Ray repeats counts once.
-        """
+    async def take_in(self, caller: str, safe: int, parcels: Sequence[Parcel], present: int) -> Receipt:
+        """Take in how much more a Python caller has counted, one of so many who are present; see Deliveries.take."""
         await self._restored.wait()
-        known = self._added.pop(name, -1)
-        self._added[name] = max(known, number)
-        if number > known:
-            add_to(self._departed, counts)
-            self._changes += 1
-        for oldest in list(self._added)[: max(0, len(self._added) - _MOST_DEPARTED)]:
-            del self._added[oldest]
+        self._changes += len(parcels)
+        return Receipt(*self._deliveries.take(caller, safe, parcels), self._pace(present))
 
     # Calls of those who want to know.
 
@@ -199,6 +201,7 @@ class Metering:
             await self._wait_for_answers(self._round)
         finally:
             self._round = None
+        await self._keep_deliveries()
         silent = sum(process.is_silent for process in self._processes.values())
         gauges = [process.gauges for process in self._processes.values()]
         counts = [process.counts for process in self._processes.values()]
@@ -233,6 +236,14 @@ class Metering:
             for process in missing():
                 process.is_silent = True
 
+    async def _keep_deliveries(self) -> None:
+        """What callers have brought until now is kept and shown, unless the cluster's store does not answer. Shown
+        before, it might be less again after a restart."""
+        if self._deliveries.are_there:
+            self._keeping = asyncio.ensure_future(self._keep())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._keeping), self._answer_s)
+
     async def _wait_for_progress(self) -> None:
         self._answered.clear()
         await self._answered.wait()
@@ -248,7 +259,8 @@ class Metering:
         """What was counted in families that have the model as their first label, of these models, as everybody has
         told it last: a second ago, mostly. Nobody is asked."""
         found: Snapshot = {}
-        for counts in (self._departed, *(process.counts for process in self._processes.values())):
+        reported = (process.counts for process in self._processes.values())
+        for counts in (self._departed, *self._deliveries.counts, *reported):
             for name in families:
                 cells = counts.get(name, {})
                 add_to(found, {name: {labels: cells[labels] for labels in cells if labels[0] in models}})
@@ -298,7 +310,9 @@ class Metering:
     async def restore(self) -> None:
         """Know what the controller before knew. Everybody waits for this."""
         kept = await asyncio.to_thread(kept_counts.read, self._app)
-        add_to(self._departed, kept.departed)
+        for counts in (kept.departed, kept.brought):
+            add_to(self._departed, counts)
+        self._deliveries.restore(kept.parcels)
         self._farewells = dict.fromkeys(kept.farewells)
         now = self._clock()
         self._processes = {name: _Process(now, counts) for name, counts in kept.reported.items()}
@@ -330,9 +344,15 @@ class Metering:
             reached = self._changes
             reported = {name: process.counts for name, process in self._processes.items()}
             # Here, as nothing changes meanwhile.
-            pickled = pickle.dumps(KeptCounts(self._departed, reported, tuple(self._farewells)))
-            await asyncio.to_thread(kept_counts.write, self._app, pickled)
-            self._kept = reached
+            pickled = pickle.dumps(
+                KeptCounts(self._departed, reported, tuple(self._farewells), *self._deliveries.begin_keeping())
+            )
+            is_kept = False
+            try:
+                await asyncio.to_thread(kept_counts.write, self._app, pickled)
+                is_kept, self._kept = True, reached
+            finally:
+                add_to(self._departed, self._deliveries.end_keeping(is_kept))
 
 
 def count_versions(table: RouteTable | None) -> dict[Labels, float]:

@@ -12,13 +12,12 @@ outputs came; whoever carries the call says what it has met with on its way (`le
 
 from __future__ import annotations
 
-import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
-from serving_app.core.errors import Code, ServingError
+from serving_app.core.errors import Code, code_of
 from serving_app.core.families import (
     IN_FLIGHT,
     OTHER_REQUESTS,
@@ -32,6 +31,7 @@ from serving_app.core.families import (
 from serving_app.core.metrics import Registry
 from serving_app.core.routing import Candidate
 from serving_app.core.stages import Leg, Stage
+from serving_app.core.strangers import Strangers
 from serving_app.protocol import grpc_methods
 from serving_app.protocol.calls import Call
 
@@ -39,10 +39,6 @@ _COUNTED = {grpc_methods.PREDICT: "Predict", grpc_methods.CLASSIFY: "Classify", 
 """The methods that TensorFlow Serving counts, by what it calls them."""
 
 _LIMITS = REQUEST_LATENCY.limits
-_MOST_STRANGERS = 100
-_LONGEST_STRANGER = 200
-OTHERS = "..."
-"""Stands for the names of models that nobody knows, once clients have invented too many of them."""
 
 
 class Request:
@@ -96,7 +92,7 @@ class Request:
     ) -> None:
         ended = time.perf_counter()
         self._meter.in_flight -= 1
-        self._meter.count(self, self.code if error is None else _code_of(error), ended)
+        self._meter.count(self, self.code if error is None else code_of(error), ended)
 
 
 _RUN_APIS = frozenset(_COUNTED.values())
@@ -155,8 +151,7 @@ class RequestMeter:
     ) -> None:
         registry = registry or Registry()
         self._registry = registry
-        self._knows = knows
-        self._strangers: set[str] = set()
+        self._strangers = Strangers(knows)
         self.in_flight = 0
         registry.watch(IN_FLIGHT, lambda: {(gateway,): self.in_flight})
         self._answered: dict[tuple[str, str, str, str, str], tuple[list[float], _Stages]] = {}
@@ -177,7 +172,7 @@ class RequestMeter:
             self._registry.count(OTHER_REQUESTS, (request.method, code.name))
             return
         if code is not Code.OK:
-            model = self._presentable(request.model)
+            model = self._strangers.present(request.model)
             self._registry.count(REQUEST_COUNT, (model, code.name, request.version, request.signature))
             return
         key = (request.model, request.api, request.entrypoint, request.version, request.signature)
@@ -195,7 +190,7 @@ class RequestMeter:
         """What succeeds is by far the most, and counted without a lock until somebody looks."""
         answered, self._answered = self._answered, {}
         for (name, api, entrypoint, version, signature), (cell, stages) in answered.items():
-            model = self._presentable(name)
+            model = self._strangers.present(name)
             self._registry.count(REQUEST_COUNT, (model, "OK", version, signature), int(sum(cell[:-1])))
             self._registry.add_observed(REQUEST_LATENCY, (model, api, entrypoint, version, signature), cell)
             for stage, requests, seconds in stages.told():
@@ -208,23 +203,3 @@ class RequestMeter:
         labels = (request.model, request.version)
         self._registry.observe(REQUEST_EXAMPLE_COUNTS, labels, examples)
         self._registry.count(REQUEST_EXAMPLE_COUNT_TOTAL, labels, examples)
-
-    def _presentable(self, model: str) -> str:
-        """The name to count under: clients may send any, and what they invent must neither fill the memory nor break
-        the page."""
-        if not model or self._knows(model) or model in self._strangers:
-            return model
-        if len(self._strangers) >= _MOST_STRANGERS or len(model) > _LONGEST_STRANGER or not model.isprintable():
-            return OTHERS
-        self._strangers.add(model)
-        return model
-
-
-def _code_of(error: BaseException) -> Code:
-    match error:
-        case ServingError():
-            return error.code
-        case asyncio.CancelledError():
-            return Code.CANCELLED
-        case _:
-            return Code.INTERNAL

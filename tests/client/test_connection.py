@@ -7,7 +7,7 @@ import gc
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,22 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from serving_app.client import link
 from serving_app.client.connection import Connection, connect
 from serving_app.client.control import Unreachable, join_cluster
+from serving_app.client.courier import Parcel, Receipt
+from serving_app.client.model import Model
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import (
+    Code,
     DeadlineExceeded,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    RuntimeFailure,
     ServingError,
     Unavailable,
 )
 from serving_app.core.events import Event, ReaderJoined, ReaderLeft
+from serving_app.core.families import CALLER_REQUESTS
+from serving_app.core.metrics import Labels, Registry, Value, total
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
 from serving_app.core.signatures import DType, TensorSpec
@@ -37,6 +43,7 @@ from serving_app.core.states import PublicState
 from serving_app.protocol import messages
 from serving_app.protocol.calls import Answer, Call, Reply
 from serving_app.protocol.signature_proto import make_signature
+from serving_app.serve.deliveries import Deliveries
 from serving_app.serve.followers import Followers
 from tests.stepping import PATIENCE_S, Actor, until
 
@@ -71,6 +78,7 @@ class App:
         self.events: list[Event] = []
         self.followers = Followers(self.events.append)
         self.followers.publish(table(1))
+        self.deliveries = Deliveries(Registry())
         self.losses: list[BaseException] = []
         """How the next questions for routes end."""
         self.calls: list[tuple[str, Call]] = []
@@ -87,6 +95,14 @@ class App:
 
     async def leave(self, name: str) -> None:
         self.followers.leave(name)
+
+    async def take_counts(self, name: str, safe: int, parcels: Sequence[Parcel]) -> Receipt:
+        taken, kept = self.deliveries.take(name, safe, parcels)
+        return Receipt(taken, kept, 0.001)
+
+    def counted(self) -> dict[Labels, Value]:
+        """The requests that callers have told of."""
+        return dict(total(self.deliveries.counts).get(CALLER_REQUESTS.name, {}))
 
     def publish(self, table: RouteTable) -> None:
         async def publish() -> None:
@@ -292,6 +308,46 @@ def test_a_deadline_ends_a_call(app: App) -> None:
     """A call that has no time left is answered with DEADLINE_EXCEEDED."""
     with connect() as connection, pytest.raises(DeadlineExceeded, match=r"m gave no answer within 0.0 s"):
         connection.model("m").predict(x=[1.0], timeout=0.0)
+
+
+@pytest.fixture
+def patient_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who leaves waits until what it has counted is taken."""
+    monkeypatch.setattr("serving_app.client.courier._FAREWELL_S", PATIENCE_S)
+
+
+@pytest.mark.usefixtures("patient_farewells")
+def test_what_is_asked_is_counted(app: App) -> None:
+    """When a connection is closed the app knows of all that was asked on it: what came of it, and by which version; of
+    a call that was tried again what came of each try; and of what was wrong before it was a call."""
+    with connect() as connection:
+        latest, labelled = connection.model("m"), connection.model("m", label="stable")
+        for _ in range(3):
+            labelled.predict(x=[1.0])
+        connection.model("m", version=1).regress(a=[1.0], signature_name="regress")
+        app.outcomes = [refused] * 2
+        latest.predict(x=[1.0], timeout=PATIENCE_S)
+        for outcome in (ActorDiedError(), RuntimeFailure(Code.INTERNAL, "no"), DeadlineExceeded("late")):
+            app.outcomes = [outcome]
+            with pytest.raises(ServingError):
+                latest.predict(x=[1.0], timeout=PATIENCE_S)
+        unknown = [connection.model("m", version=7), connection.model("m", label="z"), connection.model("z")]
+        wrongs: list[tuple[Model, dict[str, Any]]] = [(latest, {"z": 1.0}), (latest, {"x": [1.0], "timeout": 0.0})]
+        for ask, wrong in (*wrongs, *((each, {"x": [1.0]}) for each in unknown)):
+            with pytest.raises(ServingError):
+                ask.predict(**wrong)
+    assert app.counted() == {
+        ("m", "OK", "1", "serving_default", "label"): 3,
+        ("m", "OK", "1", "regress", "number"): 1,
+        ("m", "OK", "1", "serving_default", "latest"): 1,
+        ("m", "UNAVAILABLE", "1", "serving_default", "latest"): 3,
+        ("m", "INTERNAL", "1", "serving_default", "latest"): 1,
+        ("m", "DEADLINE_EXCEEDED", "1", "serving_default", "latest"): 2,
+        ("m", "INVALID_ARGUMENT", "1", "", "latest"): 1,
+        ("m", "NOT_FOUND", "", "", "number"): 1,
+        ("z", "NOT_FOUND", "", "", "latest"): 1,
+        ("m", "INVALID_ARGUMENT", "", "", "label"): 1,
+    }
 
 
 def test_who_is_interrupted_calls_off(app: App) -> None:

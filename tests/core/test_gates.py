@@ -17,6 +17,8 @@ from serving_app.core.evidence import (
     read_evidence,
 )
 from serving_app.core.families import (
+    CALLER_LATENCY,
+    CALLER_REQUESTS,
     MIRROR_DIFFERENCE,
     MIRROR_LATENCY,
     MIRROR_OUTPUTS,
@@ -221,3 +223,23 @@ def test_evidence_is_read_from_what_gateways_count() -> None:
     assert (evidence.candidate.errors, evidence.present.errors) == (Share(0, 10), Share(10, 100))
     assert evidence.candidate.latency == buckets_of(*[10.0] * 10)
     assert evidence.present.latency == ()
+
+
+def test_evidence_is_read_from_what_callers_count() -> None:
+    """Requests of Python callers count as those of gateways do, added to them, but for those that name a version by its
+    number, which nobody shares."""
+    registry = Registry()
+    for status, version, signature, named, count in (
+        ("OK", "1", "s", "latest", 9), ("OK", "2", "s", "label", 3), ("UNAVAILABLE", "2", "t", "label", 4),
+        ("INVALID_ARGUMENT", "2", "", "latest", 1), ("CANCELLED", "2", "s", "latest", 7),
+        ("OK", "2", "s", "number", 50), ("INTERNAL", "1", "s", "number", 50), ("NOT_FOUND", "", "", "latest", 5),
+    ):  # fmt: skip
+        registry.count(CALLER_REQUESTS, ("m", status, version, signature, named), count)
+    registry.count(CALLER_REQUESTS, ("n", "INTERNAL", "2", "s", "latest"), 5)
+    registry.count(REQUEST_COUNT, ("m", "OK", "2", "number"), 2)
+    registry.observe(CALLER_LATENCY, ("m", "Predict", "2", "s", "label"), 1_000, 3)
+    registry.observe(CALLER_LATENCY, ("m", "Predict", "2", "s", "number"), 9_000_000, 50)
+    registry.observe(REQUEST_LATENCY, ("m", "predict", "REST", "2", "number"), 10_000, 2)
+    evidence = read_evidence(registry.counts(), "m", candidate=2, present=1)
+    assert (evidence.candidate.errors, evidence.present.errors) == (Share(5, 10), Share(0, 9))
+    assert evidence.candidate.latency == buckets_of(*[1.0] * 3, *[10.0] * 2)

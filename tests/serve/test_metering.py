@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serving_app.client.courier import Parcel
 from serving_app.core.batching import Batching
 from serving_app.core.errors import Code, Unavailable
 from serving_app.core.families import IN_FLIGHT, LOAD_SECONDS, REQUEST_COUNT, SILENT, VERSIONS
@@ -15,6 +16,7 @@ from serving_app.core.metrics import Registry, Snapshot
 from serving_app.core.routing import ModelRoutes, RouteTable, VersionStatus
 from serving_app.core.servable import ServableId
 from serving_app.core.states import PublicState
+from serving_app.serve import kept_counts
 from serving_app.serve.metering import LEASE_S, Metering
 from serving_app.serve.reporting import Report, Reporter, Wish
 from tests.serve.kept import keep_here
@@ -413,12 +415,44 @@ def test_news_wake_all_who_report(play: Callable[[Play], None]) -> None:
     play(scenario)
 
 
-def test_what_callers_bring_counts_once(play: Callable[[Play], None]) -> None:
-    """It is how much more it is; what comes again is known already."""
+def test_who_comes_less_often() -> None:
+    """Callers are told when to come again: the later the more there are, so that the controller is not kept busy."""
+
+    async def ask() -> None:
+        metering = Metering("app")
+        metering._restored.set()
+        assert (await metering.take_in("a", 0, [], 5)).pause_s == 1.0
+        assert (await metering.take_in("a", 0, [], 1000)).pause_s == 4.0
+
+    asyncio.run(ask())
+
+
+def test_what_cannot_be_kept_is_not_shown(play: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What callers bring is shown when it is kept, and seen by rollouts before that; what fails to be kept is kept with
+    the rest."""
 
     async def scenario(scene: Scene) -> None:
-        for name, number in (("a", 1), ("a", 1), ("a", 2), ("b", 1), ("a", 1)):
-            await scene.metering.add(name, number, {REQUEST_COUNT.name: {LABELS: 3}})
-        assert requests_in(await scene.metering.collect(None)) == 9
+        metering = scene.metering
+
+        def known() -> float:
+            return requests_in(metering.find_counts([REQUEST_COUNT.name], ["m"]))
+
+        async def bring(number: int) -> int:
+            return (await metering.take_in("a", 0, [Parcel(number, {REQUEST_COUNT.name: {LABELS: 3}})], 1)).kept
+
+        await bring(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(kept_counts, "write", fail)
+            with pytest.raises(ConnectionError):
+                await metering.collect(None)
+        assert known() == 3
+        assert await bring(2) == 0
+        assert requests_in(await metering.collect(None)) == 6 == known()
+        assert await bring(2) == 2
+        await scene.begin()
+        assert requests_in(await scene.metering.collect(None)) == 6
+
+    def fail(*_: object) -> None:
+        raise ConnectionError("the store is away")
 
     play(scenario)

@@ -22,9 +22,10 @@ from serving_app.core.families import (
 )
 from serving_app.core.metrics import Registry
 from serving_app.core.stages import leg
+from serving_app.core.strangers import OTHERS
 from serving_app.protocol import grpc_methods
 from serving_app.protocol.calls import Call
-from serving_app.serve.request_meter import OTHERS, Request, RequestMeter
+from serving_app.serve.request_meter import Request, RequestMeter
 
 CALL = Call("s", {"x": np.zeros(3)})
 
