@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import socket
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -243,17 +244,20 @@ class Control:
         self, model: str, to_version: int, target: str, strategy: str | Mapping[str, Any]
     ) -> Rollout:
         """Begin to move the requests for a label, or those for `default`, to a version; see client.rollouts."""
-        rollout: Rollout = await self._ask("start_rollout", model, to_version, target, strategy)
+        rollout: Rollout = await self._ask("start_rollout", model, to_version, target, strategy, _mark())
         return rollout
 
     async def move_rollout(self, number: int, action: str) -> Rollout:
         """Do with a rollout: promote, promote_full, pause, resume, abort, retry or undo. Returns when every gateway and
         caller routes so."""
-        rollout: Rollout = await self._ask("move_rollout", number, action)
+        rollout: Rollout = await self._ask("move_rollout", number, action, _mark())
         return rollout
 
-    async def report_rollout_value(self, number: int, name: str, value: float, version: int | None = None) -> None:
-        """The metric that a gate of a rollout wants has this value now, for the new version or another."""
+    async def report_rollout_value(
+        self, number: int, name: str, value: float | str, version: int | None = None
+    ) -> None:
+        """The metric that a gate of a rollout wants has this value now, for the new version or the old one. A text in
+        its place says why there is none."""
         await self._ask("report_rollout_value", number, name, value, version)
 
     async def history(
@@ -311,3 +315,8 @@ class Control:
                 "this process, or this one is not complete; deploy the application again, or use its version here"
             ) from error
         return answer
+
+
+def _mark() -> str:
+    """By which the controller knows an order again that is given once more, as it died before it could answer."""
+    return uuid.uuid4().hex

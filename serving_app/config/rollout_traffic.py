@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from serving_app.config.model import ModelConfig
@@ -10,7 +11,8 @@ from serving_app.config.plan import delete_traffic, find_model, set_label, set_t
 from serving_app.config.serving import ServingConfig
 from serving_app.config.traffic import TrafficConfig
 from serving_app.core.errors import FailedPrecondition, NotFound
-from serving_app.core.rollout import Rollout, final_traffic, is_mine, traffic_for, winner
+from serving_app.core.rollout import Rollout, is_mine
+from serving_app.core.rollout_outcome import final_traffic, traffic_for, winner
 from serving_app.core.traffic import DEFAULT_TARGET, WHOLE
 
 
@@ -40,6 +42,18 @@ def settle(config: ServingConfig, rollout: Rollout, latest: int | None) -> Servi
     is_held = find_model(config, rollout.model).rollout is not None
     final = final_traffic(rollout, is_latest=winner(rollout) == latest, is_held=is_held)
     return _share(_label(config, rollout), rollout, final)
+
+
+def settle_target(
+    config: ServingConfig, rollouts: tuple[Rollout, ...], model: str, target: str, latest: int | None
+) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+    """The configuration and the rollouts when none of these shares the target's requests any more: what one that is
+    decided still does there ends. Raises FailedPrecondition if one is not decided. `latest` as of `settle`."""
+    check_free(rollouts, model, target)
+    mine = [each for each in rollouts if is_mine(each, model, target)]
+    for each in mine:
+        config = settle(config, each, latest)
+    return config, tuple(replace(each, settled=True) if each in mine else each for each in rollouts)
 
 
 def has_target(config: ServingConfig, rollout: Rollout) -> bool:

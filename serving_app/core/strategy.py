@@ -181,6 +181,11 @@ def find_mistakes(strategy: Strategy) -> Iterator[str]:
     """What makes no sense about a strategy, in sentences."""
     weight = mirror = most_mirrored = 0.0
     gates = list(strategy.gates)
+    if strategy.window_s < strategy.interval_s:
+        yield (
+            f"gates are looked at every {strategy.interval_s:g} s (interval_s), and only at what happened in the last "
+            f"{strategy.window_s:g} s (window_s); make the window at least as long, or nobody sees the rest"
+        )
     for number, step in enumerate(strategy.steps, 1):
         match step:
             case SetWeight():
@@ -193,12 +198,33 @@ def find_mistakes(strategy: Strategy) -> Iterator[str]:
                 for gate in step.gates:
                     if not can_know(gate, weight, mirror):
                         yield f"step {number} analyses {gate.name}, {_MISSING[_lack(gate, weight)]}"
+        following = strategy.steps[number] if number < len(strategy.steps) else SetWeight(WHOLE)
+        is_watched = any(can_know(gate, weight, mirror) for gate in strategy.gates)
+        if _is_over_at_once(step, following, is_watched=is_watched):
+            yield (
+                f"step {number} ({step}) would be over at once, as there is nothing to wait for; add a step such as "
+                "{pause_s: 600} or an analysis after it" + ("" if isinstance(step, SetMirror) else ", or gates")
+            )
     for gate in strategy.gates:
         if gate.measure in OF_COPIES and not most_mirrored:
             yield f"there is a gate {gate.name}, {_MISSING['copies']}"
     names = [gate.name for gate in gates]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"several gates are called {name}; give each a `name` of its own"
+
+
+def _is_over_at_once(step: Step, following: Step, *, is_watched: bool) -> bool:
+    """Whether nothing of a step is ever seen. Only gates hold up a step that gives more requests, and none that does
+    anything else."""
+    match step, following:
+        case SetWeight(weight), SetWeight(more):
+            return not (is_watched and more > weight) and 0 < weight < WHOLE
+        case SetMirror(mirror), SetMirror():
+            return mirror > 0
+        case SetMirror(mirror), SetWeight():
+            return mirror > 0 and not is_watched
+        case _:
+            return False
 
 
 _MISSING = {

@@ -339,21 +339,22 @@ class Controller:
         return self._rolls.get(number)
 
     async def start_rollout(
-        self, model: str, to_version: int, target: str, strategy: str | Mapping[str, Any]
+        self, model: str, to_version: int, target: str, strategy: str | Mapping[str, Any], order: str = ""
     ) -> Rollout:
-        """Begin to move the requests for a target to a version, by a strategy's name or settings."""
+        """Begin to move the requests for a target to a version, by a strategy's name or settings. An order of which no
+        answer came may be given again, with the same mark (`order`)."""
         self._refuse_when_closing()
         await self._wait_until_restored()
-        return await self._rolls.start(model, to_version, target, strategy)
+        return await self._rolls.start(model, to_version, target, strategy, order=order)
 
-    async def move_rollout(self, number: int, action: str) -> Rollout:
-        """Do with a rollout what people can do; returns when every gateway routes so."""
+    async def move_rollout(self, number: int, action: str, order: str = "") -> Rollout:
+        """Do with a rollout what people can do; returns when every gateway routes so. `order` as of start_rollout."""
         self._refuse_when_closing()
         await self._wait_until_restored()
-        return await self._rolls.move(number, action)
+        return await self._rolls.move(number, action, order)
 
-    async def report_rollout_value(self, number: int, name: str, value: float, version: int | None) -> None:
-        """A metric that a gate of a rollout wants has this value now."""
+    async def report_rollout_value(self, number: int, name: str, value: float | str, version: int | None) -> None:
+        """A metric that a gate of a rollout wants has this value now, or in words why it has none."""
         await self._wait_until_restored()
         self._rolls.report_value(number, name, value, version)
 

@@ -28,11 +28,11 @@ from serving_app.config import (
     to_models,
     traffic_of,
 )
-from serving_app.config.rollout_traffic import check_free, impose, settle
+from serving_app.config.rollout_traffic import impose, settle_target
 from serving_app.core.errors import FailedPrecondition, ServingError
 from serving_app.core.labels import check_labels
 from serving_app.core.plan import Plan
-from serving_app.core.rollout import Rollout, is_mine, is_news
+from serving_app.core.rollout import Phase, Rollout, is_news
 from serving_app.core.traffic import DEFAULT_TARGET, check_traffic
 from serving_app.serve.keeping import Keeping
 from serving_app.serve.wanted import Applied, Wanted, redeploy
@@ -46,6 +46,9 @@ Roll = Callable[[ServingConfig, tuple[Rollout, ...]], tuple[ServingConfig, tuple
 
 Enforce = Callable[[ServingConfig, ServingConfig], Awaitable[None]]
 """Puts the second configuration in force in place of the first; returns when it is."""
+
+
+_BACK = (Phase.FAILED, Phase.ABORTED, Phase.UNDONE)
 
 
 class Editing:
@@ -113,53 +116,46 @@ class Editing:
                 self.wanted = replace(self.wanted, rollouts=rollouts)  # what was measured meanwhile may be forgotten
                 return
             after = impose(before, edited, rollouts)
+            # The way back is always open: also while the state's store is down, and if nobody is there to go back to.
+            is_back = _goes_back(rollouts_before, rollouts)
             if after is before:
-                await self._keep(self.wanted.edit(after, rollouts=rollouts))
+                await self._keep(self.wanted.edit(after, rollouts=rollouts), may_lag=is_back)
                 return
             check_edit(before, after)
             self._check_labels(after)
-            self._check_traffic(after)
-            await self._change(self.wanted.edit(after, rollouts=rollouts))
+            if not is_back:
+                self._check_traffic(after)
+            await self._change(self.wanted.edit(after, rollouts=rollouts), may_lag=is_back)
 
     async def set_label(self, model: str, label: str, version: int) -> None:
         """Have a label name a version."""
-        await self._take_over(model, label)
-        await self._edit(lambda config: set_label(config, model, label, version), f"label {label} of {model}")
+        await self._edit(
+            lambda config: set_label(config, model, label, version), f"label {label} of {model}", target=(model, label)
+        )
 
     async def delete_label(self, model: str, label: str) -> None:
         """Take a label away."""
-        await self._take_over(model, label)
-        await self._edit(lambda config: delete_label(config, model, label), f"label {label} of {model}")
+        await self._edit(
+            lambda config: delete_label(config, model, label), f"label {label} of {model}", target=(model, label)
+        )
 
     async def set_traffic(self, model: str, target: str, traffic: Mapping[str, Any]) -> None:
         """Have the requests for a target shared among versions."""
-        await self._take_over(model, target)
-        await self._edit(lambda config: set_traffic(config, model, target, traffic), f"traffic of {model}, {target}")
+        await self._edit(
+            lambda config: set_traffic(config, model, target, traffic), f"traffic of {model}, {target}",
+            target=(model, target),
+        )
 
     async def delete_traffic(self, model: str, target: str) -> None:
         """Have the requests for a target shared no more."""
         self._check_not_held(model, target)
-        if await self._take_over(model, target) and target not in self._find_traffic(model):
-            return  # the rollout has left nothing to delete
-        await self._edit(lambda config: delete_traffic(config, model, target), f"traffic of {model}, {target}")
 
-    async def _take_over(self, model: str, target: str) -> bool:
-        """Whoever changes a target by hand ends what a rollout that is decided still does there; whether one did."""
-        if not any(is_mine(each, model, target) for each in self.wanted.rollouts):
-            return False
+        def delete(config: ServingConfig) -> ServingConfig:
+            if target in _shared(self.config, model) and target not in _shared(config, model):
+                return config  # the rollout that was decided has left nothing to delete
+            return delete_traffic(config, model, target)
 
-        def let_go(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
-            check_free(rollouts, model, target)
-            mine = [each for each in rollouts if is_mine(each, model, target)]
-            for each in mine:
-                config = settle(config, each, max(self._available(model), default=None))
-            return config, tuple(replace(each, settled=True) if each in mine else each for each in rollouts)
-
-        await self.roll(let_go)
-        return True
-
-    def _find_traffic(self, model: str) -> Collection[str]:
-        return next((each.traffic for each in self.config.models if each.name == model), {})
+        await self._edit(delete, f"traffic of {model}, {target}", target=(model, target))
 
     def _check_not_held(self, model: str, target: str) -> None:
         by_rollouts = any(each.name == model and each.rollout is not None for each in self.config.models)
@@ -177,26 +173,33 @@ class Editing:
         dry_run: bool = False,
         digest: str | None = None,
         may_labels_wait: bool = False,
+        target: tuple[str, str] | None = None,
     ) -> Plan:
+        """Whoever changes a `target`, of a model, by hand ends what a rollout that is decided still does there."""
         async with self._turn:
+            before, rollouts = self.config, self.wanted.rollouts
+            if target is not None:
+                latest = max(self._available(target[0]), default=None)
+                before, rollouts = settle_target(before, rollouts, *target, latest)
             # In a thread: of a thousand models this takes a second, in which nobody else must wait.
-            after, plan = await asyncio.to_thread(_prepare, edit, self.config, self.wanted.rollouts)
+            after, plan = await asyncio.to_thread(_prepare, edit, self.config, before, rollouts)
             if not may_labels_wait:
                 self._check_labels(after)
                 self._check_traffic(after)
-            if not dry_run and (not plan.is_empty or digest not in (None, self.wanted.file_digest)):
-                await self._change(self.wanted.edit(after, digest))
+            is_news = not plan.is_empty or rollouts != self.wanted.rollouts
+            if not dry_run and (is_news or digest not in (None, self.wanted.file_digest)):
+                await self._change(self.wanted.edit(after, digest, rollouts))
                 logger.info("%s: %s", source, _in_one_line(plan))
             return plan
 
-    async def _change(self, wanted: Wanted) -> None:
+    async def _change(self, wanted: Wanted, *, may_lag: bool = False) -> None:
         before = self.config
-        await self._keep(wanted)
+        await self._keep(wanted, may_lag=may_lag)
         await self._enforce(before, wanted.config)
 
-    async def _keep(self, wanted: Wanted) -> None:
+    async def _keep(self, wanted: Wanted, *, may_lag: bool = False) -> None:
         try:
-            await self._keeping.keep(wanted)
+            await self._keeping.keep(wanted, may_lag=may_lag)
         except ServingError as error:
             raise type(error)(f"Nothing is changed, because it could not be kept: {error.message}") from error
         self.wanted = wanted
@@ -219,14 +222,27 @@ class Editing:
                 check_traffic(model.name, traffic_of(model), before, self._available(model.name))
 
 
-def _prepare(edit: Edit, before: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, Plan]:
-    after = impose(before, edit(before), rollouts)
-    check_edit(before, after)
-    return after, make_plan(before, after)
+def _prepare(
+    edit: Edit, in_force: ServingConfig, before: ServingConfig, rollouts: tuple[Rollout, ...]
+) -> tuple[ServingConfig, Plan]:
+    """What comes after the edit of `before`, and by what that differs from what is in force."""
+    after = impose(in_force, edit(before), rollouts)
+    check_edit(in_force, after)
+    return after, make_plan(in_force, after)
+
+
+def _shared(config: ServingConfig, model: str) -> Collection[str]:
+    return next((each.traffic for each in config.models if each.name == model), {})
 
 
 def _have_news(before: tuple[Rollout, ...], after: tuple[Rollout, ...]) -> bool:
     return len(before) != len(after) or any(map(is_news, before, after))
+
+
+def _goes_back(before: tuple[Rollout, ...], after: tuple[Rollout, ...]) -> bool:
+    """Whether some requests go back to the version that had them before their rollout."""
+    phases = {each.id: each.phase for each in before}
+    return any(each.phase in _BACK and phases.get(each.id) is not each.phase for each in after)
 
 
 def _in_one_line(plan: Plan) -> str:

@@ -68,10 +68,17 @@ class Keeping:
             f"in {where}; `serving-app config show` prints it"
         )
 
-    async def keep(self, wanted: Wanted) -> None:
-        """Write both copies. Raises a ServingError if the file cannot be written; then neither is changed."""
-        await asyncio.to_thread(self._write, wanted)
-        if self._is_behind:
+    async def keep(self, wanted: Wanted, *, may_lag: bool = False) -> None:
+        """Write both copies. Raises a ServingError if the file cannot be written; then neither is changed.
+
+        With `may_lag` a file that cannot be written is left behind, which is told, and the next change catches up.
+        """
+        problem = await asyncio.to_thread(self._write, wanted, may_lag)
+        if problem is not None:
+            self._is_behind = True
+            self._tell(f"what was changed last is kept in the cluster alone, until the next change: {problem}")
+            logger.error("the state file cannot be written and is behind: %s", problem)
+        elif self._is_behind:
             self._is_behind = False
             self._tell(None)
 
@@ -79,12 +86,19 @@ class Keeping:
         """The app is deleted: the cluster forgets it. The file stays, for the day that it is deployed again."""
         ray_private.delete_state(self._key)
 
-    def _write(self, wanted: Wanted) -> None:
+    def _write(self, wanted: Wanted, may_lag: bool) -> ServingError | None:
+        """Returns why the file is left behind, if it is."""
         encoded = encode_wanted(self._app, wanted)
-        file = self._file(wanted.base)
+        file, problem = self._file(wanted.base), None
         if file is not None:
-            file.write(encoded)
+            try:
+                file.write(encoded)
+            except ServingError as error:
+                if not may_lag:
+                    raise
+                problem = error
         ray_private.put_state(self._key, encoded)
+        return problem
 
     def _file(self, config: ServingConfig) -> StateFile | None:
         if config.state_uri is None:

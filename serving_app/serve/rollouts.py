@@ -10,27 +10,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from serving_app.config import ServingConfig
-from serving_app.config.plan import find_model, set_traffic
-from serving_app.config.rollout_traffic import check_free, find_owner, has_target, settle, traffic_before
+from serving_app.config.plan import find_model
+from serving_app.config.rollout_traffic import find_owner, has_target, settle, settle_target, traffic_before
 from serving_app.config.rollouts import read_strategy, to_strategy
-from serving_app.core import rollout as moves
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, ServingError
 from serving_app.core.evidence import FAMILIES, Series, read_evidence
 from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
-from serving_app.core.rollout import Phase, Rollout, Sight, Transition, advance, is_mine, release
+from serving_app.core.rollout import Phase, Rollout, Transition
+from serving_app.core.rollout_course import Sight, advance
+from serving_app.core.rollout_orders import ORDERS, UPWARD, mark, release
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.strategy import Strategy
-from serving_app.core.traffic import DEFAULT_TARGET, WHOLE
+from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.core.views import ModelView, VersionView
+from serving_app.serve.automatic_rollouts import find_next, hold
 from serving_app.serve.editing import Editing
+from serving_app.serve.kept_rollouts import find_rollout, forget_oldest, new_transitions, newest_moment, with_rollout
+from serving_app.serve.steady_clock import steady_clock
 from serving_app.serve.told_metrics import ToldMetrics
 
 logger = logging.getLogger("serving_app.controller")
@@ -39,22 +42,8 @@ _TICK_S = 0.5
 _LOOK_S = 0.1
 _LOOKS = 60
 """How many looks at what was counted are kept of a window."""
-_MOST_KEPT = 10
-"""Rollouts of a model that are remembered after they are settled."""
-_MOST_IN_ALL = 500
 _APPEAR_S = 5.0
 """How long a version that nobody has found yet may take to be: it may have been brought a moment ago."""
-
-_MOVES: Mapping[str, Callable[[Rollout, float], Rollout]] = {
-    "promote": moves.promote,
-    "promote_full": moves.promote_full,
-    "pause": moves.pause,
-    "resume": moves.resume,
-    "abort": moves.abort,
-    "retry": moves.retry,
-    "undo": moves.undo,
-}
-"""What people can do with a rollout."""
 
 
 class Rollouts:
@@ -76,7 +65,7 @@ class Rollouts:
         *,
         told: ToldMetrics | None = None,
         appear_s: float = _APPEAR_S,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._editing = editing
         self._look = look
@@ -84,9 +73,9 @@ class Rollouts:
         self._count = count
         self._tell = tell
         self._tell_problem = tell_problem
-        self._told = told or ToldMetrics(clock)
         self._appear_s = appear_s
-        self._clock = clock
+        self._clock = clock or steady_clock(newest_moment(editing.wanted.rollouts))
+        self._told = told or ToldMetrics(self._clock)
         self._series: dict[int, Series] = {}
         self._problems: dict[str, str] = {}
 
@@ -98,7 +87,7 @@ class Rollouts:
 
     def get(self, number: int) -> Rollout:
         """One of them. Raises NotFound."""
-        return _find(self._editing.wanted.rollouts, number)
+        return find_rollout(self._editing.wanted.rollouts, number)
 
     # Orders.
 
@@ -110,14 +99,22 @@ class Rollouts:
         strategy: str | Mapping[str, Any] = "",
         *,
         is_automatic: bool = False,
+        order: str = "",
     ) -> Rollout:
-        """Begin to move a target's requests to a version. `strategy` is the name of one, or its settings."""
+        """Begin to move a target's requests to a version. `strategy` is the name of one, or its settings.
+
+        An `order` that comes again, as its answer was lost, is answered by the rollout that it began.
+        """
+        number = 0
 
         def begin(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            nonlocal number
+            if order and (mine := [each.id for each in rollouts if order in each.orders]):
+                number = mine[0]
+                return config, rollouts
             chosen = _choose(config, strategy)
-            found = find_model(config, model)
-            check_free(rollouts, model, target)
-            config, rollouts = self._end_what_is_decided(config, rollouts, model, target)
+            find_model(config, model)  # first of all it is told that there is none
+            config, rollouts = settle_target(config, rollouts, model, target, self._latest(model))
             found = find_model(config, model)
             from_version = find_owner(found, target, self._latest(model))
             self._check_candidate(model, target, from_version, to_version)
@@ -129,44 +126,53 @@ class Rollouts:
                 before=traffic_before(found, target), is_automatic=is_automatic,
                 transitions=(Transition(now, what, Phase.WAITING, 0.0),),
             )
-            return config, _forget_oldest((*rollouts, begun), model)
+            return config, forget_oldest((*rollouts, mark(begun, order)), model)
 
         await self._wait_for(ServableId(model, to_version))
         await self._roll(begin)
-        return self.find(model)[-1]
+        return self.get(number)
 
-    async def move(self, number: int, action: str) -> Rollout:
-        """Do with a rollout what people want: promote, promote_full, pause, resume, abort, retry or undo."""
-        if action not in _MOVES:
-            raise InvalidArgument(f"{action!r} cannot be done with a rollout; what can: {', '.join(_MOVES)}")
+    async def move(self, number: int, action: str, order: str = "") -> Rollout:
+        """Do with a rollout what people want: promote, promote_full, pause, resume, abort, retry or undo.
+
+        An `order` that comes again, as its answer was lost, is carried out once.
+        """
+        if action not in ORDERS:
+            raise InvalidArgument(f"{action!r} cannot be done with a rollout; what can: {', '.join(ORDERS)}")
 
         def do(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
-            rollout = _find(rollouts, number)
-            now = self._clock()
-            moved = _MOVES[action](rollout, now)
+            rollout = find_rollout(rollouts, number)
+            if order in rollout.orders:
+                return config, rollouts
+            moved = ORDERS[action](rollout, self._clock())
+            self._check_move(rollout, action)
             if action == "retry" and rollout.settled:
-                check_free(rollouts, rollout.model, rollout.target)
-                config, rollouts = self._end_what_is_decided(config, rollouts, rollout.model, rollout.target)
+                latest = self._latest(rollout.model)
+                config, rollouts = settle_target(config, rollouts, rollout.model, rollout.target, latest)
                 found = find_model(config, rollout.model)
-                owner = find_owner(found, rollout.target, self._latest(rollout.model))
+                owner = find_owner(found, rollout.target, latest)
                 if owner != rollout.from_version:
                     raise FailedPrecondition(
                         f"rollout {number} began at version {rollout.from_version}, and version {owner} gets the "
                         "requests now; start a new rollout"
                     )
                 moved = replace(moved, before=traffic_before(found, rollout.target))
-            return config, _with(rollouts, moved)
+            return config, with_rollout(rollouts, mark(moved, order))
 
         await self._roll(do)
         return self.get(number)
 
-    def report_value(self, number: int, name: str, value: float, version: int | None = None) -> None:
-        """A metric has this value now, for the candidate unless another version is named."""
+    def report_value(self, number: int, name: str, value: float | str, version: int | None = None) -> None:
+        """A metric has this value now, for the candidate unless another version is named; a text in its place says why
+        there is none."""
         rollout = self.get(number)
         gates = {gate.name for gate in rollout.strategy.told_gates}
         if name not in gates:
             known = ", ".join(sorted(gates)) or "none"
             raise NotFound(f"no gate of rollout {number} is called {name} and waits to be told; those are: {known}")
+        versions = (rollout.to_version, rollout.from_version)
+        if version is not None and version not in versions:
+            raise NotFound(f"rollout {number} compares versions {versions[0]} and {versions[1]}, and not {version}")
         self._told.report(number, name, rollout.to_version if version is None else version, value)
 
     # A life.
@@ -193,9 +199,11 @@ class Rollouts:
     def _look_at(self, rollout: Rollout, counted: Snapshot, now: float) -> None:
         series = self._series[rollout.id]
         series.add(now, read_evidence(counted, rollout.model, rollout.to_version, rollout.from_version))
-        # Analyses look back to where they began, and everything else over the window, but not beyond the last change.
+        # Gates look back over the window, or to where an analysis began, weights have changed, or they failed last.
         window_s = rollout.strategy.window_s
-        series.thin((rollout.since, rollout.changed), recent=now - window_s, grain=window_s / _LOOKS)
+        counted_until = [check.failed for check in rollout.checks.values() if check.failed is not None]
+        marks = (rollout.since, rollout.changed, *counted_until)
+        series.thin(marks, recent=now - window_s, grain=window_s / _LOOKS)
 
     async def _try(self, subject: str, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -222,11 +230,11 @@ class Rollouts:
             return
 
         def go_on(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
-            if _find(rollouts, seen.id) is not seen:  # somebody has moved it meanwhile; the next look is soon
+            if find_rollout(rollouts, seen.id) is not seen:  # somebody has moved it meanwhile; the next look is soon
                 return config, rollouts
             if after.settled and not seen.settled:
                 config = settle(config, after, self._latest(seen.model))
-            return config, _with(rollouts, after)
+            return config, with_rollout(rollouts, after)
 
         await self._roll(go_on)
 
@@ -239,26 +247,17 @@ class Rollouts:
             failure=_failure_of(version),
             series=series,
             told=self._told.since(rollout.id, since),
+            has_way_back=rollout.from_version in self._find_ready(rollout.model),
         )
 
     async def _follow_versions(self, model: str, strategy: str) -> None:
         """Have requests that name nothing stay with the version that gets them, and the newest one rolled out."""
         ready = self._find_ready(model)
-        if not ready:
-            return
         found = find_model(self._editing.config, model)
-        if DEFAULT_TARGET not in found.traffic:
-            await self._roll(lambda config, rollouts: (_hold(config, model, max(ready)), rollouts))
-            return
-        if found.traffic[DEFAULT_TARGET].weights.get(max(ready)):
-            return
-        past = [each for each in self.find(model) if each.target == DEFAULT_TARGET]
-        if any(each.is_active for each in past):
-            return
-        owner = find_owner(found, DEFAULT_TARGET, max(ready))
-        turned_away = {each.to_version for each in past if each.phase is not Phase.PROMOTED}
-        if max(ready) > owner and max(ready) not in turned_away:
-            await self.start(model, max(ready), DEFAULT_TARGET, strategy, is_automatic=True)
+        if ready and DEFAULT_TARGET not in found.traffic:
+            await self._roll(lambda config, rollouts: (hold(config, model, max(ready)), rollouts))
+        elif (newest := find_next(found, ready, self.find(model))) is not None:
+            await self.start(model, newest, DEFAULT_TARGET, strategy, is_automatic=True)
 
     # Small things.
 
@@ -266,12 +265,17 @@ class Rollouts:
         self, roll: Callable[[ServingConfig, tuple[Rollout, ...]], tuple[ServingConfig, tuple[Rollout, ...]]]
     ) -> None:
         """Have it done, and told what the rollouts did."""
-        before = {each.id: each for each in self._editing.wanted.rollouts}
-        await self._editing.roll(roll)
+        before: dict[int, Rollout] = {}
+
+        def remember(config: ServingConfig, rollouts: tuple[Rollout, ...]) -> tuple[ServingConfig, tuple[Rollout, ...]]:
+            before.update({each.id: each for each in rollouts})  # as they are when it is this one's turn
+            return roll(config, rollouts)
+
+        await self._editing.roll(remember)
         self._tell(
             Happening(news.at, each.model, each.to_version, f"rollout {each.id}, {each.target}: {news.what}")
             for each in self._editing.wanted.rollouts
-            for news in _new_transitions(before.get(each.id), each)
+            for news in new_transitions(before.get(each.id), each)
         )
 
     async def _wait_for(self, servable: ServableId) -> None:
@@ -283,16 +287,21 @@ class Rollouts:
 
     def _is_there(self, servable: ServableId) -> bool:
         version = self._find_version(servable.name, servable.version)
-        return version is not None or self._is_found(servable)
+        return (version is not None and version.state is not State.ENDED) or self._is_found(servable)
 
-    def _end_what_is_decided(
-        self, config: ServingConfig, rollouts: tuple[Rollout, ...], model: str, target: str
-    ) -> tuple[ServingConfig, tuple[Rollout, ...]]:
-        for each in rollouts:
-            if is_mine(each, model, target):
-                settled = replace(each, settled=True)
-                config, rollouts = settle(config, settled, self._latest(model)), _with(rollouts, settled)
-        return config, rollouts
+    def _check_move(self, rollout: Rollout, action: str) -> None:
+        """Nobody sends requests by hand where nobody is, and back to the version before only if that is there."""
+        ready = self._find_ready(rollout.model)
+        if action in UPWARD and rollout.to_version not in ready:
+            raise FailedPrecondition(
+                f"version {rollout.to_version} of model {rollout.model} is not ready, so it can get no more requests; "
+                f"wait until it is, or abort rollout {rollout.id}"
+            )
+        if action == "undo" and rollout.from_version not in ready:
+            raise FailedPrecondition(
+                f"version {rollout.from_version} of model {rollout.model} is not ready, so no requests can go back to "
+                "it; start a rollout to one that is"
+            )
 
     def _check_candidate(self, model: str, target: str, from_version: int, to_version: int) -> None:
         if to_version == from_version:
@@ -325,39 +334,7 @@ def _choose(config: ServingConfig, strategy: str | Mapping[str, Any]) -> Strateg
     raise NotFound(f"There is no rollout strategy {strategy or 'without a name'}; those are: {known}")
 
 
-def _hold(config: ServingConfig, model: str, version: int) -> ServingConfig:
-    if DEFAULT_TARGET in find_model(config, model).traffic:
-        return config
-    return set_traffic(config, model, DEFAULT_TARGET, {"weights": {version: WHOLE}})
-
-
 def _failure_of(version: VersionView | None) -> str | None:
     if version is None or version.state not in (State.FAILED, State.UNFIT):
         return None
     return str(version.error) if version.error else f"it is {version.state.value}"
-
-
-def _find(rollouts: tuple[Rollout, ...], number: int) -> Rollout:
-    for each in rollouts:
-        if each.id == number:
-            return each
-    raise NotFound(f"There is no rollout {number}; `serving-app rollout list` shows those that there are")
-
-
-def _with(rollouts: tuple[Rollout, ...], changed: Rollout) -> tuple[Rollout, ...]:
-    return tuple(changed if each.id == changed.id else each for each in rollouts)
-
-
-def _forget_oldest(rollouts: tuple[Rollout, ...], model: str) -> tuple[Rollout, ...]:
-    """All but the oldest that are settled. Of each target the last one stays: it tells what was turned away."""
-    last = {(each.model, each.target): each.id for each in rollouts}
-    settled = [each for each in rollouts if each.settled and last[each.model, each.target] != each.id]
-    of_model = [each.id for each in settled if each.model == model]
-    in_all = [each.id for each in settled]
-    forgotten = {*of_model[: max(0, len(of_model) - _MOST_KEPT)], *in_all[: max(0, len(in_all) - _MOST_IN_ALL)]}
-    return tuple(each for each in rollouts if each.id not in forgotten)
-
-
-def _new_transitions(before: Rollout | None, after: Rollout) -> tuple[Transition, ...]:
-    known = set(map(id, before.transitions)) if before is not None else set()
-    return tuple(each for each in after.transitions if id(each) not in known)

@@ -1,4 +1,7 @@
-"""The metrics of rollouts that come from outside: asked of Prometheus in threads, or reported by somebody's Python."""
+"""The metrics of rollouts that come from outside: asked of Prometheus in threads, or reported by somebody's Python.
+
+The threads are these metrics' own: a Prometheus that hangs may delay other questions to it, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from serving_app.core.errors import InvalidArgument, ServingError
@@ -15,6 +19,9 @@ from serving_app.core.strategy import Gate
 from serving_app.serve import prometheus_query
 
 Ask = Callable[[str, str], float]
+
+_THREADS = 8
+_MOST_WORDS = 500
 
 
 class ToldMetrics:
@@ -26,10 +33,13 @@ class ToldMetrics:
         self._told: dict[int, dict[tuple[str, int], tuple[float, float | str]]] = {}
         self._asked: dict[tuple[int, str, int], float] = {}
         self._asking: dict[tuple[int, str, int], asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="prometheus")
 
-    def report(self, rollout: int, name: str, version: int, value: float) -> None:
-        """Somebody tells a value."""
-        if not math.isfinite(value):
+    def report(self, rollout: int, name: str, version: int, value: float | str) -> None:
+        """Somebody tells a value, or in words why there is none."""
+        if isinstance(value, str):
+            value = value[:_MOST_WORDS]
+        elif not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidArgument(f"{value} is no value of a metric")
         self._told.setdefault(rollout, {})[name, version] = self._clock(), value
 
@@ -45,7 +55,8 @@ class ToldMetrics:
             versions = (rollout.to_version, rollout.from_version) if gate.is_relative else (rollout.to_version,)
             for version in versions:
                 key = rollout.id, gate.name, version
-                is_due = self._clock() - self._asked.get(key, -math.inf) >= rollout.strategy.interval_s
+                # Twice between two looks, so that no look finds a value that the window has just left behind.
+                is_due = self._clock() - self._asked.get(key, -math.inf) >= rollout.strategy.interval_s / 2
                 if is_due and key not in self._asking:
                     self._asked[key] = self._clock()
                     task = asyncio.get_running_loop().create_task(self._ask_one(rollout, gate, version))
@@ -62,7 +73,8 @@ class ToldMetrics:
         query = prometheus_query.fill_in(gate.query, rollout.model, version)
         value: float | str
         try:
-            value = await asyncio.to_thread(self._ask, gate.prometheus, query)
+            asking = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, gate.prometheus, query)
+            value = await asking
         except ServingError as error:
             value = error.message  # the gate is inconclusive, and says why
         self._told.setdefault(rollout.id, {})[gate.name, version] = asked, value

@@ -131,15 +131,15 @@ class Controller:
     async def rollout(self, number: int) -> Rollout:
         return self.rolling[number - 1]
 
-    async def start_rollout(self, name: str, to: int, target: str, strategy: Any) -> Rollout:
+    async def start_rollout(self, name: str, to: int, target: str, strategy: Any, order: str) -> Rollout:
         self.labels.append((name, to, target, strategy))
         return self.rolling[0]
 
-    async def move_rollout(self, number: int, action: str) -> Rollout:
+    async def move_rollout(self, number: int, action: str, order: str) -> Rollout:
         self.labels.append((number, action))
         return self.rolling[number - 1]
 
-    async def report_rollout_value(self, number: int, name: str, value: float, number_of: int | None) -> None:
+    async def report_rollout_value(self, number: int, name: str, value: float | str, number_of: int | None) -> None:
         self.labels.append((number, name, value, number_of))
 
     async def wait_for_change(self, seen: int, timeout_s: float) -> int:

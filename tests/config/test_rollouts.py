@@ -79,6 +79,12 @@ METRIC = {"measure": "metric", "name": "clicks", "min": 1}
         ({"steps": [5], "gates": [{**METRIC, "query": "q", "prometheus": "file:///etc"}]}, "no address of Prometheus"),
         ({"steps": [5], "gates": [ERRORS, ERRORS]}, "several gates are called error_rate; give each a `name`"),
         ({"steps": [5], "patience": 3}, "did you mean patience_s"),
+        ({"steps": [1, 10]}, r"step 1 (weight 1 %) would be over at once, as there is nothing to wait for; add a step"),
+        ({"steps": [1, 10]}, r"step 2 (weight 10 %) would be over at once"),
+        ({"steps": [{"mirror": 5}, {"mirror": 0}, 100], "gates": [ERRORS]}, "step 1 (mirror 5 %) would be over at"),
+        ({"steps": [{"mirror": 5}, 100]}, "step 1 (mirror 5 %) would be over at once"),
+        ({"steps": [100], "interval_s": 90}, "only at what happened in the last 60 s (window_s)"),
+        ({"steps": [100], "gates": [{**ERRORS, "max": float("nan")}]}, "finite number"),
     ],
 )
 def test_what_makes_no_sense_is_refused(written: dict[str, Any], complaint: str) -> None:
@@ -91,9 +97,10 @@ def test_what_makes_no_sense_is_refused(written: dict[str, Any], complaint: str)
 
 def test_a_model_names_a_strategy_that_is_there() -> None:
     """A name that is not among the strategies is refused, with those that are."""
-    parse({"models": {"m": {"base_path": "/m", "rollout": "a"}}, "rollout_strategies": {"a": {"steps": [5]}}})
+    strategies = {"a": {"steps": [5, {"pause_s": 9}]}}
+    parse({"models": {"m": {"base_path": "/m", "rollout": "a"}}, "rollout_strategies": strategies})
     with pytest.raises(ConfigError, match=r"rolled out by b, which is not among rollout_strategies; those are: a"):
-        parse({"models": {"m": {"base_path": "/m", "rollout": "b"}}, "rollout_strategies": {"a": {"steps": [5]}}})
+        parse({"models": {"m": {"base_path": "/m", "rollout": "b"}}, "rollout_strategies": strategies})
 
 
 def rollout(phase: Phase = Phase.RUNNING, target: str = "stable", **more: Any) -> Rollout:
@@ -119,7 +126,7 @@ def test_rollouts_are_kept_as_plain_data() -> None:
 
 def config(**model: Any) -> ServingConfig:
     settings = {"base_path": "/m", "labels": {"stable": 1}, **model}
-    return parse({"models": {"m": settings, "n": "/n"}, "rollout_strategies": {"a": {"steps": [5]}}})
+    return parse({"models": {"m": settings, "n": "/n"}, "rollout_strategies": {"a": {"steps": [5, {"pause_s": 9}]}}})
 
 
 def shares(after: ServingConfig, target: str = "stable") -> dict[int, float] | None:

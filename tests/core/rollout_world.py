@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from serving_app.core.comparison import Comparison
 from serving_app.core.evidence import Counts, Evidence, Series, Share
 from serving_app.core.families import MIRROR_REQUESTS, REQUEST_LATENCY
-from serving_app.core.rollout import Rollout, Sight, advance
+from serving_app.core.rollout import Rollout
+from serving_app.core.rollout_course import Sight, advance
 from serving_app.core.strategy import Strategy
 
 BUCKETS = len(REQUEST_LATENCY.limits) + 1

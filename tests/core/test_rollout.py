@@ -9,21 +9,9 @@ from typing import Any
 import pytest
 
 from serving_app.core.errors import FailedPrecondition
-from serving_app.core.rollout import (
-    Phase,
-    Rollout,
-    abort,
-    final_traffic,
-    is_news,
-    pause,
-    promote,
-    promote_full,
-    release,
-    resume,
-    retry,
-    traffic_for,
-    undo,
-)
+from serving_app.core.rollout import Phase, Rollout, is_news
+from serving_app.core.rollout_orders import abort, pause, promote, promote_full, release, resume, retry, undo
+from serving_app.core.rollout_outcome import final_traffic, traffic_for
 from serving_app.core.strategy import (
     Analysis,
     Bound,

@@ -31,7 +31,7 @@ class Desk:
         first = redeploy(None, Applied(1, parse({**BASE, **settings})))
         self.editing = Editing(first, self, lambda model: self.ready.get(model, set()), self._enforce)  # type: ignore[arg-type]
 
-    async def keep(self, wanted: Wanted) -> None:
+    async def keep(self, wanted: Wanted, *, may_lag: bool = False) -> None:
         self.is_keeping = True
         await (self.stuck.wait() if self.stuck else asyncio.sleep(0))
         if self.full:

@@ -25,7 +25,9 @@ from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.views import Failure, ModelView
 from serving_app.serve.editing import Editing
+from serving_app.serve.kept_rollouts import newest_moment
 from serving_app.serve.rollouts import Rollouts
+from serving_app.serve.steady_clock import steady_clock
 from serving_app.serve.told_metrics import ToldMetrics
 from serving_app.serve.wanted import Applied, Wanted, decode_wanted, encode_wanted, redeploy
 from tests.cli.views import model, version
@@ -67,9 +69,9 @@ class App:
             clock=lambda: self.now, appear_s=0.0,
         )  # fmt: skip
 
-    async def keep(self, wanted: Wanted) -> None:
+    async def keep(self, wanted: Wanted, *, may_lag: bool = False) -> None:
         await asyncio.sleep(0)
-        if self.is_full:
+        if self.is_full and not may_lag:
             raise Unavailable("the disk is full")
         self.kept.append(wanted)
 
@@ -191,13 +193,136 @@ def test_what_cannot_be_kept_does_not_happen() -> None:
     app = App()
     app.start()
     app.is_full = True
-    app.refuses(Unavailable, "the disk is full", lambda: app.move("abort"))
+    app.refuses(Unavailable, "the disk is full", lambda: app.run(app.rollouts.start("m", 1, "default", "half")))
     assert app.tick().phase is Phase.WAITING
     assert app.weights() == {1: 100, 2: 0}
     assert "the disk is full" in app.problems["rollout 1"]
     app.is_full = False
     assert app.tick().phase is Phase.PAUSED
     assert app.problems == {}
+
+
+def test_the_way_back_is_open_while_nothing_can_be_kept() -> None:
+    """An abort, an undo and a failure by evidence take effect with a state's store that is down: the cluster knows."""
+    app = App()
+    app.start(strategy=WATCHED)
+    app.tick()
+    app.is_full = True
+    app.counts = {("m", "INTERNAL", "2", "s"): 100}
+    app.tick(10.0)
+    app.counts = {("m", "INTERNAL", "2", "s"): 200}
+    assert app.tick(10.0).phase is Phase.FAILED
+    assert app.weights() == {1: 100, 2: 0}
+    for goal, back in (("promote_full", "undo"), (None, "abort")):
+        app.is_full = False
+        app.move("retry")
+        app.tick()
+        if goal is not None:
+            app.move(goal)
+        app.is_full = True
+        app.move(back)
+        assert (app.weights(), app.labels) == ({1: 100, 2: 0}, {"stable": 1})
+    app.restart()
+    assert app.rollouts.get(1).phase is Phase.ABORTED
+
+
+def test_an_order_that_comes_twice_is_carried_out_once() -> None:
+    """A controller that dies between the deed and the answer is asked again, with the same mark: no step is skipped, no
+    second rollout begun, and nobody is told that he may not abort what he has aborted."""
+    app = App()
+    steps = {"steps": [10, {"pause_s": "until_told"}, 20, {"pause_s": "until_told"}]}
+
+    def start() -> Rollout:
+        rollout: Rollout = app.run(app.rollouts.start("m", 2, "stable", steps, order="a"))
+        return rollout
+
+    def move(action: str, order: str) -> Rollout:
+        rollout: Rollout = app.run(app.rollouts.move(1, action, order))
+        return rollout
+
+    assert start() == start()
+    app.tick()
+    assert start().weight == 10
+    assert move("promote", "b").step == 2
+    app.restart()
+    assert move("promote", "b").step == 2
+    app.tick()
+    assert move("promote", "c").phase is Phase.PROMOTED
+    assert move("undo", "d") == move("undo", "d")
+    assert sum("by hand" in each.what for each in app.rollouts.get(1).transitions) == 3
+    app.refuses(FailedPrecondition, "only one that is promoted can be undone", lambda: move("undo", "e"))
+
+
+def test_nobody_is_sent_where_nobody_is() -> None:
+    """By hand a version that is not ready gets no more requests, and one that is gone gets none back by an undo; an
+    abort is carried out in any case."""
+    app = App()
+    app.start()
+    app.tick()
+    app.versions[2] = version(2, State.LOADING)
+    for action in ("promote", "promote_full"):
+        app.refuses(FailedPrecondition, "version 2 of model m is not ready", lambda action=action: app.move(action))
+    app.versions[2] = version(2)
+    app.move("promote_full")
+    app.versions[1] = version(1, State.ENDED)
+    app.refuses(FailedPrecondition, "version 1 of model m is not ready, so no req", lambda: app.move("undo"))
+    app = App()
+    app.start(strategy={"steps": [100, {"pause_s": "until_told"}]})
+    app.tick()
+    app.versions[1] = version(1, State.LOADING)
+    assert app.move("abort").phase is Phase.ABORTED
+    assert app.weights() == {1: 100, 2: 0}
+
+
+def test_a_rollout_without_a_way_back_waits_for_a_person() -> None:
+    """What has failed its gates stays where it is while the version before is not there: to have requests answered
+    badly, or not at all, is nothing to choose by itself. It goes back as soon as there is where to."""
+    app = App()
+    app.start(strategy=WATCHED)
+    app.tick()
+    app.versions[1] = version(1, State.LOADING)
+    for count in (100, 200, 300, 400):
+        app.counts = {("m", "INTERNAL", "2", "s"): count}
+        rollout = app.tick(10.0)
+    assert rollout.phase is Phase.PAUSED
+    assert rollout.reason.endswith("version 1, to which the requests would go back, is not ready")
+    assert sum("not ready" in each.what for each in rollout.transitions) == 1
+    app.versions[1] = version(1)
+    app.counts = {("m", "INTERNAL", "2", "s"): 500}
+    assert app.tick(10.0).phase is Phase.FAILED
+
+
+def test_the_clock_may_be_set() -> None:
+    """Time goes by as it does, whatever the clock on the wall says; what comes is never before what has been."""
+    wall, monotonic = iter([1000.0, 5.0]), iter([10.0, 12.0, 13.0, 50.0, 51.0])
+    clock = steady_clock(wall=lambda: next(wall), monotonic=lambda: next(monotonic))
+    assert [clock(), clock()] == [1002.0, 1003.0]
+    assert steady_clock(1003.0, wall=lambda: next(wall), monotonic=lambda: next(monotonic))() == 1004.0
+    app = App()
+    app.start()
+    app.tick()
+    moment = newest_moment(app.rollouts.find())
+    app.restart()
+    assert moment == app.now
+    later = Rollouts(
+        app.editing, app._look, lambda _: True, lambda *_: {}, app.told.extend, app._tell_problem
+    )  # fmt: skip
+    assert later._clock() > moment
+
+
+def test_what_happens_is_told_once() -> None:
+    """Also where one change waits for another."""
+    app = App(1, 2)
+
+    async def both() -> None:
+        await app.rollouts.start("m", 2, "stable", "half")
+        await app.rollouts.tick()
+        await asyncio.gather(app.rollouts.move(1, "promote"), app.rollouts.start("m", 1, "default", "half"))
+
+    app.run(both())
+    told = list(map(str, app.told))
+    assert len(told) == len(set(told))
+    assert sum("sent to the next step" in each for each in told) == 1
 
 
 def test_measurements_are_not_kept() -> None:
@@ -280,7 +405,9 @@ def test_nobody_else_changes_a_target_meanwhile() -> None:
     app.run(app.editing.deploy(Applied(2, parse({**BASE, "poll_interval_s": 7.0}))))
     assert app.weights() == {1: 50, 2: 50}
     app.move("promote_full")
-    app.run(app.editing.set_label("m", "stable", 1))  # which ends what the rollout still does
+    edit = app.editing.set_label
+    app.refuses(FailedPrecondition, "version 9", lambda: app.run(edit("m", "stable", 9)))  # nor is undo lost by that
+    app.run(edit("m", "stable", 1))  # which ends what the rollout still does
     assert app.rollouts.get(1).settled
     assert (app.weights(), app.labels) == (None, {"stable": 1})
     app.start()
@@ -391,6 +518,28 @@ def test_what_was_turned_away_does_not_come_back_by_itself() -> None:
     assert app.tick().to_version == 3
 
 
+def test_requests_that_were_moved_back_stay_there() -> None:
+    """A rollout to an earlier version is no occasion to roll the newest one out again, nor is traffic by hand that
+    names it; the next version is."""
+    app = App(1, 2, **AUTOMATIC)
+    app.run(app.rollouts.tick())
+    assert app.weights("default") == {2: 100}
+    app.start(1, "default")
+    app.tick()
+    app.move("promote_full")
+    assert app.tick(100.0).settled
+    for _ in range(3):
+        assert app.tick().id == 1
+    assert app.weights("default") == {1: 100}
+    app.versions[3] = version(3)
+    assert app.tick().to_version == 3
+    by_hand = App(1, 2, **AUTOMATIC)
+    by_hand.run(by_hand.rollouts.tick())
+    by_hand.run(by_hand.editing.set_traffic("m", "default", {"weights": {1: 100, 2: 0}}))
+    by_hand.run(by_hand.rollouts.tick())
+    assert by_hand.rollouts.find() == ()
+
+
 METRIC = {
     "steps": [50, 60, {"pause_s": "until_told"}],
     "gates": [{"measure": "metric", "name": "revenue", "min_ratio": 0.9}],
@@ -406,6 +555,8 @@ def test_metrics_are_reported() -> None:
     report = app.rollouts.report_value
     app.refuses(NotFound, "no gate of rollout 1 is called profit.*: revenue", lambda: report(1, "profit", 1.0))
     app.refuses(InvalidArgument, "nan is no value", lambda: report(1, "revenue", float("nan")))
+    app.refuses(InvalidArgument, "None is no value", lambda: report(1, "revenue", None))  # type: ignore[arg-type]
+    app.refuses(NotFound, "compares versions 2 and 1, and not 3", lambda: report(1, "revenue", 1.0, 3))
     app.now += 1.0
     app.rollouts.report_value(1, "revenue", 10.0)
     assert app.tick(10.0).weight == 50
