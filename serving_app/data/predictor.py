@@ -142,10 +142,18 @@ def predict_dataset(
         fn_constructor_args=(pinned.with_cpus(max(1, int(num_cpus))),),
         batch_size=batch_size,
         batch_format="pyarrow",
-        concurrency=concurrency,
+        compute=_workers(concurrency),
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
     )
+
+
+def _workers(concurrency: int | tuple[int, int]) -> ray.data.ActorPoolStrategy:
+    from ray.data import ActorPoolStrategy
+
+    if isinstance(concurrency, tuple):
+        return ActorPoolStrategy(min_size=concurrency[0], max_size=concurrency[1])
+    return ActorPoolStrategy(size=concurrency)
 
 
 def _names(batch: Any) -> list[str]:
