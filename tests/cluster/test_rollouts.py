@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +11,11 @@ from typing import Any, TypeVar
 import pytest
 
 from serving_app import connect
-from serving_app.core.errors import DeadlineExceeded, FailedPrecondition
-from serving_app.core.rollout import Phase
-from tests.cluster.asking import ask_rest, steadily
+from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, ServingError
+from serving_app.core.families import CALLER_REQUESTS
+from serving_app.core.metrics import Labels, Snapshot, Value
+from serving_app.core.rollout import Phase, Rollout
+from tests.cluster.asking import QUESTION, ask_rest, steadily, version_of
 from tests.cluster.serving import Serving, add_version, kill, serving
 from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.zoo import Zoo
@@ -47,10 +50,23 @@ def held(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(door_port: int, zoo: Zoo, held: Path) -> Iterator[Serving]:
-    """One app for all tests here, with a model whose label they move, and one whose new versions are rolled out."""
+def asked_by_jobs(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> Path:
+    """The base path of a model whose second version answers otherwise, and whose third one takes other inputs."""
+    path = tmp_path_factory.mktemp("jobs") / "jobs"
+    for version, source in ((1, zoo.path(MODEL, 1)), (2, zoo.path(MODEL, 2)), (3, zoo.path("dense"))):
+        shutil.copytree(source, path / str(version))
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(door_port: int, zoo: Zoo, held: Path, asked_by_jobs: Path) -> Iterator[Serving]:
+    """One app for all tests here, with models whose labels they move, and one whose new versions are rolled out."""
     labelled = {"base_path": zoo.base(MODEL), "version_policy": {"specific": [1]}, "labels": {"stable": 1}}
-    models = {MODEL: labelled, "wary": {"base_path": str(held), "rollout": "wary", "placement": "colocated"}}
+    models = {
+        MODEL: labelled,
+        "wary": {"base_path": str(held), "rollout": "wary", "placement": "colocated"},
+        "jobs": {**labelled, "base_path": str(asked_by_jobs), "placement": "colocated"},
+    }
     with serving("rollouts", door_port) as app:
         app.deploy(models, rollout_strategies={"stepwise": STEPWISE, "wary": WARY})
         for model in models:
@@ -108,3 +124,45 @@ def test_a_bad_version_is_turned_away_by_its_own_evidence(app: Serving, held: Pa
         assert ask_rest(app, "wary")() == 1
     load.assert_nothing_failed()
     assert load.answers["REST"].keys() == {1}
+
+
+def test_what_python_callers_ask_is_evidence(app: Serving) -> None:
+    """A label that nobody but a Python caller uses: a version that answers copies of its requests otherwise is turned
+    away, and so is one that fails its requests; the app's metrics tell of each of them."""
+    outcomes: Counter[int | Code] = Counter()
+    with connect(app.name) as connection:
+        model, rollouts = connection.model("jobs", label="stable"), connection.rollouts
+
+        def ask() -> int | Code:
+            try:
+                outcome: int | Code = version_of(model.predict(x=QUESTION, timeout=PATIENCE_S)["y"])
+            except ServingError as error:
+                outcome = error.code
+            outcomes[outcome] += 1
+            return outcome
+
+        def try_out(version: int, strategy: str) -> Rollout:
+            number = rollouts.start("jobs", version, target="stable", strategy=strategy).id
+
+            def look() -> Rollout | None:
+                ask()
+                found = rollouts.get(number)
+                return None if found.is_active else found
+
+            return wait_for("the rollout to be decided", look)
+
+        for version, strategy, gate in ((2, "wary", "disagreement"), (3, "stepwise", "error_rate")):
+            ended = try_out(version, strategy)
+            assert (ended.phase, ended.transitions[-1].verdicts[0].gate) == (Phase.FAILED, gate), ended
+        wait_for("version 1 to get all", lambda: {ask() for _ in range(20)} == {1})
+        assert outcomes.keys() == {1, Code.INVALID_ARGUMENT}
+
+        def counted() -> dict[Labels, Value]:
+            counts: Snapshot = app.ask("collect_metrics")
+            return counts[CALLER_REQUESTS.name]
+
+        expected = {
+            ("jobs", "OK", "1", "serving_default", "label"): outcomes[1],
+            ("jobs", "INVALID_ARGUMENT", "3", "serving_default", "label"): outcomes[Code.INVALID_ARGUMENT],
+        }
+        wait_for("all to be counted", lambda: expected.items() <= counted().items())
