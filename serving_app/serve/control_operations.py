@@ -28,11 +28,9 @@ from serving_app.core.documents import (
 )
 from serving_app.core.health import find_model
 from serving_app.core.rollout import Rollout
+from serving_app.core.rollout_orders import ORDERS
 from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.core.views import AppView, ModelView
-
-MOVES = ("promote", "promote_full", "pause", "resume", "abort", "retry", "undo")
-"""What can be done with a rollout."""
 
 MOST_DIGITS = 18
 
@@ -180,7 +178,7 @@ _ROLLOUT = "/rollouts/{rollout}"
 _HALF = {"weights": {"1": 50, "2": 50}, "sticky": "x-user-id"}
 _CAREFUL = {
     "model": "digits", "to": 4, "target": "stable",
-    "strategy": {"steps": [1, 10, 50], "gates": [{"measure": "error_rate", "max_increase": 0.01}]},
+    "strategy": {"steps": [10, {"pause_s": 600}], "gates": [{"measure": "error_rate", "max_increase": 0.01}]},
 }
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -232,7 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
             action, "POST", f"{_ROLLOUT}/{action}", str(inspect.getdoc(getattr(Rollouts, action))),
             partial(_move, action), rollout_document, shapes.RolloutDocument,
         )
-        for action in MOVES
+        for action in ORDERS
     ),
     Operation(
         "report_value", "POST", f"{_ROLLOUT}/report_value", str(inspect.getdoc(Rollouts.report_value)), _report_value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, 
 from serving_app.core.families import CALLER_REQUESTS
 from serving_app.core.metrics import Labels, Snapshot, Value
 from serving_app.core.rollout import Phase, Rollout
-from tests.cluster.asking import QUESTION, ask_rest, steadily, version_of
+from tests.cluster.asking import QUESTION, Rest, ask_rest, steadily, version_of
 from tests.cluster.serving import Serving, add_version, kill, serving
 from tests.cluster.waiting import PATIENCE_S, wait_for
 from tests.zoo import Zoo
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 MODEL = "half_plus_two"
 LABELLED = f"{MODEL}/labels/stable"
+TOKEN = "a-token-for-the-tests"
 
 STEPWISE = {
     "steps": [50, {"pause_s": "until_told"}, 80],
@@ -59,7 +61,15 @@ def asked_by_jobs(tmp_path_factory: pytest.TempPathFactory, zoo: Zoo) -> Path:
 
 
 @pytest.fixture(scope="module")
-def app(door_port: int, zoo: Zoo, held: Path, asked_by_jobs: Path) -> Iterator[Serving]:
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file with the token of those who may change something by HTTP."""
+    path = tmp_path_factory.mktemp("tokens") / "tokens"
+    path.write_text(TOKEN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def app(door_port: int, zoo: Zoo, held: Path, asked_by_jobs: Path, token_file: Path) -> Iterator[Serving]:
     """One app for all tests here, with models whose labels they move, and one whose new versions are rolled out."""
     labelled = {"base_path": zoo.base(MODEL), "version_policy": {"specific": [1]}, "labels": {"stable": 1}}
     models = {
@@ -68,7 +78,8 @@ def app(door_port: int, zoo: Zoo, held: Path, asked_by_jobs: Path) -> Iterator[S
         "jobs": {**labelled, "base_path": str(asked_by_jobs), "placement": "colocated"},
     }
     with serving("rollouts", door_port) as app:
-        app.deploy(models, rollout_strategies={"stepwise": STEPWISE, "wary": WARY})
+        gateway = {"control_token_file": str(token_file)}
+        app.deploy(models, gateway=gateway, rollout_strategies={"stepwise": STEPWISE, "wary": WARY})
         for model in models:
             app.wait_for_version(model, 1)
         yield app
@@ -166,3 +177,21 @@ def test_what_python_callers_ask_is_evidence(app: Serving) -> None:
             ("jobs", "INVALID_ARGUMENT", "3", "serving_default", "label"): outcomes[Code.INVALID_ARGUMENT],
         }
         wait_for("all to be counted", lambda: expected.items() <= counted().items())
+
+
+def test_one_is_started_and_aborted_by_http(app: Serving) -> None:
+    """At the gateway's port and at Serve's door alike, with a token, and not without."""
+    path = "/control/v1/rollouts"
+    wanted = {"model": MODEL, "to": 2, "target": "stable", "strategy": "stepwise"}
+    json = {"Content-Type": "application/json"}
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    with closing(Rest(app.rest_port)) as rest, closing(Rest(app.door_port, app.prefix)) as door:
+        assert rest.request("POST", path, wanted, json)[0] == 401
+        status, started = door.request("POST", path, wanted, {**json, **token})
+        assert status == 200, started
+        status, seen = rest.request("GET", f"{path}/{started['id']}")
+        assert (status, seen["from"], seen["to"]) == (200, 1, 2), seen
+        status, aborted = rest.request("POST", f"{path}/{started['id']}/abort", None, token)
+        assert (status, aborted["phase"]) == (200, "aborted"), aborted
+        status, found = door.request("GET", f"/control/v1/models/{MODEL}/labels")
+        assert (status, found["labels"]) == (200, [{"label": "stable", "version": 1, "active": True}])

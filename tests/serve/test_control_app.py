@@ -21,11 +21,12 @@ from serving_app.client.control import Control, Unreachable
 from serving_app.config import GatewayConfig
 from serving_app.config.control import read_body
 from serving_app.core.errors import FailedPrecondition
+from serving_app.core.rollout_orders import ORDERS
 from serving_app.core.traffic import Mirror, Rule, Tolerance, Traffic
 from serving_app.serve.asgi import AsgiApp
 from serving_app.serve.control_app import MOST_AT_A_TIME, ControlApp, patient_control
 from serving_app.serve.control_openapi import make_document
-from serving_app.serve.control_operations import MOVES, OPERATIONS, PARAMETERS, Operation
+from serving_app.serve.control_operations import OPERATIONS, PARAMETERS, Operation
 from serving_app.serve.control_requests import MOST_BODY_BYTES
 from serving_app.serve.control_tokens import Tokens
 from serving_app.serve.http_messages import Answer, HttpRequest
@@ -107,7 +108,7 @@ STRATEGY = {"steps": [10, {"pause_s": 5}]}
             "POST", "/rollouts", {"model": "m", "to": 2, "target": "stable", "strategy": STRATEGY},
             ("m", 2, "stable", STRATEGY),
         ),
-        *(("POST", f"/rollouts/1/{move}", None, (1, move)) for move in MOVES),
+        *(("POST", f"/rollouts/1/{move}", None, (1, move)) for move in ORDERS),
         ("POST", "/rollouts/2/report_value", {"name": "clicks", "value": 1}, (2, "clicks", 1.0, None)),
         ("POST", "/rollouts/2/report_value", {"name": "clicks", "value": -0.5, "version": 1}, (2, "clicks", -0.5, 1)),
     ],
