@@ -58,7 +58,7 @@ class ControlApp:
     def __init__(self, control: Control, tokens: Tokens) -> None:
         self._control = control
         self._tokens = tokens
-        self._writing = ThreadPoolExecutor(1, "control")
+        self._threads = {is_order: ThreadPoolExecutor(1, "control") for is_order in (False, True)}
         self._under_way: Counter[bool] = Counter()
 
     @staticmethod
@@ -84,14 +84,14 @@ class ControlApp:
         if path in _PAGES:
             if request.method not in ("GET", "HEAD"):
                 raise refuse_method(request.method, path, ("GET", "HEAD"))
-            return await self._on_thread(_PAGES[path])
+            return await self._on_thread(False, _PAGES[path])
         operation, parts = find_operation(request.method, path)
         if operation.is_order:
             check_token(request, self._tokens)
         with self._counted(operation):
-            asked = await self._on_thread(read_request, operation, parts, query, request)
+            asked = await self._on_thread(operation.is_order, read_request, operation, parts, query, request)
             found = await operation.ask(self._control, asked)
-            return Answer(200, await self._on_thread(_write, operation.show, found), _JSON)
+            return Answer(200, await self._on_thread(operation.is_order, _write, operation.show, found), _JSON)
 
     @contextmanager
     def _counted(self, operation: Operation) -> Iterator[None]:
@@ -104,8 +104,8 @@ class ControlApp:
         finally:
             self._under_way[is_order] -= 1
 
-    async def _on_thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, work, *arguments)
+    async def _on_thread(self, is_order: bool, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[is_order], work, *arguments)
 
 
 def patient_control(app: str) -> Control:
@@ -119,8 +119,16 @@ def patient_control(app: str) -> Control:
 
 
 def _write(show: Callable[[Any], Any], found: Any) -> bytes:
-    # Paths and errors may quote a URL with a password, which the command line shows to those who may see it anyway.
-    return f"{redact_text(dump(show(found)))}\n".encode("utf-8", "replace")
+    return f"{dump(_redact(show(found)))}\n".encode("utf-8", "replace")
+
+
+def _redact(document: Any) -> Any:
+    """Without the passwords of URLs, which paths and errors may quote. Commands show them to those who may see them."""
+    if isinstance(document, dict):
+        return {key: _redact(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_redact(value) for value in document]
+    return redact_text(document) if isinstance(document, str) else document
 
 
 @cache

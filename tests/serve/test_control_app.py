@@ -7,6 +7,7 @@ import http.client
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,7 +22,10 @@ from serving_app.client.control import Control, Unreachable
 from serving_app.config import GatewayConfig
 from serving_app.config.control import read_body
 from serving_app.core.errors import FailedPrecondition
+from serving_app.core.gates import Outcome, Verdict
+from serving_app.core.rollout import Check, Phase, Rollout, Transition
 from serving_app.core.rollout_orders import ORDERS
+from serving_app.core.strategy import Bound, Gate, Measure, Pause, SetWeight, Strategy
 from serving_app.core.traffic import Mirror, Rule, Tolerance, Traffic
 from serving_app.serve.asgi import AsgiApp
 from serving_app.serve.control_app import MOST_AT_A_TIME, ControlApp, patient_control
@@ -32,8 +36,7 @@ from serving_app.serve.control_tokens import Tokens
 from serving_app.serve.http_messages import Answer, HttpRequest
 from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.rest_app import RestApp
-from tests.cli.test_rollout import FAILED, RUNNING
-from tests.cli.views import BUSY, GONE, LOST, Controller, app, model, version
+from tests.cli.views import BUSY, GONE, LOST, NOW, Controller, app, model, version
 from tests.serve.fronts import HOST, LoopThread
 from tests.stepping import Actor, until
 
@@ -48,6 +51,16 @@ VIEW = app(
     BUSY, LOST, GONE, model("a/b", version(2), version(1), labels={"stable": 2}, traffic={"": SHARED}),
     problems=("state: sftp://me:word@host/state is away",),
 )
+
+
+_STRATEGY = Strategy("half", (SetWeight(50.0), Pause(60.0)), (Gate("errors", Measure.ERROR_RATE, Bound.MAX, 0.02),))
+_PASSED = Verdict("errors", Outcome.PASS, 0.01, 0.02, 300)
+RUNNING = Rollout(
+    1, "m", "stable", 1, 2, _STRATEGY, begun=NOW - 60, since=NOW - 60, changed=NOW - 60, phase=Phase.RUNNING, step=1,
+    weight=50.0, checks={"errors": Check(1, _PASSED), "drift": Check()},
+    transitions=(Transition(NOW - 60, "step 1: weight 50 %", Phase.RUNNING, 50.0, (_PASSED,)),),
+)  # fmt: skip
+FAILED = replace(RUNNING, id=2, phase=Phase.FAILED, weight=0.0, step=0, reason="errors fail", checks={})
 
 
 def make_controller() -> Controller:
