@@ -94,8 +94,17 @@ class Demo(NamedTuple):
 
 def make_demo(folder: Path) -> Demo:
     """Run the command in a process of its own, as a user runs it."""
-    command = [sys.executable, "-m", "serving_app.demo.models", str(folder)]
-    return Demo(folder, subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return Demo(folder, _run_tool("serving_app.demo.models", folder))
+
+
+def make_digit_versions(folder: Path) -> str:
+    """Likewise the versions to roll out and to compare; what the command printed."""
+    return _run_tool("serving_app.demo.digit_versions", folder)
+
+
+def _run_tool(module: str, folder: Path) -> str:
+    command = [sys.executable, "-m", module, str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")

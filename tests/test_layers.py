@@ -39,7 +39,7 @@ LAYERS: dict[str, set[str]] = {
         *("core", "config", "protocol", "store", "runtime", "host", "client", "publishing", "serve", "ray_private"),
         *("data", "demo", "ray", "yaml"),
     },
-    "notebook": {"core", "config", "client", "demo", "cli", "ray"},
+    "notebook": {"core", "config", "client", "demo", "cli", "ray", "matplotlib", "IPython"},
     "remote": {"core", "protocol", "grpc", "httptools", *FORMATS},
     "scripts": set(),
     "__init__": {"client", "publishing", "serve"},

@@ -28,6 +28,7 @@ from serving_app.client.model import Model
 from serving_app.client.rollouts import Rollouts
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.history import Happening
+from serving_app.core.metrics import Snapshot
 from serving_app.core.plan import Plan
 from serving_app.core.servable import spec_of
 from serving_app.core.views import AppView
@@ -107,6 +108,13 @@ class Connection:
     ) -> tuple[Happening, ...]:
         """The newest things that happened, oldest first: to everything, to a model, or to one of its versions."""
         return wait(self._asked().history(model, version, limit))
+
+    def metrics(self) -> Snapshot:
+        """What was counted until now, in the whole app: by the name of a metric, and by the values of its labels.
+
+        Raises Unavailable while that is not known exactly, shortly after a restart of the controller.
+        """
+        return wait(self._asked().metrics())
 
     def close(self) -> None:
         """Follow no more. Calls that are under way are still answered; closing again does nothing."""

@@ -33,11 +33,11 @@ def make(directory: Path, report: Callable[[str], None] = print) -> None:
     }
     for name, save in versions.items():
         version = directory / name
-        what = "is there" if version.exists() else _make_whole(version, save)
+        what = "is there" if version.exists() else make_whole(version, save)
         report(f"{name}: {what}")
 
 
-def _make_whole(version: Path, save: Callable[[Path], str]) -> str:
+def make_whole(version: Path, save: Callable[[Path], str]) -> str:
     """Saves a version beside its place and moves it in as a whole."""
     version.parent.mkdir(parents=True, exist_ok=True)
     # No number, so that no server takes it for a version.
@@ -50,7 +50,7 @@ def _make_whole(version: Path, save: Callable[[Path], str]) -> str:
     return what
 
 
-def _import_tensorflow() -> Any:
+def import_tensorflow() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import tensorflow
@@ -60,7 +60,7 @@ def _import_tensorflow() -> Any:
 
 
 def _save_half_plus(path: Path, offset: float) -> str:
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
     module = tf.Module()
     module.factor = tf.Variable(0.5, name="factor")
     module.offset = tf.Variable(offset, name="offset")
@@ -74,10 +74,10 @@ def _save_half_plus(path: Path, offset: float) -> str:
 
 
 def _save_digits(path: Path) -> str:
-    tf = _import_tensorflow()
-    images, labels = _load_digits()
+    tf = import_tensorflow()
+    images, labels = load_digits()
     held_out = len(images) // 5
-    module = _train_classifier(tf, images[held_out:], labels[held_out:])
+    module = train_classifier(tf, images[held_out:], labels[held_out:])
 
     @tf.function(input_signature=[tf.TensorSpec([None, 64], tf.float32, name="image")])
     def predict(image: Any) -> Any:
@@ -89,7 +89,7 @@ def _save_digits(path: Path) -> str:
     return f"accuracy {tf.reduce_mean(tf.cast(right, tf.float32)):.3f} on {held_out} images it has not seen"
 
 
-def _load_digits() -> tuple[Any, Any]:
+def load_digits() -> tuple[Any, Any]:
     """The digits that come with scikit-learn: images as rows of 64 grey values from 0 to 16, in a fixed mixed order."""
     try:
         import numpy as np
@@ -101,7 +101,7 @@ def _load_digits() -> tuple[Any, Any]:
     return images[order].astype(np.float32), labels[order].astype(np.int64)
 
 
-def _train_classifier(tf: Any, images: Any, labels: Any, steps: int = 400) -> Any:
+def train_classifier(tf: Any, images: Any, labels: Any, steps: int = 400) -> Any:
     """A classifier with one hidden layer, trained on all images at once by gradient steps with momentum."""
     tf.random.set_seed(0)
     module = tf.Module()

@@ -31,6 +31,18 @@ class Told(NamedTuple):
 
 
 TOLD: dict[str, Told] = {
+    "ab_test.ipynb": Told(
+        (
+            "870 users, half of them with each version",
+            "version 2 if x-team is 'testers', version 1 50 %, version 2 50 %, by x-user",
+            "0 of 200 have another version when they come again\ntesters get version 2\n",
+            "accepted readings, version 2 beside version 1: +",
+            "more than chance explains: True",
+            "from version 2 to 1: 0 of ",
+            "{2}",
+        ),
+        pictures=2,
+    ),
     "quickstart.ipynb": Told(
         (
             '"predictions": [2.5, 3.0, 4.5\n',
