@@ -1,11 +1,12 @@
 """Counts the requests of a Python caller, which pass no gateway.
 
-What succeeds is counted on the loop of links, by plain sums, until somebody looks; what fails on any thread. A request
-that is tried again is one for each version that has refused it: else nobody would see a version that never answers.
+Any thread may count. What succeeds is counted by plain sums until somebody looks. A request that is tried again is one
+for each version that has refused it: else nobody would see a version that never answers.
 """
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections.abc import Callable
 
@@ -26,18 +27,20 @@ class CallMeter:
     def __init__(self, registry: Registry, knows: Callable[[str], bool]) -> None:
         self._registry = registry
         self._strangers = Strangers(knows)
+        self._counting = threading.Lock()
         self._answered: dict[tuple[str, int, str, str, str], list[float]] = {}
         registry.feed(self._feed)
 
     def succeed(self, spec: ModelSpec, route: Route, call: Call, took_s: float) -> None:
         """A request has its outputs."""
         key = (spec.name, route.servable.version, call.signature_name, naming_of(spec), call.api)
-        cell = self._answered.get(key)
-        if cell is None:
-            cell = self._answered[key] = [0] * (len(_LIMITS) + 2)
         micros = int(took_s * 1e6)
-        cell[bisect_right(_LIMITS, micros)] += 1
-        cell[-1] += micros
+        with self._counting:
+            cell = self._answered.get(key)
+            if cell is None:
+                cell = self._answered[key] = [0] * (len(_LIMITS) + 2)
+            cell[bisect_right(_LIMITS, micros)] += 1
+            cell[-1] += micros
 
     def fail(self, spec: ModelSpec, route: Route | None, signature: str, code: Code) -> None:
         """A request has failed: before it had a route, if it had none, and before it was a call of any signature, if
@@ -47,7 +50,8 @@ class CallMeter:
         self._registry.count(CALLER_REQUESTS, (model, code.name, version, signature, naming_of(spec)))
 
     def _feed(self) -> None:
-        answered, self._answered = self._answered, {}
+        with self._counting:
+            answered, self._answered = self._answered, {}
         for (model, version, signature, by, api), cell in answered.items():
             asked = str(version), signature, by
             self._registry.count(CALLER_REQUESTS, (model, Code.OK.name, *asked), int(sum(cell[:-1])))

@@ -9,6 +9,7 @@ from functools import partial
 from serving_app import ray_private
 from serving_app.client.caller import Caller
 from serving_app.client.hops import Hops
+from serving_app.client.lane_set import LaneSet
 from serving_app.core.placement import Placement
 from serving_app.core.routing import Route, RouteTable
 from serving_app.core.servable import ServableId
@@ -65,6 +66,13 @@ class Callers:
     def find(self, route: Route) -> Caller:
         """The caller of a version that some table has named."""
         return self._callers.get(_key(route)) or self._open(route)
+
+    def find_idle(self, route: Route) -> tuple[LaneSet, ServableId | None] | None:
+        """The lanes to a version for which nothing waits or is under way, and how it is called there; None if there is
+        something, or they are not known. May be asked from any thread."""
+        app, servable = key = _key(route)
+        caller, hops = self._callers.get(key), self._hops.get(app)
+        return (hops.lanes, servable) if caller is not None and hops is not None and caller.is_idle else None
 
     def waiting(self, route: Route) -> int:
         """How many calls of a version have not left yet."""

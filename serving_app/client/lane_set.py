@@ -31,7 +31,7 @@ class LaneSet:
     def __init__(self, app: str, node: str | None) -> None:
         """`node` is where this process runs: UNIX sockets of other nodes are not for us."""
         self._app = app
-        self._node = node
+        self.node = node
         self._keepers: dict[Door, asyncio.Task[None]] = {}
         self._untried: set[Door] = set()
         self._lanes: list[Lane] = []
@@ -68,6 +68,11 @@ class LaneSet:
                 return lane
             await self._wait_for_change()
 
+    def find_idle(self) -> Door | None:
+        """The door of some lane on which nothing is under way, if there is one. May be asked from any thread."""
+        idle = [lane.door for lane in self._lanes.copy() if lane.has_room and not _load(lane)]
+        return random.choice(idle) if idle else None
+
     def close(self) -> None:
         """Let go of all lanes; what is under way is still answered."""
         for keeper in self._keepers.values():
@@ -95,7 +100,7 @@ class LaneSet:
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                lane = await open_lane(door, self._node, self._note_change)
+                lane = await open_lane(door, self.node, self._note_change)
             except (OSError, TimeoutError) as error:
                 self._untried.discard(door)
                 self._note_change()

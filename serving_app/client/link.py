@@ -21,14 +21,15 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from serving_app.client import crossing
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
-from serving_app.client.remote_errors import Lost
-from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, Unavailable, code_of
+from serving_app.client.lone_calls import LoneCalls, NotHere
+from serving_app.client.remote_errors import Lost, of_a_hop
+from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, ServingError, Unavailable, code_of
 from serving_app.core.metrics import Registry
-from serving_app.core.routing import Route, RouteTable, resolve
+from serving_app.core.routing import Route, RouteTable, find_candidate, resolve
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import Signature
 from serving_app.core.traffic import Attributes
@@ -46,11 +47,37 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
 _PATIENCE_S = 60.0
 """How long refused calls without a timeout of their own are tried again."""
 
+_LEAST_S = 0.001
+"""What a call has of its time at least when it leaves."""
+
 _GOOD_BYE_S = 5.0
 """How long a process that ends waits for apps to hear of it."""
 
 MakeCall = Callable[[Mapping[str, Signature]], Call]
 """Makes a call for a version that has these signatures. Raises what is wrong with the request."""
+
+
+class Request(NamedTuple):
+    """What somebody wants to have answered. `call` was made for a version that has these signatures."""
+
+    spec: ModelSpec
+    attributes: Attributes
+    make: MakeCall
+    signatures: Mapping[str, Signature]
+    call: Call
+
+    def call_for(self, route: Route) -> Call:
+        """The call, made anew where the routes have moved since to a version that is asked in another way."""
+        if route.signatures is self.signatures or route.signatures == self.signatures:
+            return self.call
+        return self.make(route.signatures)._replace(timeout=self.call.timeout)
+
+    def later(self, seconds: float) -> Request:
+        """The same after so much of its time."""
+        timeout = self.call.timeout
+        if timeout is None:
+            return self
+        return self._replace(call=self.call._replace(timeout=timeout - seconds))
 
 
 class Link:
@@ -69,6 +96,7 @@ class Link:
         self._app = app
         self._cluster = cluster
         self._callers = Callers()
+        self._lone = LoneCalls()
         self._follower = RouteFollower(f"client:{uuid.uuid4()}", self._find_controller, self._prepare)
         registry = Registry()
         self._meter = CallMeter(registry, lambda model: model in self.table.models)
@@ -88,42 +116,75 @@ class Link:
         """The route for a request at present. May be asked from any thread."""
         return resolve(spec, self.table, attributes)
 
-    def make_call(
-        self, spec: ModelSpec, attributes: Attributes, make: MakeCall
-    ) -> tuple[Mapping[str, Signature], Call]:
-        """A call made for the version that a request means at present, and the signatures that it was made for. May be
-        asked from any thread. What is wrong with the request counts as its outcome."""
+    def make_request(self, spec: ModelSpec, attributes: Attributes, make: MakeCall) -> Request:
+        """A request with its call made for the version that it means at present. May be asked from any thread. What is
+        wrong with the request counts as its outcome."""
         route = None
         try:
             route = self.route(spec, attributes)
-            return route.signatures, make(route.signatures)
+            return Request(spec, attributes, make, route.signatures, make(route.signatures))
         except Exception as error:
             self._meter.fail(spec, route, "", code_of(error))
             raise
 
-    async def call(
-        self,
-        spec: ModelSpec,
-        attributes: Attributes,
-        make: MakeCall,
-        signatures: Mapping[str, Signature],
-        call: Call,
-    ) -> Outputs:
-        """The outputs of a call of the version that `spec` means now; `call` was made for `signatures`.
+    def ask(self, request: Request) -> Outputs:
+        """The same as `call` comes to, for a thread that waits; not the one of links."""
+        began = time.monotonic()
+        try:
+            return self._ask_here(request)
+        except NotHere as error:
+            may_have_run = error.may_have_run
+        try:
+            return wait(self.call(request, time.monotonic() - began))
+        except Unavailable as error:
+            if may_have_run:
+                raise Lost(error.message) from error
+            raise
+
+    def _ask_here(self, request: Request) -> Outputs:
+        """The outputs, if nobody else of this process asks for that version now. Raises NotHere."""
+        began, spec = time.perf_counter(), request.spec
+        with self._follower.lease() as table:
+            route = resolve(spec, table, request.attributes)
+            found = self._callers.find_idle(route)
+            if found is None or find_candidate(spec, table, route) is not None:
+                raise NotHere
+            call = request.call_for(route)
+            if call.timeout is not None and call.timeout < _LEAST_S:
+                raise NotHere
+            try:
+                [reply] = self._lone.ask(*found, call).replies
+            except NotHere:
+                raise
+            except TimeoutError:
+                self._meter.fail(spec, route, call.signature_name, Code.DEADLINE_EXCEEDED)
+                raise DeadlineExceeded(f"{spec.name} gave no answer within {call.timeout} s") from None
+            except BaseException as error:
+                self._meter.fail(spec, route, call.signature_name, code_of(error))
+                raise (of_a_hop(error) if isinstance(error, ServingError) else error) from None
+        if isinstance(reply, ServingError):
+            self._meter.fail(spec, route, call.signature_name, reply.code)
+            if isinstance(reply, Unavailable):
+                raise NotHere  # refused: the loop asks again, after a pause
+            raise reply
+        self._meter.succeed(spec, route, call, time.perf_counter() - began)
+        return _apart(reply)
+
+    async def call(self, request: Request, spent: float = 0.0) -> Outputs:
+        """The outputs of the version that the request means now, `spent` seconds of whose time are over.
 
         Whoever refuses it before anything was done is asked again within its timeout, after growing pauses and by the
         routes of that time. What may have been done is not: Lost tells of that.
         """
         loop = asyncio.get_running_loop()
-        began, pause = loop.time(), _FIRST_PAUSE_S
-        patience = _PATIENCE_S if call.timeout is None else call.timeout
+        began, pause = loop.time() - spent, _FIRST_PAUSE_S
+        timeout = request.call.timeout
+        patience = _PATIENCE_S if timeout is None else timeout
         try:
-            async with asyncio.timeout(call.timeout) as limit:
+            async with asyncio.timeout(None if timeout is None else timeout - spent) as limit:
                 while True:
                     try:
-                        return await self._call_once(
-                            spec, attributes, make, signatures, call, loop.time() - began, limit
-                        )
+                        return await self._call_once(request.later(loop.time() - began), limit)
                     except Lost:
                         raise
                     except Unavailable:
@@ -133,26 +194,17 @@ class Link:
                     await asyncio.sleep(rest)
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
         except TimeoutError:
-            raise DeadlineExceeded(f"{spec.name} gave no answer within {call.timeout} s") from None
+            raise DeadlineExceeded(f"{request.spec.name} gave no answer within {timeout} s") from None
 
-    async def _call_once(
-        self,
-        spec: ModelSpec,
-        attributes: Attributes,
-        make: MakeCall,
-        signatures: Mapping[str, Signature],
-        call: Call,
-        spent: float,
-        limit: asyncio.Timeout,
-    ) -> Outputs:
+    async def _call_once(self, request: Request, limit: asyncio.Timeout) -> Outputs:
         began, route = time.perf_counter(), None
+        spec, call = request.spec, request.call
         try:
             with self._follower.lease() as table:
-                route = resolve(spec, table, attributes)
-                if route.signatures is not signatures and route.signatures != signatures:
-                    call = make(route.signatures)  # the routes have moved since
+                route = resolve(spec, table, request.attributes)
+                call = request.call_for(route)
                 if call.timeout is not None:
-                    call = call._replace(timeout=max(0.001, call.timeout - spent))
+                    call = call._replace(timeout=max(_LEAST_S, call.timeout))
                 answering = self._callers.find(route).call(call)
                 outputs = await self._copying.watch(spec, table, route, call, answering)
         except BaseException as error:
@@ -177,6 +229,7 @@ class Link:
 
     async def _prepare(self, table: RouteTable) -> None:
         await self._callers.prepare(table)
+        self._lone.follow({door for doors in table.doors.values() for door in doors})
 
     async def _begin(self) -> None:
         """Follow the routes from the first table on. A controller that starts again is waited for."""
@@ -218,6 +271,7 @@ class Link:
             await self._courier.stop()
             await self._follower.stop(says_so=cluster_of_process() == self._cluster)
             self._callers.close_lanes()
+            self._lone.close()
 
     def _forget_holder(self) -> None:
         asyncio.get_running_loop().call_later(_LINGER_S, self._end_lingering)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving_app.client.link import MakeCall, across, wait
+from serving_app.client.link import Link, MakeCall, Request, across, wait
 from serving_app.core.errors import NotFound
 from serving_app.core.history import Happening
 from serving_app.core.metadata import Metadata
@@ -232,19 +232,18 @@ class Model:
         return find
 
     def _ask(self, make: MakeCall, first: FirstValue) -> Outputs:
-        return wait(self._call(make, first))
+        link = self._connection._linked()
+        return link.ask(self._request(link, make, first))
 
     async def _ask_async(self, make: MakeCall, first: FirstValue) -> Outputs:
         if not self._connection._is_linked:
             await asyncio.to_thread(self._connection._linked)
-        return await across(self._call(make, first))
-
-    def _call(self, make: MakeCall, first: FirstValue) -> Coroutine[Any, Any, Outputs]:
-        # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
         link = self._connection._linked()
-        attributes = self._attributes_of(first)
-        signatures, call = link.make_call(self._spec, attributes, make)
-        return link.call(self._spec, attributes, make, signatures, call)
+        return await across(link.call(self._request(link, make, first)))
+
+    def _request(self, link: Link, make: MakeCall, first: FirstValue) -> Request:
+        # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
+        return link.make_request(self._spec, self._attributes_of(first), make)
 
 
 def _prediction(

@@ -4,13 +4,14 @@ A request takes a lease on the table it was routed by. The follower acknowledges
 was routed by an older table is left, so the controller can remove a version knowing that nobody is on the way to it.
 The controller may be away for a while: the last table stays in force.
 
-Everything here runs on one event loop.
+Everything here runs on one event loop, but that any thread may take a lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ class RouteFollower:
         self._prepare = prepare
         self._controller: Any = None
         self._in_use: dict[int, int] = {}
+        self._counting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._told = 0
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -46,10 +49,11 @@ class RouteFollower:
 
     async def start(self) -> None:
         """Returns with the first table in hand. Raises what `connect` raises if there is no controller at all."""
+        self._loop = asyncio.get_running_loop()
         self._controller = await self._connect()
         while self.table.revision == 0:
             await self._poll()
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        self._task = self._loop.create_task(self._follow())
 
     async def stop(self, *, says_so: bool = True) -> None:
         """Follow no more, and say so, unless there is nobody to tell."""
@@ -75,24 +79,30 @@ class RouteFollower:
 
     def borrow(self) -> RouteTable:
         """The table to route one request by. It counts as in use until it is given back."""
-        table = self.table
-        self._in_use[table.revision] = self._in_use.get(table.revision, 0) + 1
+        with self._counting:  # between the two lines nobody may find this table out of use
+            table = self.table
+            self._in_use[table.revision] = self._in_use.get(table.revision, 0) + 1
         return table
 
     def give_back(self, table: RouteTable) -> None:
         """The request that borrowed this table is over."""
         revision = table.revision
-        left = self._in_use[revision] - 1
-        if left:
-            self._in_use[revision] = left
-        else:
+        with self._counting:
+            left = self._in_use[revision] - 1
+            if left:
+                self._in_use[revision] = left
+                return
             del self._in_use[revision]
-            if revision < self.table.revision:
+        if revision < self.table.revision:
+            if self._loop is None or asyncio._get_running_loop() is self._loop:
                 self._tell()
+            else:
+                self._loop.call_soon_threadsafe(self._tell)
 
     @property
     def _acknowledged(self) -> int:
-        return min(self._in_use, default=self.table.revision)
+        with self._counting:
+            return min(self._in_use, default=self.table.revision)
 
     def _tell(self) -> None:
         """Say at once that an older table went out of use; the poll that is under way cannot."""
