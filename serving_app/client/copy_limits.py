@@ -18,6 +18,8 @@ class Limits:
     all_bytes: int = 64 << 20
     turn_s: float = 0.0005
     """About how long a turn takes at most."""
+    gather_s: float = 0.1
+    """How long answers wait for others to be compared with: a comparison costs much, and one more answer little."""
     pause_s: float = 0.001
     pause_factor: float = 3.0
     """So many times what a turn took it pauses at least: with 3 a quarter of the loop's time is for copies."""
@@ -28,6 +30,9 @@ class Limits:
     busy_share: float = 0.9
     """A loop that works, or waits for a processor, for a larger part of the time has none to spare: then one copy is
     made at each look."""
+    waiting_share: float = 0.25
+    """The same for one that waits for a processor for a larger part of the time: whatever it is that keeps them busy,
+    copies would be computed on them, too."""
     answer_s: float = 30.0
     """How long a candidate may take for one copy, if the client has given no shorter time."""
 

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from serving_app.client.copy_limits import USUAL, Limits
 from serving_app.client.mirroring import Begin, Mirroring
-from serving_app.core.errors import as_serving_error
+from serving_app.client.remote_errors import Lost
+from serving_app.core.errors import Unavailable, as_serving_error
 from serving_app.core.metrics import Registry
 from serving_app.core.routing import Route, RouteTable, find_candidate, is_routed
 from serving_app.core.servable import ModelSpec
@@ -26,7 +27,11 @@ class Copying:
     async def watch(
         self, spec: ModelSpec, table: RouteTable, route: Route, call: Call, answering: Awaitable[Outputs]
     ) -> Outputs:
-        """What it comes to, which a copy of the call may be compared with, if it is to be copied."""
+        """What it comes to, which a copy of the call may be compared with, if it is to be copied.
+
+        Tensors belong to whoever calls, who may use their memory again afterwards. A call that is refused before
+        anything was done has no outcome yet: it will be tried again.
+        """
         candidate = find_candidate(spec, table, route)
         if candidate is None:
             return await answering
@@ -34,9 +39,11 @@ class Copying:
         try:
             outputs = await answering
         except Exception as error:
-            self._mirroring.offer(route, candidate, call, as_serving_error(error), 0.0)
+            if isinstance(error, Lost) or not isinstance(error, Unavailable):
+                self._mirroring.offer(route, candidate, call, as_serving_error(error), 0.0, is_shared=True)
             raise
-        self._mirroring.offer(route, candidate, call, outputs, time.perf_counter() - began)
+        took_s = time.perf_counter() - began
+        self._mirroring.offer(route, candidate, call, outputs, took_s, is_shared=True)
         return outputs
 
     def close(self) -> None:

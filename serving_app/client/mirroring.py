@@ -10,9 +10,10 @@ made of, and both outcomes are known when the candidate's is. What copies cost i
   keeps, such as the request that it is about, is not kept.
 - the candidate: how many copies it has in hand.
 
-Whatever is beyond that is dropped and counted. While the loop has no time to spare, or its turns come late, all but a
-trickle is dropped, so that something is known even then. No copy holds a lease on a route table: a rollout that is
-aborted, or a version that is unloaded, does not wait for copies. Everything here runs on one event loop.
+Whatever is beyond that is dropped and counted. While the loop has no time to spare, or the machine none for the loop,
+or its turns come late, all but a trickle is dropped, so that something is known even then. No copy holds a lease on a
+route table: a rollout that is aborted, or a version that is unloaded, does not wait for copies. Everything here runs on
+one event loop.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from functools import partial
 from serving_app.client.copy_limits import USUAL, Limits
 from serving_app.client.copy_outcomes import Answered, Copy, count_outcomes, outcome_of, pair_of
 from serving_app.client.copy_tensors import about_bytes, doubled, kept
-from serving_app.client.thread_time import wanted_s
+from serving_app.client.thread_time import ThreadTime, read_thread_time
 from serving_app.core.comparison import Dropped
 from serving_app.core.errors import (
     DeadlineExceeded,
@@ -46,12 +47,8 @@ from serving_app.protocol.predict_checks import check_inputs, find_signature
 Begin = Callable[[Route, Call], Outputs | asyncio.Future[Outputs]]
 """Sends a call on its way: its outputs, or what will be that. Raises its error where that is known at once."""
 
-
 _TOGETHER = 64
 """Answers that are compared together."""
-
-_GATHER_S = 0.02
-"""How long answers wait for others to be compared with."""
 
 _LOOK_S = 0.1
 """Between two looks at how busy the loop is, and for copies whose time is over."""
@@ -81,7 +78,7 @@ class Mirroring:
         self._dropped: Counter[tuple[ServableId, ServableId, Dropped]] = Counter()
         self._bytes = 0
         self._is_busy = self._may_trickle = False
-        self._wanted_s: float | None = None
+        self._thread_time: ThreadTime | None = None
         registry.feed(self._feed)
         self._timer: asyncio.TimerHandle | None = None
         self._is_turning = False
@@ -167,7 +164,7 @@ class Mirroring:
                 self._give_up(began)
                 self._next_look = began + _LOOK_S
             if len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison):
-                self._next_comparison = began + _GATHER_S
+                self._next_comparison = began + self._limits.gather_s
                 self._compare([self._answered.popleft() for _ in range(min(_TOGETHER, len(self._answered)))])
             while self._offered:  # one at least, however long the turn has taken already
                 copy = self._offered.popleft()
@@ -183,17 +180,20 @@ class Mirroring:
             if self._offered or len(self._answered) >= _TOGETHER:
                 self._wake(self._limits.pause_s)
             elif self._answered:
-                self._wake(_GATHER_S)
+                self._wake(self._limits.gather_s)
             elif self._flying or self._is_busy:
                 self._wake(_LOOK_S)
 
     def _look_at_loop(self, now: float) -> None:
-        """See for which part of the time since the last look the loop's thread has had something to do."""
-        wanted = wanted_s()
-        if self._wanted_s is not None:
-            since_s = now - self._next_look + _LOOK_S
-            self._is_busy = wanted - self._wanted_s > self._limits.busy_share * since_s
-        self._wanted_s, self._may_trickle = wanted, True
+        """See how much the loop's thread has had to do since the last look, and for how long it got no processor."""
+        then, self._thread_time = self._thread_time, read_thread_time()
+        if then is not None:
+            worked, waited = (after - before for before, after in zip(then, self._thread_time, strict=True))
+            since_s, limits = now - self._next_look + _LOOK_S, self._limits
+            self._is_busy = (
+                worked + waited > limits.busy_share * since_s or waited > limits.waiting_share * since_s
+            )
+        self._may_trickle = True
 
     def _give_up(self, now: float) -> None:
         for reply in [reply for reply, copy in self._flying.items() if copy.deadline <= now]:
@@ -263,7 +263,7 @@ class Mirroring:
                 copy.nbytes += more
                 self._bytes += more
             self._answered.append(Answered(copy, outcome_of(reply), took_s))
-            self._wake(_GATHER_S if len(self._answered) < _TOGETHER else self._limits.pause_s)
+            self._wake(self._limits.gather_s if len(self._answered) < _TOGETHER else self._limits.pause_s)
 
     # What comes of it.
 

@@ -1,20 +1,25 @@
-"""How much of the time a thread has something to do, whether it gets a processor for that or not."""
+"""How much of the time a thread has something to do, and how much of that it gets no processor for."""
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 _SCHEDSTAT = "/proc/thread-self/schedstat"
 
 
-def wanted_s() -> float:
-    """For how many seconds the calling thread has worked, or has waited for a processor to work on.
+class ThreadTime(NamedTuple):
+    """For how long a thread has worked, and for how long it has waited for a processor to work on, in seconds."""
 
-    Where the system does not tell of the waits (Linux does, mostly), for how long it has worked.
-    """
+    worked: float
+    waited: float
+
+
+def read_thread_time() -> ThreadTime:
+    """That of the calling thread. Not all systems tell of waits (Linux does, mostly): elsewhere there are none."""
     try:
         with open(_SCHEDSTAT, "rb") as file:
             worked_ns, waited_ns, _ = file.read().split()
-        return (int(worked_ns) + int(waited_ns)) / 1e9
+        return ThreadTime(int(worked_ns) / 1e9, int(waited_ns) / 1e9)
     except (OSError, ValueError):
-        return time.thread_time()
+        return ThreadTime(time.thread_time(), 0.0)

@@ -11,8 +11,9 @@ import pytest
 
 from serving_app.client.copy_limits import Limits
 from serving_app.client.copying import Copying
+from serving_app.client.remote_errors import Lost
 from serving_app.core.comparison import Comparison, read_comparison
-from serving_app.core.errors import InvalidArgument
+from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.metrics import Registry
 from serving_app.core.routing import ModelRoutes, Route, RouteTable, resolve
 from serving_app.core.servable import ModelSpec, ServableId
@@ -38,7 +39,7 @@ class Scene:
     def __init__(self) -> None:
         self.registry = Registry()
         self.copies: list[Call] = []
-        limits = Limits(late_s=math.inf, busy_share=math.inf)
+        limits = Limits(late_s=math.inf, busy_share=math.inf, waiting_share=math.inf, gather_s=0.001)
         self.copying = Copying(self.registry, lambda: TABLE, self._begin, limits)
 
     def _begin(self, route: Route, copy: Call) -> Outputs:
@@ -47,15 +48,17 @@ class Scene:
         return OUTPUTS
 
     async def ask(self, label: str, answering: Awaitable[Outputs] | None = None) -> Outputs:
+        return await self.ask_for(label, CALL, answering or self._answer())
+
+    async def ask_for(self, label: str, call: Call, answering: Awaitable[Outputs]) -> Outputs:
         spec = ModelSpec("m", label=label)
-        route = resolve(spec, TABLE)
-        return await self.copying.watch(spec, TABLE, route, CALL, answering or self._answer())
+        return await self.copying.watch(spec, TABLE, resolve(spec, TABLE), call, answering)
 
     async def _answer(self) -> Outputs:
         return OUTPUTS
 
-    async def fail(self) -> Outputs:
-        raise InvalidArgument("no")
+    async def fail(self, error: Exception | None = None) -> Outputs:
+        raise error or InvalidArgument("no")
 
     @property
     def comparison(self) -> Comparison:
@@ -84,6 +87,39 @@ def test_what_is_to_be_copied() -> None:
         found = scene.comparison
         assert (found.compared, found.different, found.only_candidate_answered) == (1, 0, 1)
         assert len(scene.copies) == 2
+
+    run(scenario)
+
+
+def test_memory_that_is_used_again() -> None:
+    """A caller may write into its inputs and outputs as soon as it has its answer: copies are of what it asked."""
+
+    async def scenario(scene: Scene) -> None:
+        asked, answer = np.array([1.0], np.float32), np.array([1.0], np.float32)
+
+        async def answering() -> Outputs:
+            return {"y": answer}
+
+        outputs = await scene.ask_for("new", CALL._replace(inputs={"x": asked}), answering())
+        assert outputs["y"] is answer
+        asked[:] = answer[:] = 7.0
+        await until(lambda: scene.comparison.requests == 1)
+        assert scene.comparison.different == 0
+        assert scene.copies[0].inputs["x"] == 1.0
+
+    run(scenario)
+
+
+def test_what_is_tried_again() -> None:
+    """Is copied when it has an outcome: once, and not with every try. What may have been done has one."""
+
+    async def scenario(scene: Scene) -> None:
+        for error in (Unavailable("nobody is there"), Lost("somebody went away")):
+            with pytest.raises(Unavailable):
+                await scene.ask("new", scene.fail(error))
+        await scene.ask("new")
+        await until(lambda: scene.comparison.requests == 2)
+        assert (len(scene.copies), scene.comparison.answered) == (2, 1)
 
     run(scenario)
 

@@ -29,7 +29,9 @@ from tests.stepping import turns, until
 SPEC = TensorSpec("x:0", DType.FLOAT, (-1,))
 SIGNATURES = {"serving_default": Signature({"x": SPEC}, {"y": SPEC})}
 VERSION, OTHER = (Route(ServableId("m", number), f"m-{number}", SIGNATURES) for number in (3, 4))
-UNHURRIED = Limits(late_s=math.inf, busy_share=math.inf, waiting=2000)
+UNHURRIED = Limits(
+    late_s=math.inf, busy_share=math.inf, waiting_share=math.inf, waiting=2000, gather_s=0.001
+)
 
 
 def call(value: float = 1.0, **more: Any) -> Call:
@@ -333,7 +335,14 @@ def test_many_are_compared() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("limits", [replace(UNHURRIED, busy_share=-1.0), replace(UNHURRIED, late_s=-1.0)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        replace(UNHURRIED, busy_share=-1.0),
+        replace(UNHURRIED, waiting_share=-1.0),
+        replace(UNHURRIED, late_s=-1.0),
+    ],
+)
 def test_a_busy_loop_copies_a_trickle(limits: Limits) -> None:
     """What else is offered is dropped and counted, and copies go on."""
 

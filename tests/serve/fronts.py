@@ -123,8 +123,8 @@ class _Callers:
     async def prepare(self, table: RouteTable) -> None:
         pass
 
-    def find(self, app: str) -> Caller:
-        return self._callers[app]
+    def find(self, route: Route) -> Caller:
+        return self._callers[route.app]
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -229,7 +229,9 @@ class Front:
         self.copied = Registry()
         self.plane = DataPlane(
             self._follower, self._callers, residents, self.copied,  # type: ignore[arg-type]  # as much as it needs
-            Limits(late_s=math.inf, busy_share=math.inf, answer_s=PATIENCE_S),
+            Limits(
+                late_s=math.inf, busy_share=math.inf, waiting_share=math.inf, answer_s=PATIENCE_S, gather_s=0.001
+            ),
         )
         patient, hurried = self.rest_listener(PATIENCE_S), self.rest_listener(HURRIED_S)
         self.rest_address, self.hurried_rest = await patient.start(), await hurried.start()
