@@ -3,8 +3,9 @@
     python -m benchmarks.bench_handles [--rounds 3] [--seconds 3]
 
 half_plus_two, three values a call, dedicated to a replica of its own and colocated with the gateway. One call at a
-time: `predict` of a connection, and a POST on a connection of HTTP that stays open, by a client that does little but
-read; the median of each round, in turn. Then 64 calls under way, by `predict_async`, from one process and from four
+time: `predict` of a connection, `predict_async` of it, the same request by our REST client, which makes arrays of
+answers as a handle does, and a POST on a connection of HTTP that stays open, by a client that does little but read; the
+median of each round, in turn. Then 64 calls under way, by `predict_async`, from one process and from four
 that begin together: calls per second, and the processor time of a call in the callers. Every answer is checked.
 Absolute figures need an idle machine; processor time does not.
 """
@@ -52,19 +53,21 @@ def compare(rounds: int, seconds: float) -> None:
         for model in config:
             app.wait_until_answering(model, {"instances": X})
         for model in config:
-            ways = {"handle": cluster.address, "rest": str(app.rest_port)}
+            rest = str(app.rest_port)
+            ways = {"handle": cluster.address, "async": cluster.address, "client": rest, "socket": rest}
             taken: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(rounds):
                 for way, where in ways.items():
                     taken[way].append(ask(1, way, where, model, seconds)[0][0])
-            handle, rest = (1e3 * statistics.median(taken[way]) for way in ways)
-            latencies.append(f"| {model} | {handle:.2f} ms | {rest:.2f} ms | {rest / handle:.1f} |")
+            medians = [1e3 * statistics.median(taken[way]) for way in ways]
+            latencies.append(f"| {model} | " + " | ".join(f"{median:.2f} ms" for median in medians) + " |")
             for callers in (1, 4):
                 many = [ask(callers, "many", cluster.address, model, seconds) for _ in range(rounds)]
                 rate = statistics.median(sum(calls for calls, _ in each) / seconds for each in many)
                 cpu = statistics.median(sum(cpu for _, cpu in each) / sum(calls for calls, _ in each) for each in many)
                 rates.append(f"| {model} | {callers} | {rate:,.0f} per second | {1e6 * cpu:,.0f} us |")
-    print("| placement | by handle | over REST | ratio |\n|---|---|---|---|", *latencies, sep="\n")
+    print("| placement | by handle | the same awaited | REST, our client | REST, a bare socket |")
+    print("|---|---|---|---|---|", *latencies, sep="\n")
     print(f"\n| placement | callers, {UNDER_WAY} under way each | calls | of a caller's processor |\n|---|---|---|---|")
     print(*rates, sep="\n")
 
@@ -114,7 +117,38 @@ def _call_by_handle(where: str, model: str, seconds: float) -> tuple[float, floa
     return _time_each(predict, seconds)
 
 
-def _call_by_rest(where: str, model: str, seconds: float) -> tuple[float, float]:
+def _await_by_handle(where: str, model: str, seconds: float) -> tuple[float, float]:
+    from serving_app import connect
+
+    asked = connect(address=where).model(model)
+    taken: list[float] = []
+
+    async def ask_for(seconds: float) -> None:
+        until = time.perf_counter() + seconds
+        while (started := time.perf_counter()) < until:
+            assert (await asked.predict_async(x=X))["y"].tolist() == Y
+            taken.append(time.perf_counter() - started)
+
+    asyncio.run(ask_for(WARM_S))
+    _wait_for_others()
+    taken.clear()
+    asyncio.run(ask_for(seconds))
+    return statistics.median(taken), len(taken)
+
+
+def _call_by_client(where: str, model: str, seconds: float) -> tuple[float, float]:
+    from serving_app.remote import RestClient
+
+    with RestClient(f"http://127.0.0.1:{where}") as client:
+        asked = client.model(model)
+
+        def predict() -> None:
+            assert asked.predict(x=X)["y"].tolist() == Y
+
+        return _time_each(predict, seconds)
+
+
+def _call_by_socket(where: str, model: str, seconds: float) -> tuple[float, float]:
     connection = socket.create_connection(("127.0.0.1", int(where)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     body = json.dumps({"instances": X})
@@ -173,7 +207,13 @@ def _keep_under_way(where: str, model: str, seconds: float) -> tuple[float, floa
     return answered, time.process_time() - cpu
 
 
-CALLERS = {"handle": _call_by_handle, "rest": _call_by_rest, "many": _keep_under_way}
+CALLERS = {
+    "handle": _call_by_handle,
+    "async": _await_by_handle,
+    "client": _call_by_client,
+    "socket": _call_by_socket,
+    "many": _keep_under_way,
+}
 
 
 if __name__ == "__main__":
