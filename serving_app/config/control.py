@@ -73,13 +73,15 @@ def read_body(text: bytes, kind: type[Settings]) -> tuple[Any, dict[str, Any]]:
 
 def _parse(text: bytes) -> Any:
     try:
-        return json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
-    except UnicodeDecodeError as error:
+        written = json.loads(text.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twins)
+        json.dumps(written, ensure_ascii=False).encode()  # halves of surrogate pairs could be escaped in it
+    except UnicodeError as error:
         raise ConfigError(f"The body is no text in UTF-8: {error}") from error
     except RecursionError as error:
         raise ConfigError("The body is nested too deep") from error
     except ValueError as error:
         raise ConfigError(f"The body is no JSON: {error}") from error
+    return written
 
 
 def _refuse_constant(name: str) -> Any:
