@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,10 +15,12 @@ from serving_app.cli.tables import table
 from serving_app.cli.times import ago, local
 from serving_app.client.control import Control
 from serving_app.core.documents import dump, rollout_document
-from serving_app.core.rollout import Phase, Rollout
+from serving_app.core.rollout import Phase, Rollout, Transition
 from serving_app.core.traffic import DEFAULT_TARGET
 
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+_EXAMPLE = "{steps: [10, {pause_s: 600}]}"
+_LEAST_STORY = 3
 
 _MOVES = {
     "promote": "go on to the next step, whatever gates say",
@@ -45,7 +48,7 @@ def add_to(commands: Any) -> None:
     )
     start.add_argument(
         "--strategy", required=True, type=_strategy, metavar="STRATEGY",
-        help="the name of one in the configuration, or its settings in YAML: {steps: [1, 10, 50]}",
+        help=f"the name of one in the configuration, or its settings in YAML: {_EXAMPLE}",
     )
     status = _add(actions, "status", "how one stands, and what it did")
     status.add_argument("id", metavar="ID", type=int, help="the rollout's number")
@@ -77,7 +80,7 @@ def _strategy(text: str) -> str | dict[str, Any]:
     if isinstance(written, dict):
         return written
     if "{" in text or ":" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a name nor a mapping such as {{steps: [1, 10, 50]}}")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a name nor a mapping such as {_EXAMPLE}")
     return text
 
 
@@ -113,25 +116,34 @@ def _tell(rollout: Rollout, options: argparse.Namespace) -> None:
 
 
 def _code(rollout: Rollout) -> int:
-    """A rollout whose new version was turned away by its evidence is not well."""
-    return asking.UNHEALTHY if rollout.phase is Phase.FAILED else asking.FINE
+    """Where the requests went back to the old version, whoever relies on the new one should know."""
+    return asking.FINE if rollout.is_active or rollout.phase is Phase.PROMOTED else asking.UNHEALTHY
 
 
 async def _watch(control: Control, number: int, as_json: bool) -> int:
-    """One JSON document per line, or the page again: in its place on a terminal, below the last one elsewhere."""
-    told = ""
+    """One JSON document per line; on a terminal the page again and again, in its place; elsewhere the page once, and
+    then line by line what the rollout does."""
+    told: str | None = None
+    known: tuple[Transition, ...] = ()
     async for _ in asking.changes(control):
         rollout = await control.rollout(number)
         if as_json:
-            news = text = dump(rollout_document(rollout), in_one_line=True)
+            document = dump(rollout_document(rollout), in_one_line=True)
+            if document != told:
+                asking.say(document)
+                told = document
+        elif asking.is_terminal():
+            asking.say(_CLEAR + page(rollout, time.time(), shutil.get_terminal_size().lines))
+        elif told is None:
+            asking.say(page(rollout, time.time()))
+            told, known = "", rollout.transitions
         else:
-            news, text = page(rollout, 0.0), page(rollout, time.time())  # that time goes by is no news
-        if asking.is_terminal() and not as_json:
-            asking.say(_CLEAR + text)
-        elif news != told:
-            asking.say(text if as_json else f"{text}\n")
-        told = news
+            for news in [each for each in rollout.transitions if each not in known]:
+                asking.say(f"{local(news.at, time.time())}  {news.what}")
+            known = rollout.transitions
         if not rollout.is_active:
+            if not as_json:
+                asking.say(str(rollout))
             return _code(rollout)
     raise AssertionError("changes go on for ever")
 
@@ -152,11 +164,15 @@ def overview(rollouts: Sequence[Rollout]) -> str:
     )
 
 
-def page(rollout: Rollout, now: float) -> str:
-    """All of one rollout, for people."""
-    return "\n".join(
-        [str(rollout), "", _steps(rollout), *_section(_gates(rollout)), *_section(_story(rollout, now))]
-    )
+def page(rollout: Rollout, now: float, lines: int | None = None) -> str:
+    """All of one rollout, for people; of its story only the end, if there is no room for more lines."""
+    above = "\n".join([str(rollout), "", _steps(rollout), *_section(_gates(rollout))])
+    story = _story(rollout, now)
+    if lines is not None:
+        head, *told = story.splitlines()
+        room = max(_LEAST_STORY, lines - above.count("\n") - 4)
+        story = "\n".join([head, *told[-room:]])
+    return "\n".join([above, *_section(story)])
 
 
 def _section(text: str) -> list[str]:
@@ -186,4 +202,5 @@ def _gates(rollout: Rollout) -> str:
 
 
 def _story(rollout: Rollout, now: float) -> str:
-    return "\n".join(f"{local(each.at, now)}  {ago(each.at, now):>12}  {each.what}" for each in rollout.transitions)
+    rows = [(local(each.at, now), ago(each.at, now), each.what) for each in rollout.transitions]
+    return table(("AT", "AGO", "WHAT"), rows)

@@ -2,25 +2,31 @@
 
     rollouts = connect().rollouts
     rollout = rollouts.start("digits", 4, target="stable", strategy={"steps": [1, 10, 50], "gates": [...]})
-    rollouts.wait(rollout.id)
+    rollouts.wait(rollout)
 
-Every method answers with the rollout as it is then.
+Every method takes a rollout or its number, and answers with the rollout as it is then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from serving_app.client.control import Control
-from serving_app.core.errors import DeadlineExceeded
+from serving_app.core.errors import DeadlineExceeded, InvalidArgument
 from serving_app.core.rollout import ACTIVE, Phase, Rollout, Transition
 from serving_app.core.traffic import DEFAULT_TARGET
 
+logger = logging.getLogger("serving_app.rollouts")
+
 T = TypeVar("T")
+
+Which = Rollout | int
+"""A rollout, or its number."""
 
 Metric = Callable[[int], float]
 """The value of a metric for this version, now."""
@@ -41,6 +47,9 @@ class Rollouts:
         self._control = control
         self._wait = wait
 
+    def __repr__(self) -> str:
+        return f"Rollouts({self._control.app!r})"
+
     def start(
         self, model: str, to: int, *, target: str = DEFAULT_TARGET, strategy: str | Mapping[str, Any]
     ) -> Rollout:
@@ -51,53 +60,64 @@ class Rollouts:
         """
         return self._wait(self._control.start_rollout(model, to, target, strategy))
 
-    def get(self, rollout: int) -> Rollout:
+    def get(self, rollout: Which) -> Rollout:
         """A rollout by its number."""
-        return self._wait(self._control.rollout(rollout))
+        return self._wait(self._control.rollout(_number(rollout)))
 
     def list(self, model: str | None = None) -> tuple[Rollout, ...]:
         """Those that go on and the last that did, of one model or of all; the newest comes last."""
         return self._wait(self._control.rollouts(model))
 
-    def history(self, rollout: int) -> tuple[Transition, ...]:
+    def history(self, rollout: Which) -> tuple[Transition, ...]:
         """All that it did, and the evidence for it."""
         return self.get(rollout).transitions
 
-    def promote(self, rollout: int) -> Rollout:
+    def promote(self, rollout: Which) -> Rollout:
         """On to the next step, whatever gates say."""
         return self._move(rollout, "promote")
 
-    def promote_full(self, rollout: int) -> Rollout:
+    def promote_full(self, rollout: Which) -> Rollout:
         """To the end at once: the new version gets all requests."""
         return self._move(rollout, "promote_full")
 
-    def pause(self, rollout: int) -> Rollout:
+    def pause(self, rollout: Which) -> Rollout:
         """Stay at this step until told."""
         return self._move(rollout, "pause")
 
-    def resume(self, rollout: int) -> Rollout:
+    def resume(self, rollout: Which) -> Rollout:
         """Go on; what was inconclusive is measured again."""
         return self._move(rollout, "resume")
 
-    def abort(self, rollout: int) -> Rollout:
+    def abort(self, rollout: Which) -> Rollout:
         """Back at once: the old version gets all requests when this returns."""
         return self._move(rollout, "abort")
 
-    def retry(self, rollout: int) -> Rollout:
+    def retry(self, rollout: Which) -> Rollout:
         """One that failed, or was aborted or undone, once more from its first step."""
         return self._move(rollout, "retry")
 
-    def undo(self, rollout: int) -> Rollout:
+    def undo(self, rollout: Which) -> Rollout:
         """Back from one that was promoted, without steps, while the old version is kept."""
         return self._move(rollout, "undo")
 
-    def report_value(self, rollout: int, name: str, value: float, *, version: int | None = None) -> None:
-        """The metric of this name has this value now, for the new version unless another is named."""
-        self._wait(self._control.report_rollout_value(rollout, name, value, version))
+    def report_value(self, rollout: Which, name: str, value: float, *, version: int | None = None) -> None:
+        """The metric of this name has this value now, for the new version unless the old one is named."""
+        self._wait(self._control.report_rollout_value(_number(rollout), name, float(value), version))
+
+    def watch(self, rollout: Which) -> Iterator[Rollout]:
+        """The rollout as it is now, and again whenever it has changed, until it is decided."""
+        seen, last = -1, None
+        while last is None or last.is_active:
+            found = self.get(rollout)
+            if found != last:
+                yield found
+            last = found
+            if last.is_active:
+                seen = self._wait(self._control.wait_for_change(seen, _NEWS_S))
 
     def wait(
         self,
-        rollout: int,
+        rollout: Which,
         *phases: Phase | str,
         timeout: float | None = None,
         metrics: Mapping[str, Metric] | None = None,
@@ -106,16 +126,17 @@ class Rollouts:
 
         One that is decided otherwise is returned as well: it will not come to another phase by itself. Meanwhile
         `metrics` are asked about both versions, by the name of the gate that wants them, and what they say is reported.
-        Raises DeadlineExceeded after `timeout` seconds.
+        One that raises leaves its gate inconclusive, which says why. Raises DeadlineExceeded after `timeout` seconds.
         """
-        wanted = {Phase(phase) for phase in phases}
-        return self._wait(self._wait_for(rollout, wanted, math.inf if timeout is None else timeout, metrics or {}))
+        wanted = {_read_phase(phase) for phase in phases}
+        limit = math.inf if timeout is None else timeout
+        return self._wait(self._wait_for(_number(rollout), wanted, limit, metrics or {}))
 
     async def _wait_for(
         self, number: int, wanted: set[Phase], timeout: float, metrics: Mapping[str, Metric]
     ) -> Rollout:
         deadline = time.monotonic() + timeout
-        seen = -1
+        seen, told = -1, -math.inf
         while True:
             rollout = await self._control.rollout(number)
             if rollout.phase in wanted or rollout.phase not in ACTIVE:
@@ -123,11 +144,44 @@ class Rollouts:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise DeadlineExceeded(f"after {timeout:g} s, {rollout}")
-            for name, metric in metrics.items():
-                for version in (rollout.to_version, rollout.from_version):
-                    value = await asyncio.to_thread(metric, version)
-                    await self._control.report_rollout_value(number, name, value, version)
-            seen = await self._control.wait_for_change(seen, min(left, _NEWS_S, rollout.strategy.interval_s))
+            pause_s = min(_NEWS_S, rollout.strategy.interval_s)
+            if metrics and time.monotonic() - told >= pause_s:  # and not at all that changes meanwhile
+                told = time.monotonic()
+                await self._tell(rollout, metrics)
+            seen = await self._control.wait_for_change(seen, min(left, pause_s))
 
-    def _move(self, rollout: int, action: str) -> Rollout:
-        return self._wait(self._control.move_rollout(rollout, action))
+    async def _tell(self, rollout: Rollout, metrics: Mapping[str, Metric]) -> None:
+        for name, metric in metrics.items():
+            for version in (rollout.to_version, rollout.from_version):
+                value = await asyncio.to_thread(_ask, name, metric, version)
+                await self._control.report_rollout_value(rollout.id, name, value, version)
+
+    def _move(self, rollout: Which, action: str) -> Rollout:
+        return self._wait(self._control.move_rollout(_number(rollout), action))
+
+
+def _number(rollout: Which) -> int:
+    return rollout.id if isinstance(rollout, Rollout) else rollout
+
+
+def _read_phase(phase: Phase | str) -> Phase:
+    try:
+        return Phase(phase)
+    except ValueError:
+        phases = ", ".join(each.value for each in Phase)
+        raise InvalidArgument(f"{phase!r} is no phase of a rollout; those are: {phases}") from None
+
+
+def _ask(name: str, metric: Metric, version: int) -> float | str:
+    """What a function says, or why it says nothing. Whatever it raises, the rollout is to hear of it, and the next try
+    may go better."""
+    try:
+        value = float(metric(version))
+    except Exception as error:
+        problem = f"its function raised {error!r} for version {version}"
+    else:
+        if math.isfinite(value):
+            return value
+        problem = f"its function said {value} for version {version}"
+    logger.warning("the metric %s is not known: %s", name, problem)
+    return problem

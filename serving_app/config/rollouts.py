@@ -183,7 +183,8 @@ class StrategyConfig(Settings):
     interval_s: float = Field(default=10.0, gt=0, description="Seconds between two looks at the gates.")
     window_s: float = Field(
         default=60.0, gt=0,
-        description="Seconds that a look at `gates` goes back, never beyond the last change of a weight or a mirror.",
+        description="Seconds that a look at `gates` goes back, never beyond the last change of a weight or a mirror. "
+        "Where these have too few requests, all since that change count.",
     )
     failure_limit: int = Field(
         default=0, ge=0, description="How often each gate may fail before the rollout does."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from serving_app.cli import main
+from serving_app.cli.rollout import page
 from serving_app.client.control import Control
 from serving_app.client.rollouts import Rollouts
-from serving_app.core.errors import DeadlineExceeded
+from serving_app.core.errors import DeadlineExceeded, InvalidArgument
 from serving_app.core.gates import Outcome, Verdict
 from serving_app.core.rollout import Check, Phase, Rollout, Transition
 from serving_app.core.strategy import Bound, Gate, Measure, Pause, SetWeight, Strategy
@@ -75,15 +77,20 @@ STEP  WHAT           STATE
 GATE    FAILURES        LAST
 errors  1 of 1 allowed  errors pass: 0.01 where the limit is 0.02, of 300
 
-22:12:20     1 min ago  version 2 is ready
-22:12:20     1 min ago  step 1: weight 50 %
+AT        AGO        WHAT
+22:12:20  1 min ago  version 2 is ready
+22:12:20  1 min ago  step 1: weight 50 %
 """
 
 
-def test_one_is_shown(said: Said) -> None:
-    """Where it stands, its steps and gates, and all that it did; a failed one is told by the exit code, too."""
+def test_one_is_shown(said: Said, controller: Controller) -> None:
+    """Where it stands, its steps and gates, and all that it did; one that went back is told by the exit code, too."""
     assert said("status", "1") == PAGE
     assert "failed at 0 % (errors fail)" in said("status", "2", code=3)
+    for phase, code in ((Phase.PROMOTED, 0), (Phase.ABORTED, 3), (Phase.UNDONE, 3), (Phase.PAUSED, 0)):
+        controller.rolling = [replace(FAILED, phase=phase)]
+        said("status", "1", code=code)
+    controller.rolling = [RUNNING, FAILED]
     document = json.loads(said("status", "1", "--json"))
     assert (document["id"], document["from"], document["to"], document["phase"]) == (1, 1, 2, "running")
     verdict = {"gate": "errors", "outcome": "pass", "value": 0.01, "limit": 0.02, "samples": 300, "why": ""}
@@ -123,20 +130,39 @@ def test_orders_are_given(said: Said, controller: Controller) -> None:
 
 
 def test_one_is_watched_to_its_end(said: Said, controller: Controller) -> None:
-    """The page is printed again when something has changed, until the rollout is decided."""
-    controller.changes = 3
-    seen = iter([RUNNING, RUNNING, replace(FAILED, id=1)])
+    """Into a pipe go the page, then what the rollout does, line by line, and what became of it in the end."""
+    controller.changes = 4
+    told = Transition(NOW, "failed: errors fail; version 1 gets all requests", Phase.FAILED, 0.0)
+    measured = replace(RUNNING, checks={"errors": Check(1, replace(PASSED, samples=301))})
+    ended = replace(FAILED, id=1, transitions=(*RUNNING.transitions, told))
+    seen = iter([RUNNING, RUNNING, measured, ended])
 
     async def rollout(number: int) -> Rollout:
         await asyncio.sleep(0)
         return next(seen)
 
     controller.rollout = rollout  # type: ignore[method-assign]
-    printed = said("status", "1", "--watch", code=3)
-    assert [line for line in printed.splitlines() if line.startswith("rollout 1")] == [
-        "rollout 1 of m, stable: version 1 to 2, running at 50 %",
-        "rollout 1 of m, stable: version 1 to 2, failed at 0 % (errors fail)",
-    ]
+    assert said("status", "1", "--watch", code=3) == (
+        f"{PAGE}22:13:20  failed: errors fail; version 1 gets all requests\n"
+        "rollout 1 of m, stable: version 1 to 2, failed at 0 % (errors fail)\n"
+    )
+
+
+def test_watching_is_interrupted(controller: Controller, capsys: pytest.CaptureFixture[str]) -> None:
+    """By Ctrl-C, with the exit code of that: whoever looks on is not told that the new version has the requests."""
+    assert main(["rollout", "status", "1", "--watch"]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == (PAGE, "serving-app: interrupted\n")
+
+
+def test_a_page_fits_its_terminal() -> None:
+    """Of a long story the end is shown, and long lines are wrapped below their column."""
+    long = replace(RUNNING, transitions=tuple(Transition(NOW, f"told {at}", Phase.RUNNING, 1.0) for at in range(99)))
+    lines = page(long, NOW, lines=24).splitlines()
+    assert len(lines) <= 24
+    assert [line.split()[-1] for line in lines[-2:]] == ["97", "98"]
+    assert len(page(long, NOW).splitlines()) > 99
+    assert page(long, NOW, lines=1).endswith("told 98")
 
 
 # --- from Python ------------------------------------------------------------------------------------------------------
@@ -160,7 +186,7 @@ def test_python_gives_the_same_orders(controller: Controller) -> None:
     assert client.history(1) == RUNNING.transitions
     actions = ("promote", "promote_full", "pause", "resume", "abort", "retry", "undo")
     for action in actions:
-        assert getattr(client, action)(1) == RUNNING
+        assert getattr(client, action)(RUNNING if action == "pause" else 1) == RUNNING
     client.report_value(1, "clicks", 0.5)
     orders = [(1, action) for action in actions]
     assert controller.labels == [("m", 2, "default", "half"), *orders, (1, "clicks", 0.5, None)]
@@ -170,7 +196,9 @@ def test_python_waits_and_tells_metrics(controller: Controller) -> None:
     """Until the phase is there, or the rollout is decided otherwise, the metrics of both versions are told."""
     client = rollouts(controller)
     assert client.wait(2) is FAILED
-    assert client.wait(1, "running", Phase.PAUSED) is RUNNING
+    assert client.wait(RUNNING, "running", Phase.PAUSED) is RUNNING
+    with pytest.raises(InvalidArgument, match="'promotd' is no phase of a rollout; those are: waiting, running"):
+        client.wait(1, "promotd")
     with pytest.raises(DeadlineExceeded, match="after 0 s, rollout 1 of m, stable"):
         client.wait(1, timeout=0)
     seen = iter([RUNNING, RUNNING, FAILED])
@@ -180,5 +208,25 @@ def test_python_waits_and_tells_metrics(controller: Controller) -> None:
         return next(seen)
 
     controller.rollout, controller.changes = rollout, 9  # type: ignore[method-assign]
-    assert client.wait(1, Phase.PROMOTED, metrics={"clicks": lambda version: version / 2}) is FAILED
-    assert controller.labels == [(1, "clicks", 1.0, 2), (1, "clicks", 0.5, 1)] * 2
+    metrics = {"clicks": lambda version: version / 2, "broken": lambda version: version / 0, "none": lambda _: math.nan}
+    assert client.wait(1, Phase.PROMOTED, metrics=metrics) is FAILED
+    said = "its function raised ZeroDivisionError('division by zero') for version"
+    assert controller.labels == [
+        (1, "clicks", 1.0, 2), (1, "clicks", 0.5, 1), (1, "broken", f"{said} 2", 2), (1, "broken", f"{said} 1", 1),
+        (1, "none", "its function said nan for version 2", 2), (1, "none", "its function said nan for version 1", 1),
+    ]  # fmt: skip
+
+
+def test_python_watches(controller: Controller) -> None:
+    """The rollout comes whenever it has changed, and last of all decided; it is shown in one line."""
+    seen = iter([RUNNING, RUNNING, FAILED])
+
+    async def rollout(number: int) -> Rollout:
+        await asyncio.sleep(0)
+        return next(seen)
+
+    controller.rollout, controller.changes = rollout, 9  # type: ignore[method-assign]
+    client = rollouts(controller)
+    assert list(client.watch(RUNNING)) == [RUNNING, FAILED]
+    assert repr(client) == "Rollouts('default')"
+    assert repr(RUNNING) == "<rollout 1 of m, stable: version 1 to 2, running at 50 %>"

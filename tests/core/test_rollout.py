@@ -109,6 +109,34 @@ def test_failures_are_counted_up_to_the_limit() -> None:
     assert seen.run(1.0).phase is Phase.FAILED
 
 
+def test_what_has_been_counted_as_a_failure_is_not_counted_again() -> None:
+    """One bad moment is one failure, however long the window holds it."""
+    seen = world(SetWeight(50.0), Pause(None), gates=(ERRORS,), failure_limit=1)
+    seen.candidate.error_rate = 1.0
+    seen.run(10.0)
+    seen.candidate.error_rate = 0.0
+    assert seen.run(600.0).phase is Phase.PAUSED
+    assert seen.rollout.checks["errors"].failures == 1
+    seen.candidate.error_rate = 1.0
+    assert seen.run(20.0).phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(("error_rate", "phase"), [(0.0, Phase.PROMOTED), (0.4, Phase.FAILED)])
+def test_a_small_share_is_enough_in_time(error_rate: float, phase: Phase) -> None:
+    """Where the window never has requests enough, all since the weight has changed decide."""
+    seen = world(SetWeight(5.0), SetWeight(100.0), gates=(ERRORS,), candidate=Version(error_rate), patience_s=3600.0)
+    seen.per_s = 2.0  # six requests a minute for the candidate, where thirty are needed
+    assert seen.run(60.0).weight == 5.0
+    assert seen.run(3600.0).phase is phase
+
+
+def test_a_doubt_that_lasts_is_resolved() -> None:
+    """A candidate that is a little worse than its limit is found out by all its requests, where those of one window
+    leave it open for ever."""
+    seen = world(SetWeight(10.0), Pause(None), gates=(ERRORS,), candidate=Version(0.12))
+    assert seen.run(3600.0).phase is Phase.FAILED
+
+
 def test_failures_of_one_weight_count_at_the_next() -> None:
     """A change of weights makes older evidence void, and not what it led to."""
     seen = world(SetWeight(25.0), Pause(None), SetWeight(50.0), Pause(None), gates=(ERRORS,), failure_limit=1,
@@ -254,6 +282,17 @@ def test_resuming_ends_a_pause_until_told() -> None:
     seen.rollout = resume(seen.rollout, seen.now)
     seen.look()
     assert (seen.rollout.weight, seen.rollout.phase) == (50.0, Phase.PAUSED)
+
+
+def test_resuming_is_no_way_around_gates() -> None:
+    """What waited to be told goes on as soon as its gates are passed; only to promote is to overrule them."""
+    seen = world(SetWeight(10.0), Pause(None), SetWeight(50.0), Pause(None), gates=(ERRORS,), patience_s=60.0)
+    seen.per_s = 0.0
+    seen.rollout = resume(seen.run(5.0), seen.now)
+    assert seen.run(59.0).weight == 10.0
+    assert seen.run(1.0).phase is Phase.PAUSED
+    seen.rollout, seen.per_s = resume(seen.rollout, seen.now), 100.0
+    assert seen.run(20.0).weight == 50.0
 
 
 def test_a_retry_begins_anew() -> None:

@@ -231,3 +231,19 @@ def test_a_new_cluster_takes_what_is_deployed_whatever_its_clock_says(place: Pla
     wanted = place.restore(500, new)
     assert [(model.name, dict(model.labels)) for model in wanted.config.models] == [("m", {"stable": 3}), ("n", {})]
     assert wanted.generation == 500
+
+
+def test_a_file_may_lag(place: Place) -> None:
+    """What must not wait for the file is kept in the cluster, and that is told, until the file catches up."""
+    first = place.restore()
+    kept = Keeping("app", place.told.append)
+    place.file.unlink()
+    place.file.mkdir()
+    back = labelled(first, 4)
+    asyncio.run(kept.keep(back, may_lag=True))
+    assert "kept in the cluster alone" in str(place.told[-1])
+    assert place.restore() == back
+    place.file.rmdir()
+    asyncio.run(kept.keep(labelled(back, 5)))
+    assert place.told[-1] is None
+    assert decode_wanted(place.file.read_bytes()) == labelled(back, 5)

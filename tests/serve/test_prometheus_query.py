@@ -78,6 +78,7 @@ def test_one_number_is_told(prometheus: Server) -> None:
         (vector("+Inf"), "has the value inf"),
         ({"data": {"resultType": "matrix", "result": [{"values": []}]}}, "has no numbers for an answer"),
         ([], "has no numbers"),
+        ({"data": "x" * 5000}, r"has no numbers for an answer, but .{300}…$"),
     ],
 )
 def test_what_is_no_number_is_told(prometheus: Server, answer: Any, complaint: str) -> None:
@@ -92,9 +93,20 @@ def test_a_server_that_does_not_answer_is_told(prometheus: Server) -> None:
     prometheus.answer = b"no json"
     with pytest.raises(Unavailable, match="gave no answer to 'q'"):
         ask(prometheus.address, "q")
-    prometheus.status = 500
-    with pytest.raises(Unavailable, match="500"):
+    prometheus.answer = b"[" * 100_000
+    with pytest.raises(Unavailable, match="gave no answer to 'q'"):
         ask(prometheus.address, "q")
+    prometheus.answer = b"9" * ((1 << 20) + 1)
+    with pytest.raises(Unavailable, match="it is longer than 1048576 bytes"):
+        ask(prometheus.address, "q")
+    for body in (b"no json", b"[]", b"[" * 100_000):
+        prometheus.status, prometheus.answer = 500, body
+        with pytest.raises(Unavailable, match="refused 'q': HTTP Error 500"):
+            ask(prometheus.address, "q")
+    prometheus.status = 400
+    prometheus.answer = {"status": "error", "errorType": "bad_data", "error": "unexpected end of input"}
+    with pytest.raises(Unavailable, match=r"refused 'sum\(': unexpected end of input \(HTTP Error 400"):
+        ask(prometheus.address, "sum(")
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
