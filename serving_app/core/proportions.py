@@ -60,7 +60,8 @@ def interval_of(share: Share, confidence: float = 0.95) -> Interval:
     z = _deviations(confidence)
     middle = (share.count + z * z / 2) / (share.of + z * z)
     spread = z * math.sqrt(share.value * (1 - share.value) * share.of + z * z / 4) / (share.of + z * z)
-    return Interval(max(0.0, middle - spread), min(1.0, middle + spread))
+    # Rounding must not put the share itself outside.
+    return Interval(max(0.0, min(share.value, middle - spread)), min(1.0, max(share.value, middle + spread)))
 
 
 def compare(before: Share, after: Share, confidence: float = 0.95) -> Difference:

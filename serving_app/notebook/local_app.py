@@ -7,11 +7,13 @@ this machine and ends with the last app that needs it.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import random
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,7 +106,7 @@ def _is_gone(app: LocalApp) -> bool:
 
 
 def start_app(models: Mapping[str, Any], *, name: str = "notebook", **settings: Any) -> LocalApp:
-    """Serve models from this process; returns when each of them answers.
+    """Serve models from this process; returns when each of them answers, with all versions that are to be served.
 
     `models` and the other settings are those of a configuration: a model is a base path, or a mapping. Ports are free
     ones unless the setting `gateway` names others. An app of this name that this process has started already is stopped
@@ -167,6 +169,9 @@ def _free_port() -> int:
 
 def _join_ray() -> bool:
     """Whether a Ray cluster was started here; else this process is part of one that was there."""
+    # Both tell every notebook without `ipywidgets`, of which nothing here has any use.
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "IProgress not found")
     import ray
 
     if ray.is_initialized():
@@ -175,12 +180,17 @@ def _join_ray() -> bool:
 
 
 def _wait_until_settled(app: LocalApp, config: ServingConfig) -> AppView:
-    """The app when each of its models answers or has failed."""
+    """The app when each version that its models are to serve answers or has failed."""
     while True:
         view = app.connection.status()
-        if view.gateways and is_settled(config, view):
+        if view.gateways and is_settled(config, view) and all(map(_is_whole, view.models.values())):
             return view
         time.sleep(_LOOK_S)
+
+
+def _is_whole(model: ModelView) -> bool:
+    done = {each.servable.version for each in model.versions if each.state is State.READY or each.error is not None}
+    return done >= (model.aspired or frozenset())
 
 
 def _wait_until_told(connection: Connection, model: str) -> None:

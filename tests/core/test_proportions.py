@@ -28,6 +28,14 @@ def test_intervals_of_shares(count: int, of: int, low: float, high: float) -> No
     assert (interval.low, interval.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
+def test_an_interval_has_its_share_in_it() -> None:
+    """Whatever rounding does, also where a share is nothing or everything."""
+    for of in range(1, 60):
+        for count in (0, 1, of // 2, of):
+            interval = interval_of(Share(count, of))
+            assert 0 <= interval.low <= count / of <= interval.high <= 1
+
+
 @pytest.mark.parametrize(
     ("after", "before", "low", "high"),
     [
