@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from serving_app.core.metrics import Registry, Snapshot, growth, replace_in
@@ -46,12 +46,12 @@ class Courier:
     """Brings what one registry counts to the controller. Lives on one event loop."""
 
     def __init__(
-        self, name: str, registry: Registry, connect: Callable[[], Awaitable[Any]], *, every_s: float = _EVERY_S
+        self, name: str, registry: Registry, controller: Callable[[], Any], *, every_s: float = _EVERY_S
     ) -> None:
-        """`name` is one that no other process has, `connect` finds the controller."""
+        """`name` is one that no other process has. `controller` gives the actor to bring it to."""
         self._name = name
         self._registry = registry
-        self._connect = connect
+        self._controller = controller
         self._pause_s = every_s
         self._known: Snapshot = {}
         self._number = self._taken = self._kept = 0
@@ -96,8 +96,7 @@ class Courier:
         """Bring what is not known to be taken; or only ask what is kept by now."""
         parcels = [parcel for parcel in self._parcels if parcel.number > self._taken]
         try:
-            controller = await self._connect()
-            receipt: Receipt = await controller.take_counts.remote(self._name, self._kept, parcels)
+            receipt: Receipt = await self._controller().take_counts.remote(self._name, self._kept, parcels)
         except Exception as error:  # the controller is away, or has other troubles: requests do not depend on it
             logger.debug("what was counted was not taken: %r", error)
             return

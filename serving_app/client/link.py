@@ -18,20 +18,20 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from serving_app.client import crossing
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.lone_calls import LoneCalls, NotHere
 from serving_app.client.remote_errors import Lost, of_a_hop
+from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, ServingError, Unavailable, code_of
 from serving_app.core.metrics import Registry
 from serving_app.core.routing import Route, RouteTable, find_candidate, resolve
 from serving_app.core.servable import ModelSpec
-from serving_app.core.signatures import Signature
 from serving_app.core.traffic import Attributes
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.lane_tensors import LARGE_BYTES
@@ -52,32 +52,6 @@ _LEAST_S = 0.001
 
 _GOOD_BYE_S = 5.0
 """How long a process that ends waits for apps to hear of it."""
-
-MakeCall = Callable[[Mapping[str, Signature]], Call]
-"""Makes a call for a version that has these signatures. Raises what is wrong with the request."""
-
-
-class Request(NamedTuple):
-    """What somebody wants to have answered. `call` was made for a version that has these signatures."""
-
-    spec: ModelSpec
-    attributes: Attributes
-    make: MakeCall
-    signatures: Mapping[str, Signature]
-    call: Call
-
-    def call_for(self, route: Route) -> Call:
-        """The call, made anew where the routes have moved since to a version that is asked in another way."""
-        if route.signatures is self.signatures or route.signatures == self.signatures:
-            return self.call
-        return self.make(route.signatures)._replace(timeout=self.call.timeout)
-
-    def later(self, seconds: float) -> Request:
-        """The same after so much of its time."""
-        timeout = self.call.timeout
-        if timeout is None:
-            return self
-        return self._replace(call=self.call._replace(timeout=timeout - seconds))
 
 
 class Link:
@@ -101,8 +75,7 @@ class Link:
         registry = Registry()
         self._meter = CallMeter(registry, lambda model: model in self.table.models)
         self._copying = Copying(registry, lambda: self.table, self._submit)
-        self._courier = Courier(self._follower.name, registry, self._find_controller)
-        self._courier.start()
+        self._courier = Courier(self._follower.name, registry, self._known_controller)
         self._starting = asyncio.ensure_future(self._begin())
         self._holders = 0
         self._is_stopped = False
@@ -121,8 +94,10 @@ class Link:
         wrong with the request counts as its outcome."""
         route = None
         try:
-            route = self.route(spec, attributes)
-            return Request(spec, attributes, make, route.signatures, make(route.signatures))
+            table = self.table
+            route = resolve(spec, table, attributes)
+            candidate = find_candidate(spec, table, route)
+            return Request(spec, attributes, make, table, route, candidate, make(route.signatures))
         except Exception as error:
             self._meter.fail(spec, route, "", code_of(error))
             raise
@@ -145,11 +120,11 @@ class Link:
         """The outputs, if nobody else of this process asks for that version now. Raises NotHere."""
         began, spec = time.perf_counter(), request.spec
         with self._follower.lease() as table:
-            route = resolve(spec, table, request.attributes)
+            request = request.by(table)
+            route, call = request.route, request.call
             found = self._callers.find_idle(route)
-            if found is None or find_candidate(spec, table, route) is not None:
+            if found is None or request.candidate is not None:
                 raise NotHere
-            call = request.call_for(route)
             if call.timeout is not None and call.timeout < _LEAST_S:
                 raise NotHere
             try:
@@ -192,6 +167,7 @@ class Link:
                         if loop.time() + rest - began >= patience:
                             raise
                     await asyncio.sleep(rest)
+                    request = request.refused()
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
         except TimeoutError:
             raise DeadlineExceeded(f"{request.spec.name} gave no answer within {timeout} s") from None
@@ -201,12 +177,12 @@ class Link:
         spec, call = request.spec, request.call
         try:
             with self._follower.lease() as table:
-                route = resolve(spec, table, request.attributes)
-                call = request.call_for(route)
+                request = request.by(table)
+                route, call = request.route, request.call
                 if call.timeout is not None:
                     call = call._replace(timeout=max(_LEAST_S, call.timeout))
                 answering = self._callers.find(route).call(call)
-                outputs = await self._copying.watch(spec, table, route, call, answering)
+                outputs = await self._copying.watch(route, request.candidate, call, answering)
         except BaseException as error:
             is_late = limit.expired() and isinstance(error, asyncio.CancelledError)
             code = Code.DEADLINE_EXCEEDED if is_late else code_of(error)
@@ -222,6 +198,11 @@ class Link:
         """Unreachable if the process has left the cluster: Ray would start one of its own for whoever calls then."""
         if cluster_of_process() != self._cluster:
             raise Unreachable("this process has left the Ray cluster that it was connected to; connect again")
+
+    def _known_controller(self) -> Any:
+        """The one that routes come from. A process that ends can look for none any more: that takes a thread."""
+        self.check_cluster()
+        return self._follower.controller
 
     async def _find_controller(self) -> Any:
         self.check_cluster()
@@ -239,7 +220,9 @@ class Link:
         ends = loop.time() + TIMEOUT_S
         while True:
             try:
-                return await self._follower.start()
+                await self._follower.start()
+                self._courier.start()
+                return
             except RayError as error:
                 if not isinstance(error, RayActorError) or loop.time() >= ends:
                     raise Unavailable(

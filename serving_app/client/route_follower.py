@@ -73,6 +73,11 @@ class RouteFollower:
             self._news = self._news or asyncio.Event()
             await self._news.wait()
 
+    @property
+    def controller(self) -> Any:
+        """The one that was followed last; None before the start."""
+        return self._controller
+
     def lease(self) -> Lease:
         """The table to route one request by, for as long as that request takes: to be used once, as a context."""
         return Lease(self)

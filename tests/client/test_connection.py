@@ -212,6 +212,22 @@ def test_what_is_asked_is_counted(app: App) -> None:
     }
 
 
+@pytest.mark.usefixtures("patient_farewells")
+def test_a_process_that_ends_tells_what_it_has_asked(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that closes nothing, and without a look for the controller, for which it could start no thread any more.
+    """
+
+    async def find_controller(name: str) -> Any:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    connection = connect()
+    connection.model("m").predict(x=[1.0], timeout=PATIENCE_S)
+    monkeypatch.setattr("serving_app.client.link.find_controller", find_controller)
+    monkeypatch.setattr("serving_app.client.link._GOOD_BYE_S", PATIENCE_S)
+    link._say_good_bye()
+    assert app.counted() == {("m", "OK", "1", "serving_default", "latest"): 1}
+
+
 def test_who_is_interrupted_calls_off(app: App) -> None:
     """Ctrl-C ends a call that blocks, nothing of it goes on in the background, and the next call is answered."""
     main = threading.main_thread().ident

@@ -72,10 +72,7 @@ class Scene:
     def __init__(self) -> None:
         self.controller = Controller()
         self.registry = Registry()
-        self.courier = Courier("client:1", self.registry, self._connect, every_s=0.01)
-
-    async def _connect(self) -> Any:
-        return Actor(self.controller)
+        self.courier = Courier("client:1", self.registry, lambda: Actor(self.controller), every_s=0.01)
 
     def ask(self, requests: int = 1) -> None:
         self.registry.count(CALLER_REQUESTS, LABELS, requests)
@@ -215,7 +212,7 @@ def test_parcels_add_up() -> None:
     """Parcels hold how much more it is, counters and histograms alike."""
     total: Snapshot = {}
     registry = Registry()
-    bag = Courier("client:1", registry, lambda: None)  # type: ignore[arg-type,return-value]
+    bag = Courier("client:1", registry, lambda: None)
     for _ in range(3):
         registry.count(CALLER_REQUESTS, LABELS)
         bag._pack()
