@@ -10,8 +10,7 @@ from serving_app.client.mirroring import Begin, Mirroring
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import Unavailable, as_serving_error
 from serving_app.core.metrics import Registry
-from serving_app.core.routing import Route, RouteTable, find_candidate, is_routed
-from serving_app.core.servable import ModelSpec
+from serving_app.core.routing import Candidate, Route, RouteTable, is_routed
 from serving_app.protocol.calls import Call, Outputs
 
 
@@ -25,14 +24,13 @@ class Copying:
         self._mirroring = Mirroring(registry, begin, lambda route: is_routed(route, table()), limits)
 
     async def watch(
-        self, spec: ModelSpec, table: RouteTable, route: Route, call: Call, answering: Awaitable[Outputs]
+        self, route: Route, candidate: Candidate | None, call: Call, answering: Awaitable[Outputs]
     ) -> Outputs:
-        """What it comes to, which a copy of the call may be compared with, if it is to be copied.
+        """What it comes to, which a copy of the call is compared with, if some candidate is to get one.
 
         Tensors belong to whoever calls, who may use their memory again afterwards. A call that is refused before
         anything was done has no outcome yet: it will be tried again.
         """
-        candidate = find_candidate(spec, table, route)
         if candidate is None:
             return await answering
         began = time.perf_counter()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving_app.client.link import Link, MakeCall, Request, across, wait
+from serving_app.client.link import Link, across, wait
+from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import NotFound
 from serving_app.core.history import Happening
 from serving_app.core.metadata import Metadata

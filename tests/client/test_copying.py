@@ -15,7 +15,7 @@ from serving_app.client.remote_errors import Lost
 from serving_app.core.comparison import Comparison, read_comparison
 from serving_app.core.errors import InvalidArgument, Unavailable
 from serving_app.core.metrics import Registry
-from serving_app.core.routing import ModelRoutes, Route, RouteTable, resolve
+from serving_app.core.routing import ModelRoutes, Route, RouteTable, find_candidate, resolve
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.signatures import DType, Signature, TensorSpec
 from serving_app.core.traffic import Mirror, Traffic
@@ -52,7 +52,8 @@ class Scene:
 
     async def ask_for(self, label: str, call: Call, answering: Awaitable[Outputs]) -> Outputs:
         spec = ModelSpec("m", label=label)
-        return await self.copying.watch(spec, TABLE, resolve(spec, TABLE), call, answering)
+        route = resolve(spec, TABLE)
+        return await self.copying.watch(route, find_candidate(spec, TABLE, route), call, answering)
 
     async def _answer(self) -> Outputs:
         return OUTPUTS
