@@ -120,7 +120,11 @@ class Link:
         """The outputs, if nobody else of this process asks for that version now. Raises NotHere."""
         began, spec = time.perf_counter(), request.spec
         with self._follower.lease() as table:
-            request = request.by(table)
+            try:
+                request = request.by(table)
+            except Exception as error:
+                self._meter.fail(spec, None, "", code_of(error))
+                raise
             route, call = request.route, request.call
             found = self._callers.find_idle(route)
             if found is None or request.candidate is not None:

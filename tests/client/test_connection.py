@@ -33,9 +33,11 @@ from serving_app.core.errors import (
 )
 from serving_app.core.events import ReaderJoined, ReaderLeft
 from serving_app.core.routing import VersionStatus
-from serving_app.core.servable import ServableId
+from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.states import PublicState
+from serving_app.core.traffic import no_attributes
 from serving_app.protocol import messages
+from serving_app.protocol.calls import Call
 from tests.client.small_app import SIGNATURES, App, table
 from tests.stepping import PATIENCE_S, until
 
@@ -209,6 +211,30 @@ def test_what_is_asked_is_counted(app: App) -> None:
         ("m", "NOT_FOUND", "", "", "number"): 1,
         ("z", "NOT_FOUND", "", "", "latest"): 1,
         ("m", "INVALID_ARGUMENT", "", "", "label"): 1,
+    }
+
+
+@pytest.mark.usefixtures("patient_farewells")
+def test_a_request_that_the_routes_leave_behind_is_counted(app: App) -> None:
+    """Between its making and its leaving the routes move to a version that takes other inputs."""
+
+    def make(signatures: Any) -> Call:
+        if signatures is not SIGNATURES:
+            raise InvalidArgument("no")
+        return Call("serving_default", {"x": np.ones(1, np.float32)})
+
+    with connect() as connection:
+        shared = connection._linked()
+        made = [shared.make_request(ModelSpec("m"), no_attributes, make) for _ in range(2)]
+        app.publish(table(2, 2, {}))
+        asyncio.run(until(lambda: shared.table.revision == 2))
+        with pytest.raises(InvalidArgument):
+            shared.ask(made[0])
+        with pytest.raises(InvalidArgument):
+            link.wait(shared.call(made[1]))
+    assert app.counted() == {
+        ("m", "INVALID_ARGUMENT", "", "", "latest"): 1,
+        ("m", "INVALID_ARGUMENT", "", "serving_default", "latest"): 1,
     }
 
 
