@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from serving_app.client.attributes import check_attributes
 from serving_app.client.control import ConfigForm, Control, join_cluster
 from serving_app.client.link import Link, check_process, forget, hold, let_go, wait
 from serving_app.client.model import Model
@@ -76,10 +77,9 @@ class Connection:
     ) -> Model:
         """A model by name: its latest version, or one by number or by label. Looked up at each call.
 
-        Where its requests are shared among versions, the `attributes` decide as headers of HTTP requests do; names in
-        small letters.
+        Where its requests are shared among versions, the `attributes` decide as headers of HTTP requests do.
         """
-        return Model(self, spec_of(name, version, label), dict(attributes or {}))
+        return Model(self, spec_of(name, version, label), check_attributes(attributes or {}))
 
     @property
     def rollouts(self) -> Rollouts:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from serving_app.client.attributes import attributes_of
 from serving_app.client.link import Link, across, wait
 from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import NotFound
@@ -18,7 +19,7 @@ from serving_app.core.routing import VersionStatus as VersionStatus
 from serving_app.core.routing import find_statuses
 from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
-from serving_app.core.traffic import DEFAULT_TARGET, INPUT, Attributes, FirstValue, Traffic
+from serving_app.core.traffic import DEFAULT_TARGET, FirstValue, Traffic
 from serving_app.protocol.call_options import names_of, seconds_of
 from serving_app.protocol.calls import Call, Outputs
 from serving_app.protocol.columns import gather
@@ -159,7 +160,7 @@ class Model:
 
     def metadata(self) -> Metadata:
         """The version that answers now, and its signatures: names, types and shapes of inputs and outputs."""
-        route = self._connection._linked().route(self._spec, self._attributes_of(None))
+        route = self._connection._linked().route(self._spec, attributes_of(self._attributes, None))
         return Metadata(route.servable, route.signatures)
 
     def status(self) -> tuple[VersionStatus, ...]:
@@ -192,13 +193,18 @@ class Model:
         *,
         sticky: str | None = None,
         audience: Sequence[Mapping[str, Any]] = (),
+        mirror: Mapping[str, Any] | None = None,
     ) -> None:
         """Share the requests that name what this model was named by, a label or none, among versions.
 
         The weights are percentages. `sticky` is the attribute by whose value a user stays on one version; the rules of
-        an `audience` come before the weights. Returns when every gateway and caller routes so.
+        an `audience` come before the weights. A `mirror` has a `version` that gets copies of a `share` of the requests.
+        Returns when every gateway and caller routes so.
         """
-        traffic = {"weights": dict(weights), "sticky": sticky, "audience": [dict(rule) for rule in audience]}
+        traffic = {
+            "weights": dict(weights), "sticky": sticky, "audience": [dict(rule) for rule in audience],
+            "mirror": None if mirror is None else dict(mirror),
+        }  # fmt: skip
         wait(self._connection._asked().set_traffic(self._spec.name, self._target(), traffic))
 
     def delete_traffic(self) -> None:
@@ -222,16 +228,6 @@ class Model:
         api = "Classify" if method == CLASSIFY_METHOD else "Regress"
         return lambda signatures: make_call(query, signatures, timeout=seconds)._replace(api=api)
 
-    def _attributes_of(self, first: FirstValue | None) -> Attributes:
-        """What traffic may be shared by of one call; `first` finds the first values of its inputs."""
-
-        def find(name: str) -> str | None:
-            if name.startswith(INPUT):
-                return first(name.removeprefix(INPUT)) if first is not None else None
-            return self._attributes.get(name)
-
-        return find
-
     def _ask(self, make: MakeCall, first: FirstValue) -> Outputs:
         link = self._connection._linked()
         return link.ask(self._request(link, make, first))
@@ -244,7 +240,7 @@ class Model:
 
     def _request(self, link: Link, make: MakeCall, first: FirstValue) -> Request:
         # Values are converted by whoever hands them over: on the loop of links they would keep everybody waiting.
-        return link.make_request(self._spec, self._attributes_of(first), make)
+        return link.make_request(self._spec, attributes_of(self._attributes, first), make)
 
 
 def _prediction(

@@ -94,7 +94,9 @@ def first_of_examples(examples: Sequence[bytes], name: str) -> str | None:
     feature = features[name]
     kind = feature.WhichOneof("kind")
     values = getattr(feature, kind).value if kind else ()
-    return _to_text(values[0]) if values else None
+    if not values:
+        return None
+    return _to_text(np.float32(values[0]) if kind == "float_list" else values[0])
 
 
 def _to_text(value: Any) -> str:

@@ -68,6 +68,7 @@ class RestApp:
     async def answer(self, request: HttpRequest) -> Answer:
         """The answer to one request. Raises nothing but CancelledError."""
         target = request.target
+        measured = self._meter.rest()
         try:
             if self._metrics is not None and self._metrics.is_at(target):
                 return Answer(*await asyncio.ensure_future(self._metrics.answer(target)), _PLAIN)
@@ -77,7 +78,7 @@ class RestApp:
                 return Answer(*self._answer_own(request.method, target), _JSON)
             if request.method == "OPTIONS":
                 return self._answer_preflight(request)
-            with self._meter.rest() as measured:
+            with measured:
                 call = rest_url.parse(request.method, target)
                 measured.name(call.spec.name, call.api)
                 is_plain = len(request.body) <= LARGE_BYTES and not request.content_encoding
@@ -87,10 +88,11 @@ class RestApp:
                     body = await self._answer_api(call, request, measured)
                 return Answer(200, body, self._headers_of(measured.version))
         except ServingError as error:
-            return Answer(*error_answer(error), self._json)
+            return Answer(*error_answer(error), self._headers_of(measured.version))
         except Exception as error:
             logger.exception("%s %s failed", request.method, target)
-            return Answer(*error_answer(Internal(f"{type(error).__name__}: {error}")), self._json)
+            internal = Internal(f"{type(error).__name__}: {error}")
+            return Answer(*error_answer(internal), self._headers_of(measured.version))
 
     def _headers_of(self, version: str) -> Headers:
         """The headers of an answer, which name the version that it is from, if it is from one."""

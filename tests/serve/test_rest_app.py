@@ -380,5 +380,8 @@ def test_an_answer_names_the_version(front: Front, label: str, version: bytes) -
         client.request("GET", "/v1/models/half_plus_two")
         status = client.getresponse()
         status.read()
-    assert answered.headers["x-model-version"] == version.decode()
+        client.request("POST", f"/v1/models/half_plus_two/labels/{label}:predict", b'{"instances": ["text"]}')
+        refused = client.getresponse()
+        refused.read()
+    assert answered.headers["x-model-version"] == refused.headers["x-model-version"] == version.decode()
     assert "x-model-version" not in status.headers
