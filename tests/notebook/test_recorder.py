@@ -12,6 +12,7 @@ from serving_app.core.errors import NotFound, Unavailable
 from serving_app.core.metrics import Snapshot
 from serving_app.core.views import AppView
 from serving_app.notebook import Recorder
+from tests.cluster.waiting import wait_for
 from tests.notebook.test_recording import view
 from tests.stepping import PATIENCE_S
 
@@ -63,11 +64,10 @@ def test_it_looks_again_and_again_until_it_is_stopped(recorder: Recorder, asked:
 def test_trouble_is_told_and_passes(recorder: Recorder, asked: Asked) -> None:
     """A controller that does not answer costs looks, and says why; the recorder goes on, also without its model."""
     asked.trouble = Unavailable("it starts again")
-    asked.wait(3)
-    assert "it starts again" in str(recorder.problem)
+    assert "it starts again" in str(wait_for("the trouble to be told", lambda: recorder.problem))
     asked.trouble = None
     asked.models = {}
-    asked.wait(3)
+    wait_for("the trouble to pass", lambda: recorder.problem is None)
     recorder.stop()
     assert recorder.problem is None
 
