@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import pytest
 
 import serving_app
+import serving_app.notebook
 from serving_app.cli import make_parser
 from serving_app.client.connection import Connection, Model, connect
 from serving_app.config import GatewayConfig, ModelConfig, ServingConfig
@@ -107,6 +108,15 @@ def test_dots_stand_for_anything(pattern: str, output: str, is_match: bool) -> N
 def test_public_names_are_documented(name: str) -> None:
     """Every public name of the package stands on the page about Python."""
     assert f"`{name}`" in read("docs/python.md")
+
+
+@pytest.mark.parametrize("name", serving_app.notebook.__all__)
+def test_names_for_notebooks_are_documented(name: str) -> None:
+    """Every name of `serving_app.notebook` has a row on its page, with its parameters as they are written."""
+    rows = re.findall(rf"^\| `{name}(\(.*?\))?` \|", read("docs/notebooks.md"), re.M)
+    assert len(rows) == 1
+    parameters = inspect.signature(getattr(serving_app.notebook, name)).parameters
+    assert not rows[0] or [each for each in parameters if not re.search(rf"\b{each}\b", rows[0])] == []
 
 
 METHODS = {"connect": connect} | {
