@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import operator
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, SupportsIndex, TypeVar
 
 from serving_app.client.control import Control
 from serving_app.core.errors import DeadlineExceeded, InvalidArgument
@@ -58,6 +59,7 @@ class Rollouts:
         `strategy` is the name of one of the configuration's, or the settings of one. Returns when it is kept: from then
         on it goes on by itself.
         """
+        to = _read_version(to)
         return self._wait(self._control.start_rollout(model, to, target, strategy))
 
     def get(self, rollout: Which) -> Rollout:
@@ -162,6 +164,14 @@ class Rollouts:
 
 def _number(rollout: Which) -> int:
     return rollout.id if isinstance(rollout, Rollout) else rollout
+
+
+def _read_version(version: SupportsIndex) -> int:
+    """The number of a version, also where it comes out of an array."""
+    try:
+        return operator.index(version)
+    except TypeError:
+        raise InvalidArgument(f"{version!r} is no version; give its number, such as 4") from None
 
 
 def _read_phase(phase: Phase | str) -> Phase:

@@ -184,7 +184,7 @@ class StrategyConfig(Settings):
     window_s: float = Field(
         default=60.0, gt=0,
         description="Seconds that a look at `gates` goes back, never beyond the last change of a weight or a mirror. "
-        "Where these have too few requests, all since that change count.",
+        "The later half of the time since that change is looked at, too, when it is longer.",
     )
     failure_limit: int = Field(
         default=0, ge=0, description="How often each gate may fail before the rollout does."

@@ -116,6 +116,10 @@ class Evidence:
         )
 
 
+_OLD_LOOKS = 20
+"""How many looks are kept, more or less, of each stretch of time that is twice as long ago as the one after it."""
+
+
 class Series:
     """Evidence as it was at some moments, in this order."""
 
@@ -130,13 +134,15 @@ class Series:
         self._looks.append((at, evidence))
 
     def thin(self, marks: Collection[float], recent: float, grain: float) -> None:
-        """Forget looks that nobody needs: before `recent` all but those that tell what came since the marks, and after
-        it those that follow another within the grain."""
+        """Forget looks that nobody needs: those that follow another within the grain, or, of those before `recent`,
+        within a part of their age, so that they are the fewer the longer ago they are. Those that tell what came since
+        the marks stay."""
         needed = {self._find(moment) for moment in (*marks, recent)} | {len(self._looks) - 1}
         kept: list[tuple[float, Evidence]] = []
         for index, look in enumerate(self._looks):
-            is_apart = not kept or look[0] - kept[-1][0] >= grain
-            if index in needed or (look[0] > recent and is_apart):
+            age = self._looks[-1][0] - look[0]
+            apart = grain if look[0] > recent else max(grain, age / _OLD_LOOKS)
+            if index in needed or not kept or look[0] - kept[-1][0] >= apart:
                 kept.append(look)
         self._looks = kept
 

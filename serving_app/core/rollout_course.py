@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from serving_app.core.evidence import Series
 from serving_app.core.gates import Outcome, Told, Verdict, doubt_of_look, judge
 from serving_app.core.rollout import Check, Phase, Rollout, decide, enter, note, pause
-from serving_app.core.strategy import Analysis, Gate, Pause, SetWeight, Step, can_know
+from serving_app.core.strategy import Analysis, Gate, Measure, Pause, SetWeight, Step, can_know
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +118,31 @@ def _look(rollout: Rollout, now: float, sight: Sight) -> Rollout:
 
 
 def _watch(rollout: Rollout, gate: Gate, now: float, sight: Sight) -> Verdict:
-    """What the last requests say of a gate. Where these are too few, all of them since weights or copies have changed
-    are asked, and where they leave a doubt, whether all of them leave one, too."""
+    """What the requests of the window say of a gate, and those of the later half of the time since weights or copies
+    have changed, when that is longer.
+
+    The window alone would be passed sooner or later by a version that is above its limit, if one waits for its luck;
+    and it may never have requests enough. The longer time alone would see nothing of a fault that has just begun. So
+    both have to be passed; where the window has too few requests, the longer time decides, and where it leaves a doubt,
+    that may resolve it. What was slow or failed in the first moments is forgotten in time.
+    """
     start = _not_counted(rollout, gate, rollout.changed)
-    lately = max(start, now - rollout.strategy.window_s)
-    verdict = _judge(rollout, gate, lately, sight, parts=2)
-    if verdict.outcome is not Outcome.INCONCLUSIVE or lately == start:
-        return verdict
-    of_all = _judge(rollout, gate, start, sight, parts=2)
-    return of_all if verdict.value is None or of_all.outcome is Outcome.FAIL else verdict
+    recent = max(start, now - rollout.strategy.window_s)
+    later_half = start + (now - start) / 2
+    if later_half >= recent or gate.measure is Measure.METRIC:
+        return _judge(rollout, gate, recent, sight)
+    lately = _judge(rollout, gate, recent, sight, parts=2)
+    longer = _judge(rollout, gate, later_half, sight, parts=2)
+    if lately.value is None or lately.outcome is Outcome.PASS:
+        return _held(longer) if lately.outcome is Outcome.PASS else longer
+    return longer if longer.outcome is Outcome.FAIL else lately
+
+
+def _held(longer: Verdict) -> Verdict:
+    """What has been bad for long and is well now is neither failed nor passed."""
+    if longer.outcome is not Outcome.FAIL:
+        return longer
+    return replace(longer, outcome=Outcome.INCONCLUSIVE, why="it has been better lately")
 
 
 def _not_counted(rollout: Rollout, gate: Gate, since: float) -> float:

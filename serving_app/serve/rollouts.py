@@ -184,10 +184,10 @@ class Rollouts:
             await asyncio.sleep(_TICK_S)
 
     async def tick(self) -> None:
-        """Let them go on by what is seen now. A fault with one is told, and delays no other."""
-        for model in self._editing.config.models:
-            if model.rollout is not None:
-                await self._try(f"rollouts of {model.name}", self._follow_versions(model.name, model.rollout))
+        """Let them go on by what is seen now. A fault with one is told, and stops no other."""
+        by_themselves = [(each.name, each.rollout) for each in self._editing.config.models if each.rollout is not None]
+        for model, strategy in by_themselves:
+            await self._try(f"rollouts of {model}", self._follow_versions(model, strategy))
         unsettled = [each for each in self.find() if not each.settled]
         self._series = {each.id: self._series.get(each.id, Series()) for each in unsettled if each.is_active}
         self._told.keep_only(self._series)
@@ -195,6 +195,10 @@ class Rollouts:
         now = self._clock()
         for each in unsettled:
             await self._try(f"rollout {each.id}", self._go_on(each, counted, now))
+        tried = {f"rollouts of {model}" for model, _ in by_themselves} | {f"rollout {each.id}" for each in unsettled}
+        for subject in set(self._problems) - tried:  # of what is over nobody needs to hear any more
+            del self._problems[subject]
+            self._tell_problem(subject, None)
 
     def _look_at(self, rollout: Rollout, counted: Snapshot, now: float) -> None:
         series = self._series[rollout.id]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from serving_app.cli import main
@@ -181,7 +182,10 @@ def rollouts(controller: Any) -> Rollouts:
 def test_python_gives_the_same_orders(controller: Controller) -> None:
     """Each method is one question or order, and answers with the rollout."""
     client = rollouts(controller)
-    assert client.start("m", 2, strategy="half") == RUNNING
+    assert client.start("m", np.int64(2), strategy="half") == RUNNING  # type: ignore[arg-type]
+    assert type(controller.labels[0][1]) is int  # which can be kept
+    with pytest.raises(InvalidArgument, match="'2' is no version; give its number, such as 4"):
+        client.start("m", "2", strategy="half")  # type: ignore[arg-type]
     assert (client.get(2), client.list(), client.list("n")) == (FAILED, (RUNNING, FAILED), ())
     assert client.history(1) == RUNNING.transitions
     actions = ("promote", "promote_full", "pause", "resume", "abort", "retry", "undo")

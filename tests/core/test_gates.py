@@ -201,11 +201,13 @@ def test_a_series_keeps_what_is_needed() -> None:
     for at in range(10_000):
         series.add(float(at), errors((0, at)))
         series.thin((2000.0, 3000.0), recent=at - 60.0, grain=2.0)
-    assert len(series) <= 35
+    assert len(series) <= 120
     for moment in (2000.0, 3000.0):
         assert series.since(moment).candidate.errors.of == 9999 - moment
     assert 50 <= series.since(9999 - 50.0).candidate.errors.of <= 52
     assert 60 <= series.since(9999 - 60.0).candidate.errors.of <= 62
+    for age in (200.0, 1000.0, 3500.0):  # what is long ago is told the more coarsely
+        assert age <= series.since(9999 - age).candidate.errors.of <= age * 1.1 + 2
 
 
 def test_evidence_is_read_from_what_gateways_count() -> None:

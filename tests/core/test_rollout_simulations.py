@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from serving_app.core.rollout import Phase
@@ -67,6 +69,28 @@ def test_what_is_good_is_promoted() -> None:
         world = simulate("good", number)
         assert world.rollout.phase is Phase.PROMOTED, f"seed good {number}: {world.stories()}"
     print(f"{TIMES} good candidates were promoted; seeds: 'good 0' to 'good {TIMES - 1}'")
+
+
+@pytest.mark.parametrize(
+    ("times", "phases"),
+    [
+        (0.5, {Phase.PROMOTED}),
+        (1.5, {Phase.PROMOTED, Phase.PAUSED, Phase.FAILED}),
+        (3.0, {Phase.FAILED}),
+    ],
+)
+def test_what_is_near_the_limit(times: float, phases: set[Phase]) -> None:
+    """With half of the errors that are allowed every candidate is promoted, and with three times as many none; in
+    between a few are lucky, and most of them wait for a person or fail."""
+    ended = Counter[Phase]()
+    for number in range(10):
+        world = World(CAREFUL, Version(0.002 + 0.02 * times), seed=hash_of(f"near {times} {number}"))
+        world.run(3600.0)
+        ended[world.rollout.phase] += 1
+    print(f"{times} times the errors that are allowed: {ended}; seeds: 'near {times} 0' to 'near {times} 9'")
+    assert set(ended) <= phases, ended
+    if len(phases) > 1:
+        assert ended[Phase.PROMOTED] <= 5, ended
 
 
 def test_a_quiet_service_passes_nothing() -> None:

@@ -474,6 +474,15 @@ def test_a_fault_with_one_does_not_stop_the_others() -> None:
     assert app.move("abort").phase is Phase.ABORTED
     app.tick()
     assert app.problems == {}
+    app.start()
+    app.rollouts._look = lambda name: 1 / 0  # type: ignore[assignment,return-value]
+    app.tick()
+    assert list(app.problems) == ["rollout 2"]
+    app.run(app.editing.apply("{models: {n: {base_path: /models/n}}}", "the text", False))
+    app.rollouts._look = look
+    app.tick()
+    app.tick()
+    assert app.problems == {}
 
 
 AUTOMATIC = {"models": {"m": {"base_path": "/models/m", "rollout": "half"}}}
