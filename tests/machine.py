@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -17,8 +16,9 @@ from typing import NamedTuple
 from tests.cluster.commands import workers
 
 _HEAD = """
-import json, logging, sys, ray
-ray.init(address="local", num_cpus=8, log_to_driver=False, logging_level=logging.WARNING, **json.loads(sys.argv[1]))
+import logging, sys, ray
+ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
+         _temp_dir=sys.argv[1])
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 ray.shutdown()
@@ -33,8 +33,8 @@ class Machine(NamedTuple):
 
 
 @contextmanager
-def machine_with_ray(programs: Sequence[str] = (), dashboard_port: int | None = None) -> Iterator[Machine]:
-    """A machine on which a Ray cluster runs, with nothing on it; with a dashboard, which takes jobs, if it has a port.
+def machine_with_ray(programs: Sequence[str] = ()) -> Iterator[Machine]:
+    """A machine on which a Ray cluster runs, with nothing on it.
 
     `programs` are folders of commands that come first.
     """
@@ -44,12 +44,9 @@ def machine_with_ray(programs: Sequence[str] = (), dashboard_port: int | None = 
     variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     variables |= {"PATH": os.pathsep.join(path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # Ray's sockets lie below it, and their names must be short
-    settings: dict[str, object] = {"_temp_dir": folder, "include_dashboard": dashboard_port is not None}
-    if dashboard_port is not None:
-        settings["dashboard_port"] = dashboard_port
     head = subprocess.Popen(
-        [sys.executable, "-c", _HEAD, json.dumps(settings)], env=variables, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True, cwd=folder,
+        [sys.executable, "-c", _HEAD, folder], env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=folder,
     )  # fmt: skip
     assert head.stdin is not None
     assert head.stdout is not None

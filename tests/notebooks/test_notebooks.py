@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.ports import free_port
 from tests.cluster.commands import workers
 from tests.cluster.waiting import wait_for
-from tests.conftest import Demo, make_digit_versions
+from tests.conftest import Demo
 from tests.docs.pages import ROOT, anchors
 from tests.machine import Machine, machine_with_ray
 from tests.notebooks.running import pictures, printed, read, run
@@ -87,17 +86,17 @@ TOLD: dict[str, Told] = {
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """A machine on which a Ray cluster runs that takes jobs, with nothing on it."""
-    with machine_with_ray(dashboard_port=free_port()) as machine:
+    """A machine on which a Ray cluster runs, with nothing on it."""
+    with machine_with_ray() as machine:
         yield machine
 
 
 @pytest.fixture(scope="module")
-def models(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(demo: Demo, digit_versions: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models as notebooks make and keep them, made only once."""
     models = tmp_path_factory.mktemp("models") / ".demo"
     shutil.copytree(demo.folder, models)
-    make_digit_versions(models / "digit_versions")
+    shutil.copytree(digit_versions.folder, models / "digit_versions")
     return models
 
 
