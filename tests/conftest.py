@@ -97,9 +97,9 @@ def make_demo(folder: Path) -> Demo:
     return Demo(folder, _run_tool("serving_app.demo.models", folder))
 
 
-def make_digit_versions(folder: Path) -> str:
-    """Likewise the versions to roll out and to compare; what the command printed."""
-    return _run_tool("serving_app.demo.digit_versions", folder)
+def make_digit_versions(folder: Path) -> Demo:
+    """Likewise the versions to roll out and to compare."""
+    return Demo(folder, _run_tool("serving_app.demo.digit_versions", folder))
 
 
 def _run_tool(module: str, folder: Path) -> str:
@@ -111,3 +111,9 @@ def _run_tool(module: str, folder: Path) -> str:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The demo's models, as the command leaves them. Nobody may change them."""
     return make_demo(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def digit_versions(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The versions to roll out and to compare, likewise."""
+    return make_digit_versions(tmp_path_factory.mktemp("digit_versions"))

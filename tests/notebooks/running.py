@@ -45,12 +45,16 @@ def run(path: Path, folder: Path, environment: Mapping[str, str]) -> NotebookNod
 
 
 def printed(notebook: NotebookNode) -> str:
-    """All that the cells have printed, and the values of their last lines."""
+    """All that the cells have printed, and the values of their last lines.
+
+    What a cell prints comes in pieces of any size, between which there may be warnings; those are left out.
+    """
     texts = []
     for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            texts.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
-    return "\n".join(texts)
+        outputs = cell.get("outputs", ())
+        texts.append("".join(output.text for output in outputs if output.get("name") == "stdout"))
+        texts += [output.data.get("text/plain", "") for output in outputs if output.output_type == "execute_result"]
+    return "\n".join(text.rstrip("\n") for text in texts if text)
 
 
 def pictures(notebook: NotebookNode) -> int:
