@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving_app.cli import asking
 from serving_app.cli.cluster import join_or_start_ray, leave_ray
+from serving_app.cli.store_options import add_store_options, read_store_options
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Unavailable
 
 if TYPE_CHECKING:  # it needs the extra `data`
@@ -44,6 +45,9 @@ def add_to(commands: Any) -> None:
         "--errors", metavar="PATH",
         help="a directory for rows that cannot be scored; without, the first of them ends the work",
     )
+    add_store_options(parser, "--storage-options", "the base path")
+    add_store_options(parser, "--input-storage-options", "the input")
+    add_store_options(parser, "--output-storage-options", "the output, and the errors")
     parser.add_argument("--signature", default="serving_default", help="the signature (default: serving_default)")
     parser.add_argument(
         "--inputs", metavar="INPUT=COLUMN[,COLUMN...]", nargs="+", action="extend", default=[],
@@ -104,6 +108,9 @@ def to_request(options: argparse.Namespace) -> BatchRequest:
         raise InvalidArgument("--workers is at least 1")
     if not options.cpus > 0:
         raise InvalidArgument("--cpus is above 0")
+    storage_options = read_store_options("--storage-options", options.storage_options)
+    if storage_options and options.base_path is None:
+        raise InvalidArgument("--storage-options are for a --base-path; an app that serves knows the way to its models")
     return BatchRequest(
         inputs=tuple(options.input),
         output=options.output,
@@ -122,6 +129,9 @@ def to_request(options: argparse.Namespace) -> BatchRequest:
         rows_per_call=options.rows_per_call,
         max_in_flight=options.max_in_flight,
         timeout=options.timeout,
+        storage_options=storage_options,
+        input_options=read_store_options("--input-storage-options", options.input_storage_options),
+        output_options=read_store_options("--output-storage-options", options.output_storage_options),
     )
 
 

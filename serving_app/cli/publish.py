@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from serving_app.cli import asking
+from serving_app.cli.store_options import add_store_options, read_store_options
 from serving_app.cli.tables import size
 from serving_app.core.documents import dump
 from serving_app.core.errors import InvalidArgument
@@ -42,9 +42,7 @@ def add_to(commands: Any) -> None:
         "--metadata", metavar="NAME=VALUE", action="append", default=[],
         help="keep this text beside the version; may be repeated",
     )
-    parser.add_argument(
-        "--storage-options", metavar="JSON", default="{}", help="what fsspec needs to reach the base path: an object"
-    )
+    add_store_options(parser, "--storage-options", "the base path")
     asking.add_json(parser)
     asking.add_app(parser)
     parser.set_defaults(run=run)
@@ -55,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.model is not None:
         asking.use_token(options.address)
     metadata = dict(_read_pair(text) for text in options.metadata)
-    storage_options = _read_options(options.storage_options)
+    storage_options = read_store_options("--storage-options", options.storage_options)
     with asking.silence():
         published = publish(
             options.path,
@@ -102,16 +100,6 @@ def _read_pair(text: str) -> tuple[str, str]:
     if not (name and sign):
         raise InvalidArgument(f"--metadata: {text!r} is no pair; write NAME=VALUE")
     return name, value
-
-
-def _read_options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except ValueError as error:
-        raise InvalidArgument(f"--storage-options: {text!r} is no JSON: {error}") from error
-    if not isinstance(options, dict):
-        raise InvalidArgument(f"--storage-options: {text!r} is no object; write {{\"key\": value}}")
-    return options
 
 
 def _reporter(clock: Callable[[], float] = time.monotonic) -> Progress:

@@ -61,9 +61,13 @@ class BatchRequest:
     rows_per_call: int = ROWS_PER_CALL
     max_in_flight: int = MAX_IN_FLIGHT
     timeout: float = TIMEOUT_S
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    input_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    output_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def words(self) -> dict[str, Any]:
-        """What decides the result: who goes on with a work has to ask for the same."""
+        """What decides the result: who goes on with a work has to ask for the same. How stores are reached does not,
+        and is not written down: there are secrets in it."""
         columns = {name: [one] if isinstance(one, str) else list(one) for name, one in self.input_columns.items()}
         wanted = self.output_columns
         return {
@@ -89,6 +93,7 @@ class BatchRequest:
             label=self.label if version is None else None,
             app=self.app,
             base_path=self.base_path,
+            storage_options=self.storage_options,
             how=self.how,
             signature_name=self.signature_name,
             inputs=self.input_columns,
@@ -152,8 +157,8 @@ def begin(request: BatchRequest, workers: int) -> Begun:
     there, columns that do not fit, an output that holds something else.
     """
     _check(request)
-    output = Parts(absolute(request.output).rstrip("/"), {})
-    errors = None if request.errors is None else Parts(absolute(request.errors).rstrip("/"), {})
+    output = Parts(absolute(request.output).rstrip("/"), request.output_options)
+    errors = None if request.errors is None else replace(output, directory=absolute(request.errors).rstrip("/"))
     for each in (output, errors):
         if each is not None:
             each.check()
@@ -161,7 +166,7 @@ def begin(request: BatchRequest, workers: int) -> Begun:
     if known is None:
         _check_empty(output, errors)
     pinned = request.pin(None if known is None else known.version)
-    files = find_files(request.inputs)
+    files = find_files(request.inputs, request.input_options)
     _check_columns(pinned, files, request.errors is not None)
     if known is not None:
         check_same(known, request.words(), files, output.directory)
@@ -174,7 +179,7 @@ def begin(request: BatchRequest, workers: int) -> Begun:
         _plan_file(output).write(encode_plan(plan))
     output = replace(output, digest=plan.digest)
     errors = errors and replace(errors, digest=plan.digest)
-    return Begun(plan, pinned, Work(pinned, output, errors, request.batch_rows), output.done())
+    return Begun(plan, pinned, Work(pinned, output, errors, request.batch_rows, request.input_options), output.done())
 
 
 def run(begun: Begun, hire: Callable[[], Crew], tell: Tell, clock: Callable[[], float] = time.monotonic) -> Summary:

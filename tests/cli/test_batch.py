@@ -31,16 +31,18 @@ def test_a_long_command_line() -> None:
         *LEAST, "--input", "b", "c", "--label", "stable", "--name", "app", "--errors", "bad", "--signature", "s",
         "--inputs", "x=f0,f1", "w=k", "--outputs", "y", "z=score", "--keep", "k", "--how", "live",
         "--batch-size", "7", "--rows-per-call", "3", "--max-in-flight", "2", "--timeout", "1.5",
+        "--input-storage-options", '{"anon": true}', "--output-storage-options", '{"key": "k"}',
     )  # fmt: skip
     assert given == BatchRequest(
         ("a", "b", "c"), "out", "m", label="stable", app="app", how="live", signature_name="s",
         input_columns={"x": ["f0", "f1"], "w": ["k"]}, output_columns={"y": "y", "z": "score"}, keep=("k",),
         errors="bad", batch_rows=7, rows_per_call=3, max_in_flight=2, timeout=1.5,
+        input_options={"anon": True}, output_options={"key": "k"},
     )  # fmt: skip
     assert request(*LEAST, "--keep").keep == ()
-    assert request("--base-path", "/m", "--version", "3", *LEAST[2:]) == BatchRequest(
-        ("a",), "out", base_path="/m", version=3
-    )
+    assert request(
+        "--base-path", "/m", "--version", "3", *LEAST[2:], "--storage-options", '{"key": "k"}'
+    ) == BatchRequest(("a",), "out", base_path="/m", version=3, storage_options={"key": "k"})
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,10 @@ def test_a_long_command_line() -> None:
         (["--outputs", "y", "y=b"], "--outputs names 'y' twice"),
         (["--workers", "0"], "--workers is at least 1"),
         (["--cpus", "0"], "--cpus is above 0"),
+        (["--storage-options", "{}}"], "--storage-options: '{}}' is no JSON: "),
+        (["--input-storage-options", "key"], "--input-storage-options: 'key' is no JSON: "),
+        (["--output-storage-options", "[]"], r"--output-storage-options: '\[\]' is no object"),
+        (["--storage-options", '{"key": "k"}'], "--storage-options are for a --base-path"),
     ],
 )
 def test_flags_that_make_no_sense_are_named(given: list[str], message: str) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec import register_implementation
+from fsspec.implementations.local import LocalFileSystem
 
-from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound, ServingError, Unavailable
 from serving_app.data.batch import BatchRequest, Begun, Progress, Summary, begin, run
 from serving_app.data.parts import Parts
 from serving_app.data.work_plan import Piece
@@ -61,6 +63,17 @@ def result(request: BatchRequest) -> list[tuple[int, float]]:
     """The rows of the output, part by part."""
     parts = sorted(Path(request.output).glob("part-*.parquet"))
     return [(row["id"], row["y"]) for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+class LockedFiles(LocalFileSystem):
+    """Files behind a key, in directories that need not be made, as in stores."""
+
+    protocol = "locked"
+
+    def __init__(self, *args: Any, key: str = "", **kwargs: Any) -> None:
+        if key != "right":
+            raise PermissionError("the key is wrong")
+        super().__init__(*args, auto_mkdir=True, **kwargs)
 
 
 RIGHT = [(number, number / 2 + 2) for number in range(ROWS)]
@@ -259,3 +272,20 @@ def test_a_version_that_appears_meanwhile_changes_nothing(request_: BatchRequest
     assert begin(request, 1).pinned.servable.version == 1
     (base / "2").symlink_to(zoo.path("half_plus_two", 2))
     assert begin(request, 1).pinned.servable.version == 1
+
+
+def test_stores_are_reached_by_the_options_that_were_given(request_: BatchRequest, source: Path) -> None:
+    """Input, output, errors and plan are read and written with them, and they are written down nowhere."""
+    register_implementation("locked", LockedFiles, clobber=True)
+    options = {"key": "right"}
+    locked = replace(
+        request_, inputs=(f"locked://{source}",), output=f"locked://{request_.output}",
+        errors=f"locked://{request_.output}-errors", input_options=options, output_options=options,
+    )  # fmt: skip
+    for missing in ({"input_options": {}}, {"output_options": {}}):
+        with pytest.raises(ServingError, match="the key is wrong"):
+            begin(replace(locked, **missing), workers=1)
+    finish(begin(locked, workers=1))
+    assert result(request_) == RIGHT
+    assert "right" not in (Path(request_.output) / "_serving_app_batch.json").read_text(encoding="utf-8")
+    assert "right" not in repr(locked)
