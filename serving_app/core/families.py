@@ -179,8 +179,8 @@ MIRROR_TOP = _count(
 )  # fmt: skip
 MIRROR_SCORES = _histogram(
     "serving_app_mirror_scores", _VALUES,
-    "Values of outputs, or the highest score of each row where a row has several; the sum is that of their sizes; of: "
-    "version, candidate.",
+    "Values of outputs, or the highest score of each row where a row has several; the sum is that of their sizes, each "
+    "a million at most; of: version, candidate.",
     (), (*_MIRRORED_OUTPUT, "of"),
 )  # fmt: skip
 SILENT = _gauge(
