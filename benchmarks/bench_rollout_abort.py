@@ -1,10 +1,10 @@
 """How soon an abort is felt: from the order to the last answer that a client gets from the candidate.
 
-    python -m benchmarks.bench_rollout_abort [--runs 50] [--clients 4]
+    python -m benchmarks.bench_rollout_abort [--runs 50] [--clients 4] [--callers 2]
 
 Two versions of half_plus_two, each in a replica of its own, and a rollout that gives the second one half of the
 requests. Clients ask over REST all the while, each on a connection of its own, and tell by the header which version has
-answered. In each run the rollout is aborted by `connect().rollouts`, the time of the last answer of the second version
+answered; others call by handle, and tell it by the answer. In each run the rollout is aborted by `connect().rollouts`, the time of the last answer of the second version
 is noted, and the rollout is tried again. Prints the median, the p99 and the largest of the times, and those of the
 calls themselves. The target is a p99 below a second.
 """
@@ -20,10 +20,12 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 
 from benchmarks import local
 from serving_app import connect
 from serving_app.client.control import Control
+from serving_app.client.model import Model
 from serving_app.client.rollouts import Rollouts
 from serving_app.core.rollout import Phase
 
@@ -34,38 +36,57 @@ AFTERWARDS = 20
 """Answers that each client gets after an abort before the run counts as over."""
 
 
+Ask = Callable[[], str]
+"""Asks once, and returns the version that has answered."""
+
+
 class Client:
     """Asks over and over, and notes when each version answered last."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, ask: Ask) -> None:
         self.answers = 0
         self.last: dict[str, float] = {}
-        self._port = port
+        self._ask = ask
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port)
         while not self._is_over.is_set():
-            connection.request("POST", f"/v1/models/{MODEL}:predict", BODY)
-            answer = connection.getresponse()
-            answer.read()
-            if answer.status != 200:
-                raise SystemExit(f"a request failed with {answer.status}")
-            self.last[answer.headers["x-model-version"]] = time.monotonic()
+            version = self._ask()
+            self.last[version] = time.monotonic()
             self.answers += 1
-        connection.close()
 
     def stop(self) -> None:
         self._is_over.set()
         self._thread.join()
 
 
+def by_rest(port: int) -> Ask:
+    """Over REST, on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def ask() -> str:
+        connection.request("POST", f"/v1/models/{MODEL}:predict", BODY)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"a request failed with {answer.status}")
+        return str(answer.headers["x-model-version"])
+
+    return ask
+
+
+def by_handle(model: Model) -> Ask:
+    """By handle: the first version says 2.5, the second one 3.5."""
+    return lambda: str(int(model.predict(x=[1.0])["y"][0]) - 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--clients", type=int, default=4, help="how many ask over REST")
+    parser.add_argument("--callers", type=int, default=2, help="how many call by handle")
     options = parser.parse_args()
     with local.cluster() as cluster, local.models() as models:
         shutil.copytree(models.parent / "staged" / MODEL / "2", models / MODEL / "2")
@@ -76,15 +97,17 @@ def main() -> None:
             served.wait_until_answering(f"{MODEL}/versions/{version}", {"instances": [1.0]})
         asyncio.run(Control("default").set_traffic(MODEL, "default", {"weights": {1: 100}}))
         with connect() as connection:
-            _abort_many(connection.rollouts, served.rest_port, options)
+            asks = [by_rest(served.rest_port) for _ in range(options.clients)]
+            asks += [by_handle(connection.model(MODEL)) for _ in range(options.callers)]
+            _abort_many(connection.rollouts, asks, options.runs)
 
 
-def _abort_many(rollouts: Rollouts, port: int, options: argparse.Namespace) -> None:
+def _abort_many(rollouts: Rollouts, asks: Sequence[Ask], runs: int) -> None:
     rollout = rollouts.start(MODEL, 2, strategy=STRATEGY).id
-    clients = [Client(port) for _ in range(options.clients)]
+    clients = [Client(ask) for ask in asks]
     felt, called = [], []
     try:
-        for run in range(options.runs):
+        for run in range(runs):
             if run:
                 rollouts.retry(rollout)
             rollouts.wait(rollout, Phase.PAUSED, timeout=60)

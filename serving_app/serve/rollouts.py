@@ -24,15 +24,15 @@ from serving_app.core.history import Happening
 from serving_app.core.metrics import Snapshot
 from serving_app.core.rollout import Phase, Rollout, Transition
 from serving_app.core.rollout_course import Sight, advance
-from serving_app.core.rollout_orders import ORDERS, UPWARD, mark, release
+from serving_app.core.rollout_orders import ORDERS, mark, release
 from serving_app.core.servable import ServableId
-from serving_app.core.states import State
 from serving_app.core.strategy import Strategy
 from serving_app.core.traffic import DEFAULT_TARGET
-from serving_app.core.views import ModelView, VersionView
+from serving_app.core.views import ModelView
 from serving_app.serve.automatic_rollouts import find_next, hold
 from serving_app.serve.editing import Editing
 from serving_app.serve.kept_rollouts import find_rollout, forget_oldest, new_transitions, newest_moment, with_rollout
+from serving_app.serve.rollout_versions import RolloutVersions
 from serving_app.serve.steady_clock import steady_clock
 from serving_app.serve.told_metrics import ToldMetrics
 
@@ -68,8 +68,7 @@ class Rollouts:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._editing = editing
-        self._look = look
-        self._is_found = is_found
+        self._versions = RolloutVersions(look, is_found)
         self._count = count
         self._tell = tell
         self._tell_problem = tell_problem
@@ -114,10 +113,10 @@ class Rollouts:
                 return config, rollouts
             chosen = _choose(config, strategy)
             find_model(config, model)  # first of all it is told that there is none
-            config, rollouts = settle_target(config, rollouts, model, target, self._latest(model))
+            config, rollouts = settle_target(config, rollouts, model, target, self._versions.latest(model))
             found = find_model(config, model)
-            from_version = find_owner(found, target, self._latest(model))
-            self._check_candidate(model, target, from_version, to_version)
+            from_version = find_owner(found, target, self._versions.latest(model))
+            self._versions.check_candidate(target, from_version, ServableId(model, to_version))
             now = self._clock()
             number = max((each.id for each in rollouts), default=0) + 1
             what = f"started by strategy {chosen.name}, from version {from_version} to version {to_version}"
@@ -145,9 +144,9 @@ class Rollouts:
             if order in rollout.orders:
                 return config, rollouts
             moved = ORDERS[action](rollout, self._clock())
-            self._check_move(rollout, action)
+            self._versions.check_order(rollout, action)
             if action == "retry" and rollout.settled:
-                latest = self._latest(rollout.model)
+                latest = self._versions.latest(rollout.model)
                 config, rollouts = settle_target(config, rollouts, rollout.model, rollout.target, latest)
                 found = find_model(config, rollout.model)
                 owner = find_owner(found, rollout.target, latest)
@@ -237,26 +236,26 @@ class Rollouts:
             if find_rollout(rollouts, seen.id) is not seen:  # somebody has moved it meanwhile; the next look is soon
                 return config, rollouts
             if after.settled and not seen.settled:
-                config = settle(config, after, self._latest(seen.model))
+                config = settle(config, after, self._versions.latest(seen.model))
             return config, with_rollout(rollouts, after)
 
         await self._roll(go_on)
 
     def _see(self, rollout: Rollout, now: float) -> Sight:
-        version = self._find_version(rollout.model, rollout.to_version)
+        ready = self._versions.ready(rollout.model)
         since = max(rollout.changed, now - rollout.strategy.window_s)
         series = self._series.get(rollout.id, Series())
         return Sight(
-            is_ready=version is not None and version.state is State.READY,
-            failure=_failure_of(version),
+            is_ready=rollout.to_version in ready,
+            failure=self._versions.find_failure(ServableId(rollout.model, rollout.to_version)),
             series=series,
             told=self._told.since(rollout.id, since),
-            has_way_back=rollout.from_version in self._find_ready(rollout.model),
+            has_way_back=rollout.from_version in ready,
         )
 
     async def _follow_versions(self, model: str, strategy: str) -> None:
         """Have requests that name nothing stay with the version that gets them, and the newest one rolled out."""
-        ready = self._find_ready(model)
+        ready = self._versions.ready(model)
         found = find_model(self._editing.config, model)
         if ready and DEFAULT_TARGET not in found.traffic:
             await self._roll(lambda config, rollouts: (hold(config, model, max(ready)), rollouts))
@@ -286,47 +285,8 @@ class Rollouts:
         """Returns when a version is found, or is not found for long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._appear_s):
-                while self._look(servable.name) is not None and not self._is_there(servable):  # noqa: ASYNC110 - no event tells
+                while self._versions.may_appear(servable):  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(_LOOK_S)
-
-    def _is_there(self, servable: ServableId) -> bool:
-        version = self._find_version(servable.name, servable.version)
-        return (version is not None and version.state is not State.ENDED) or self._is_found(servable)
-
-    def _check_move(self, rollout: Rollout, action: str) -> None:
-        """Nobody sends requests by hand where nobody is, and back to the version before only if that is there."""
-        ready = self._find_ready(rollout.model)
-        if action in UPWARD and rollout.to_version not in ready:
-            raise FailedPrecondition(
-                f"version {rollout.to_version} of model {rollout.model} is not ready, so it can get no more requests; "
-                f"wait until it is, or abort rollout {rollout.id}"
-            )
-        if action == "undo" and rollout.from_version not in ready:
-            raise FailedPrecondition(
-                f"version {rollout.from_version} of model {rollout.model} is not ready, so no requests can go back to "
-                "it; start a rollout to one that is"
-            )
-
-    def _check_candidate(self, model: str, target: str, from_version: int, to_version: int) -> None:
-        if to_version == from_version:
-            raise FailedPrecondition(f"Version {to_version} gets the requests for {target} of model {model} already")
-        version = self._find_version(model, to_version)
-        if failure := _failure_of(version):
-            raise FailedPrecondition(f"Version {to_version} of model {model} cannot be served: {failure}")
-        if not self._is_there(ServableId(model, to_version)):
-            raise NotFound(f"There is no version {to_version} of model {model} under its base path; bring it first")
-
-    def _find_version(self, model: str, number: int) -> VersionView | None:
-        view = self._look(model)
-        versions = view.versions if view is not None else ()
-        return next((each for each in versions if each.servable.version == number), None)
-
-    def _find_ready(self, model: str) -> list[int]:
-        view = self._look(model)
-        return [each.servable.version for each in view.versions if each.state is State.READY] if view else []
-
-    def _latest(self, model: str) -> int | None:
-        return max(self._find_ready(model), default=None)
 
 
 def _choose(config: ServingConfig, strategy: str | Mapping[str, Any]) -> Strategy:
@@ -336,9 +296,3 @@ def _choose(config: ServingConfig, strategy: str | Mapping[str, Any]) -> Strateg
         return to_strategy(strategy, config.rollout_strategies[strategy])
     known = ", ".join(sorted(config.rollout_strategies)) or "none; write some in the configuration, or hand one over"
     raise NotFound(f"There is no rollout strategy {strategy or 'without a name'}; those are: {known}")
-
-
-def _failure_of(version: VersionView | None) -> str | None:
-    if version is None or version.state not in (State.FAILED, State.UNFIT):
-        return None
-    return str(version.error) if version.error else f"it is {version.state.value}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
 
 from serving_app.cli import main
 from serving_app.cli.rollout import page
@@ -194,6 +195,27 @@ def test_python_gives_the_same_orders(controller: Controller) -> None:
     client.report_value(1, "clicks", 0.5)
     orders = [(1, action) for action in actions]
     assert controller.labels == [("m", 2, "default", "half"), *orders, (1, "clicks", 0.5, None)]
+
+
+def test_an_order_of_which_no_answer_came_is_given_again(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same mark, by which the next controller knows that it was carried out; another order has another."""
+    monkeypatch.setattr("serving_app.client.control.RETRY_S", 0.0)
+    marks: list[str] = []
+
+    async def move_rollout(number: int, action: str, order: str) -> Rollout:
+        await asyncio.sleep(0)
+        marks.append(order)
+        if len(marks) == 1:
+            raise RayActorError
+        return RUNNING
+
+    controller.move_rollout = move_rollout  # type: ignore[method-assign]
+    client = rollouts(controller)
+    assert client.promote(1) is RUNNING
+    assert client.promote(1) is RUNNING
+    assert marks[0] == marks[1] != marks[2]
 
 
 def test_python_waits_and_tells_metrics(controller: Controller) -> None:

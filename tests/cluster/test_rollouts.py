@@ -16,6 +16,7 @@ from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, 
 from serving_app.core.families import CALLER_REQUESTS
 from serving_app.core.metrics import Labels, Snapshot, Value
 from serving_app.core.rollout import Phase, Rollout
+from serving_app.core.states import State
 from tests.cluster.asking import QUESTION, Rest, ask_rest, steadily, version_of
 from tests.cluster.serving import Serving, add_version, kill, serving
 from tests.cluster.waiting import PATIENCE_S, wait_for
@@ -93,6 +94,11 @@ def patiently(ask: Callable[..., T], *arguments: Any) -> T | None:
         return None
 
 
+def ready_versions(app: Serving, model: str) -> set[int]:
+    """The versions that can be asked, as the controller knows it."""
+    return {each.servable.version for each in app.view().models[model].versions if each.state is State.READY}
+
+
 def test_a_good_version_is_promoted(app: Serving) -> None:
     """It is loaded for the rollout, gets its share, then all, and back goes all at once; a controller that is killed on
     the way goes on where it was, and no request fails."""
@@ -107,6 +113,7 @@ def test_a_good_version_is_promoted(app: Serving) -> None:
         found = wait_for("the next controller", lambda: patiently(rollouts.get, rollout.id))
         assert found is not None
         assert found.phase is Phase.PAUSED
+        wait_for("both versions to be adopted", lambda: {1, 2} <= ready_versions(app, MODEL))
         assert rollouts.promote(rollout.id).weight == 80
         assert rollouts.wait(rollout.id, timeout=PATIENCE_S).phase is Phase.PROMOTED
         ask = ask_rest(app, LABELLED)

@@ -466,20 +466,20 @@ def test_a_fault_with_one_does_not_stop_the_others() -> None:
     """It is told as a problem; the rollout can be aborted, and others go on."""
     app = App()
     app.start()
-    look = app.rollouts._look
-    app.rollouts._look = lambda name: 1 / 0  # type: ignore[assignment,return-value]
+    look = app.rollouts._versions._look
+    app.rollouts._versions._look = lambda name: 1 / 0  # type: ignore[assignment,return-value]
     app.tick()
     assert "a fault of the controller: ZeroDivisionError" in app.problems["rollout 1"]
-    app.rollouts._look = look
+    app.rollouts._versions._look = look
     assert app.move("abort").phase is Phase.ABORTED
     app.tick()
     assert app.problems == {}
     app.start()
-    app.rollouts._look = lambda name: 1 / 0  # type: ignore[assignment,return-value]
+    app.rollouts._versions._look = lambda name: 1 / 0  # type: ignore[assignment,return-value]
     app.tick()
     assert list(app.problems) == ["rollout 2"]
     app.run(app.editing.apply("{models: {n: {base_path: /models/n}}}", "the text", False))
-    app.rollouts._look = look
+    app.rollouts._versions._look = look
     app.tick()
     app.tick()
     assert app.problems == {}
