@@ -112,9 +112,13 @@ class Connection:
     def metrics(self) -> Snapshot:
         """What was counted until now, in the whole app: by the name of a metric, and by the values of its labels.
 
-        Raises Unavailable while that is not known exactly, shortly after a restart of the controller.
+        What this process has asked on its connections is in it; what others have, up to a second ago. Raises
+        Unavailable while it is not known exactly, shortly after a restart of the controller.
         """
-        return wait(self._asked().metrics())
+        asked = self._asked()
+        if self._link is not None:
+            wait(self._link.bring_counts())
+        return wait(asked.metrics())
 
     def close(self) -> None:
         """Follow no more. Calls that are under way are still answered; closing again does nothing."""

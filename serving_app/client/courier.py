@@ -19,8 +19,8 @@ from serving_app.core.metrics import Registry, Snapshot, growth, replace_in
 logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
-_FAREWELL_S = 3.0
-"""How long a caller that ends waits for what it brings to be taken."""
+_PATIENCE_S = 3.0
+"""How long a caller that ends, or wants to see it counted, waits for what it brings to be taken."""
 
 _MOST_PARCELS = 10
 """While so many are not kept, what is counted waits: one parcel can hold it all when the controller is back."""
@@ -69,12 +69,16 @@ class Courier:
             return
         task.cancel()
         await asyncio.wait({task})
+        await self.bring()
+
+    async def bring(self) -> None:
+        """Bring what was counted until now. If the controller is away, it has not got it after a moment."""
         self._pack()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
+            async with asyncio.timeout(_PATIENCE_S):
                 for _ in range(2):  # a controller that has just started again asks for more
                     if self._taken < self._number:
-                        await self._bring()
+                        await self._bring_parcels()
 
     async def _bring_for_ever(self) -> None:
         while True:
@@ -82,7 +86,7 @@ class Courier:
             if len(self._parcels) < _MOST_PARCELS:
                 self._pack()
             if self._parcels:
-                await self._bring()
+                await self._bring_parcels()
 
     def _pack(self) -> None:
         counts = self._registry.take_changed()
@@ -92,7 +96,7 @@ class Courier:
             self._number += 1
             self._parcels.append(Parcel(self._number, grown))
 
-    async def _bring(self) -> None:
+    async def _bring_parcels(self) -> None:
         """Bring what is not known to be taken; or only ask what is kept by now."""
         parcels = [parcel for parcel in self._parcels if parcel.number > self._taken]
         try:

@@ -198,6 +198,10 @@ class Link:
     def _submit(self, route: Route, call: Call) -> asyncio.Future[Outputs]:
         return self._callers.find(route).submit(call)
 
+    async def bring_counts(self) -> None:
+        """Let the app know what was asked until now, if it can be reached."""
+        await self._courier.bring()
+
     def check_cluster(self) -> None:
         """Unreachable if the process has left the cluster: Ray would start one of its own for whoever calls then."""
         if cluster_of_process() != self._cluster:

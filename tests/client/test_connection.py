@@ -18,7 +18,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 
 from serving_app.client import link
 from serving_app.client.connection import Connection, connect
-from serving_app.client.control import Unreachable, join_cluster
+from serving_app.client.control import Control, Unreachable, join_cluster
 from serving_app.client.model import Model
 from serving_app.client.remote_errors import Lost
 from serving_app.core.errors import (
@@ -32,6 +32,8 @@ from serving_app.core.errors import (
     Unavailable,
 )
 from serving_app.core.events import ReaderJoined, ReaderLeft
+from serving_app.core.families import CALLER_REQUESTS
+from serving_app.core.metrics import Snapshot
 from serving_app.core.routing import VersionStatus
 from serving_app.core.servable import ModelSpec, ServableId
 from serving_app.core.states import PublicState
@@ -177,7 +179,7 @@ def test_a_deadline_ends_a_call(app: App) -> None:
 @pytest.fixture
 def patient_farewells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who leaves waits until what it has counted is taken."""
-    monkeypatch.setattr("serving_app.client.courier._FAREWELL_S", PATIENCE_S)
+    monkeypatch.setattr("serving_app.client.courier._PATIENCE_S", PATIENCE_S)
 
 
 @pytest.mark.usefixtures("patient_farewells")
@@ -212,6 +214,21 @@ def test_what_is_asked_is_counted(app: App) -> None:
         ("z", "NOT_FOUND", "", "", "latest"): 1,
         ("m", "INVALID_ARGUMENT", "", "", "label"): 1,
     }
+
+
+@pytest.mark.usefixtures("patient_farewells")
+def test_who_looks_at_the_metrics_sees_what_it_has_asked(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, as the app is told before it is asked."""
+
+    async def metrics(control: Control) -> Snapshot:
+        return {CALLER_REQUESTS.name: app.counted()}
+
+    monkeypatch.setattr(Control, "metrics", metrics)
+    with connect() as connection:
+        for asked in (1, 2, 3):
+            connection.model("m").predict(x=[1.0], timeout=PATIENCE_S)
+            counts = connection.metrics()[CALLER_REQUESTS.name]
+            assert counts == {("m", "OK", "1", "serving_default", "latest"): asked}
 
 
 @pytest.mark.usefixtures("patient_farewells")

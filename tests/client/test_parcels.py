@@ -53,7 +53,7 @@ class World:
         """The caller brings what it has, and this happens on the way."""
         self.trouble = trouble
         self.courier._pack()
-        asyncio.run(self.courier._bring())
+        asyncio.run(self.courier._bring_parcels())
 
     def repeat(self) -> None:
         """Something that was sent long ago comes once more, or for the first time."""
