@@ -11,22 +11,15 @@ construction). Sets of positions are the bits of an integer.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-MOST_POSITIONS = 200
-"""Characters that a pattern may have, counted repetitions written out."""
+from serving_app.core.pattern_tree import MOST_POSITIONS, Char, Choice, Node, Repeat, Sequence, Test, read_pattern
 
 LONGEST_TEXT = 2048
 """Longer texts fit no pattern."""
 
-_LONGEST_PATTERN = 1000
-_DEEPEST = 40
 _REMEMBERED = 512
-
-_Test = Callable[[str], bool]
-"""Whether a position takes a character."""
 
 
 class Pattern:
@@ -34,9 +27,8 @@ class Pattern:
 
     def __init__(self, source: str) -> None:
         """ValueError if it is none, or one that takes too much."""
-        tree = _Reader(source).read()
         positions = _Positions()
-        self._start = positions.add(tree)
+        self._start = positions.add(read_pattern(source))
         self._tests, self._follow = positions.tests, positions.follow
         # What was found out before; as many different characters and sets may come, not without bounds.
         self._taking: dict[str, int] = {}
@@ -81,38 +73,6 @@ def _places(positions: int) -> Iterator[int]:
         positions ^= lowest
 
 
-# What a pattern is read into.
-
-
-class _Char(NamedTuple):
-    """One character that passes the test."""
-
-    takes: _Test
-
-
-class _Sequence(NamedTuple):
-    """One after the other."""
-
-    parts: tuple[_Node, ...]
-
-
-class _Choice(NamedTuple):
-    """One of several."""
-
-    parts: tuple[_Node, ...]
-
-
-class _Repeat(NamedTuple):
-    """The same from so many times to so many, None being any number of times."""
-
-    part: _Node
-    least: int
-    most: int | None
-
-
-_Node = _Char | _Sequence | _Choice | _Repeat
-
-
 class _Span(NamedTuple):
     """Where a part of a pattern may begin and end, and whether it may be empty."""
 
@@ -128,34 +88,34 @@ class _Positions:
     """The positions of a pattern, while they are found."""
 
     def __init__(self) -> None:
-        self.tests: list[_Test] = []
+        self.tests: list[Test] = []
         self.follow: list[int] = []
 
-    def add(self, node: _Node) -> _Span:
+    def add(self, node: Node) -> _Span:
         """The positions of this part as well."""
         match node:
-            case _Char(takes):
+            case Char(takes):
                 if len(self.tests) == MOST_POSITIONS:
                     raise ValueError(f"it has more than {MOST_POSITIONS} characters, repetitions written out")
                 self.tests.append(takes)
                 self.follow.append(0)
                 bit = 1 << len(self.tests) - 1
                 return _Span(bit, bit, False)
-            case _Sequence(parts):
+            case Sequence(parts):
                 span = _EMPTY
                 for part in parts:
                     span = self._join(span, self.add(part))
                 return span
-            case _Choice(parts):
+            case Choice(parts):
                 spans = [self.add(part) for part in parts]
                 first, last = 0, 0
                 for span in spans:
                     first, last = first | span.first, last | span.last
                 return _Span(first, last, any(span.may_be_empty for span in spans))
-            case _Repeat(part, least, most):
+            case Repeat(part, least, most):
                 return self._repeat(part, least, most)
 
-    def _repeat(self, part: _Node, least: int, most: int | None) -> _Span:
+    def _repeat(self, part: Node, least: int, most: int | None) -> _Span:
         span = _EMPTY
         for number in range(max(least, 1) if most is None else most):
             before = len(self.tests)
@@ -180,186 +140,3 @@ class _Positions:
     def _link(self, last: int, first: int) -> None:
         for place in _places(last):
             self.follow[place] |= first
-
-
-# Reading.
-
-_COUNTS = re.compile(r"\{(?:(\d+)|(\d*),(\d*))\}")
-_CATEGORIES: dict[str, _Test] = {
-    "d": str.isdecimal,
-    "w": lambda char: char.isalnum() or char == "_",
-    "s": str.isspace,
-}
-_CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-_CODES = {"x": 2, "u": 4, "U": 8}
-_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
-
-
-class _Reader:
-    """Reads one pattern."""
-
-    def __init__(self, source: str) -> None:
-        if len(source) > _LONGEST_PATTERN:
-            raise ValueError(f"it is longer than {_LONGEST_PATTERN} characters")
-        self._any_case = source.startswith("(?i)")
-        self._source = source
-        self._at = 4 if self._any_case else 0
-        self._depth = 0
-
-    def read(self) -> _Node:
-        """The whole of it."""
-        tree = self._read_choice()
-        if self._at < len(self._source):
-            raise ValueError(f"there is no ( for the ) at position {self._at}")
-        return tree
-
-    def _peek(self) -> str:
-        return self._source[self._at : self._at + 1]
-
-    def _take(self) -> str:
-        char = self._peek()
-        if not char:
-            raise ValueError("it ends too early")
-        self._at += 1
-        return char
-
-    def _skip(self, text: str) -> bool:
-        if self._source.startswith(text, self._at):
-            self._at += len(text)
-            return True
-        return False
-
-    def _read_choice(self) -> _Node:
-        parts = [self._read_sequence()]
-        while self._skip("|"):
-            parts.append(self._read_sequence())
-        return parts[0] if len(parts) == 1 else _Choice(tuple(parts))
-
-    def _read_sequence(self) -> _Node:
-        parts: list[_Node] = []
-        if not self._depth:
-            self._skip("^")  # the whole is matched in any case, so many write it
-        while self._peek() not in ("", "|", ")"):
-            if not self._depth and self._peek() == "$" and self._source[self._at + 1 : self._at + 2] in ("", "|"):
-                self._at += 1
-                break
-            parts.append(self._read_repeated())
-        return parts[0] if len(parts) == 1 else _Sequence(tuple(parts))
-
-    def _read_repeated(self) -> _Node:
-        at = self._at
-        if self._read_counts() is not None:
-            raise ValueError(f"there is nothing to repeat at position {at}")
-        node = self._read_one()
-        counts = self._read_counts()
-        if counts is None:
-            return node
-        least, most = counts
-        if max(least, most or 0) > MOST_POSITIONS or (most is not None and most < least):
-            raise ValueError(f"it can be repeated from 0 to {MOST_POSITIONS} times, the smaller number first")
-        self._skip("?")  # as few as possible comes to the same for the whole of a text
-        at = self._at
-        if self._skip("+") or self._read_counts() is not None:
-            raise ValueError(f"a repetition cannot be repeated, as at position {at}; put it into a group")
-        return _Repeat(node, least, most)
-
-    def _read_counts(self) -> tuple[int, int | None] | None:
-        for sign, counts in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
-            if self._skip(sign):
-                return counts
-        match = _COUNTS.match(self._source, self._at)
-        if match is None:
-            return None
-        self._at = match.end()
-        exactly, least, most = match.groups()
-        if exactly is not None:
-            return int(exactly), int(exactly)
-        return int(least or 0), int(most) if most else None
-
-    def _read_one(self) -> _Node:
-        char = self._take()
-        if char == "(":
-            return self._read_group()
-        if char == "[":
-            return _Char(self._read_class())
-        if char == ".":
-            return _Char(lambda given: given != "\n")
-        if char == "\\":
-            return _Char(self._read_escape())
-        if char in "^$":
-            raise ValueError(f"{char} at position {self._at - 1} is neither at its beginning nor at its end")
-        return _Char(self._literal(char))
-
-    def _read_group(self) -> _Node:
-        if self._peek() == "?" and not self._skip("?:"):
-            raise ValueError("of groups with a question mark only (?:…) is known, and (?i) before everything else")
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise ValueError(f"it has groups in groups, more than {_DEEPEST} deep")
-        node = self._read_choice()
-        if not self._skip(")"):
-            raise ValueError("a group has no end")
-        self._depth -= 1
-        return node
-
-    def _read_escape(self) -> _Test:
-        """What comes after a backslash."""
-        char = self._take()
-        category = _CATEGORIES.get(char.lower())
-        if category is not None:
-            return category if char.islower() else lambda given: not category(given)
-        return self._literal(self._unescape(char))
-
-    def _unescape(self, char: str) -> str:
-        if char in _CONTROLS:
-            return _CONTROLS[char]
-        if char in _CODES:
-            digits = "".join(self._take() for _ in range(_CODES[char]))
-            if not set(digits) <= _HEXADECIMAL:
-                raise ValueError(f"\\{char}{digits} is no character")
-            return chr(int(digits, 16))
-        if char.isascii() and char.isalnum():
-            raise ValueError(f"\\{char} is not known here")
-        return char
-
-    def _read_class(self) -> _Test:
-        """A choice of characters, whose bracket has been read."""
-        is_negated = self._skip("^")
-        tests: list[_Test] = []
-        while not tests or self._peek() != "]":
-            tests.append(self._read_range())
-        self._at += 1
-        if is_negated:
-            return lambda given: not any(takes(given) for takes in tests)
-        return lambda given: any(takes(given) for takes in tests)
-
-    def _read_range(self) -> _Test:
-        low = self._take()
-        if low == "\\":
-            low = self._take()
-            if low.lower() in _CATEGORIES:
-                self._at -= 1
-                return self._read_escape()
-            low = self._unescape(low)
-        if self._peek() != "-" or self._source[self._at + 1 : self._at + 2] in ("", "]"):
-            return self._literal(low)
-        self._at += 1
-        high = self._take()
-        if high == "\\":
-            high = self._unescape(self._take())
-        if high < low:
-            raise ValueError(f"from {low!r} to {high!r} there is no character")
-        cases = self._cases
-        return lambda given: any(low <= each <= high for each in cases(given))
-
-    def _literal(self, char: str) -> _Test:
-        cases = self._cases
-        meant = cases(char)
-        return lambda given: not meant.isdisjoint(cases(given))
-
-    def _cases(self, char: str) -> frozenset[str]:
-        """The characters that are the same as this one."""
-        if not self._any_case:
-            return frozenset(char)
-        lower, upper = char.lower(), char.upper()
-        return frozenset(each for each in (char, lower, upper, lower.upper(), upper.lower()) if len(each) == 1)

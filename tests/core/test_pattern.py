@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving_app.core.pattern import LONGEST_TEXT, MOST_POSITIONS, Pattern
+from serving_app.core.pattern import LONGEST_TEXT, Pattern
+from serving_app.core.pattern_tree import MOST_POSITIONS
 
 
 @pytest.mark.parametrize(
