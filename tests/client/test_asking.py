@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +25,7 @@ from tests.stepping import PATIENCE_S
 def near(app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     """A connection to an app with a lane to its replica."""
     monkeypatch.setattr(lone_calls, "_CONNECT_S", PATIENCE_S)
-    monkeypatch.setattr("serving_app.client.courier._FAREWELL_S", PATIENCE_S)
+    monkeypatch.setattr("serving_app.client.courier._PATIENCE_S", PATIENCE_S)
     app.open_door()
     with connect() as connection:
         wait_for(connection, 2)
@@ -54,6 +56,14 @@ def test_a_thread_that_waits_calls_by_itself(app: App, near: Connection) -> None
     assert wires(near) == 1
     assert app.asked_on_lanes == 2
     assert near._linked()._follower._in_use == {}
+
+
+def test_an_answer_names_the_version(app: App, near: Connection) -> None:
+    """Whoever makes the call, and wherever the answer is taken."""
+    model = near.model("m")
+    for answer in (model.predict(x=[1.0]), asyncio.run(model.predict_async(x=[1.0]))):
+        for each in (answer, pickle.loads(pickle.dumps(answer))):
+            assert (each.version, each["y"].tolist(), list(each)) == (1, [2.5], ["y"])
 
 
 def test_what_is_asked_so_is_counted(app: App, near: Connection) -> None:
