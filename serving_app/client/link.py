@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from serving_app.client import crossing
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
 from serving_app.client.lone_calls import LoneCalls, NotHere
+from serving_app.client.prediction import Prediction
 from serving_app.client.remote_errors import Lost, of_a_hop
 from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, ServingError, Unavailable, code_of
@@ -102,7 +103,7 @@ class Link:
             self._meter.fail(spec, route, "", code_of(error))
             raise
 
-    def ask(self, request: Request) -> Outputs:
+    def ask(self, request: Request) -> Prediction:
         """The same as `call` comes to, for a thread that waits; not the one of links."""
         began = time.monotonic()
         try:
@@ -116,7 +117,7 @@ class Link:
                 raise Lost(error.message) from error
             raise
 
-    def _ask_here(self, request: Request) -> Outputs:
+    def _ask_here(self, request: Request) -> Prediction:
         """The outputs, if nobody else of this process asks for that version now. Raises NotHere."""
         began, spec = time.perf_counter(), request.spec
         with self._follower.lease() as table:
@@ -147,9 +148,9 @@ class Link:
                 raise NotHere  # refused: the loop asks again, after a pause
             raise reply
         self._meter.succeed(spec, route, call, time.perf_counter() - began)
-        return _apart(reply)
+        return _apart(reply, route)
 
-    async def call(self, request: Request, spent: float = 0.0) -> Outputs:
+    async def call(self, request: Request, spent: float = 0.0) -> Prediction:
         """The outputs of the version that the request means now, `spent` seconds of whose time are over.
 
         Whoever refuses it before anything was done is asked again within its timeout, after growing pauses and by the
@@ -176,7 +177,7 @@ class Link:
         except TimeoutError:
             raise DeadlineExceeded(f"{request.spec.name} gave no answer within {timeout} s") from None
 
-    async def _call_once(self, request: Request, limit: asyncio.Timeout) -> Outputs:
+    async def _call_once(self, request: Request, limit: asyncio.Timeout) -> Prediction:
         began, route = time.perf_counter(), None
         spec, call = request.spec, request.call
         try:
@@ -193,7 +194,7 @@ class Link:
             self._meter.fail(spec, route, call.signature_name, code)
             raise
         self._meter.succeed(spec, route, call, time.perf_counter() - began)
-        return _apart(outputs)
+        return _apart(outputs, route)
 
     def _submit(self, route: Route, call: Call) -> asyncio.Future[Outputs]:
         return self._callers.find(route).submit(call)
@@ -382,10 +383,11 @@ async def _stop_all() -> None:
         await link._stop()
 
 
-def _apart(outputs: Outputs) -> Outputs:
+def _apart(outputs: Outputs, route: Route) -> Prediction:
     """The outputs, none of which keeps more memory than its own: small ones look into all that came with them, and
     whoever called may keep them for long."""
-    return {name: each.copy() if each.nbytes < LARGE_BYTES else each for name, each in outputs.items()}
+    apart = {name: each.copy() if each.nbytes < LARGE_BYTES else each for name, each in outputs.items()}
+    return Prediction(apart, route.servable)
 
 
 _is_forked = False

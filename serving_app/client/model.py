@@ -11,6 +11,7 @@ import numpy as np
 
 from serving_app.client.attributes import attributes_of
 from serving_app.client.link import Link, across, wait
+from serving_app.client.prediction import Prediction
 from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import NotFound
 from serving_app.core.history import Happening
@@ -21,7 +22,7 @@ from serving_app.core.servable import ModelSpec
 from serving_app.core.signatures import DEFAULT_SIGNATURE, Signature
 from serving_app.core.traffic import DEFAULT_TARGET, FirstValue, Traffic
 from serving_app.protocol.call_options import names_of, seconds_of
-from serving_app.protocol.calls import Call, Outputs
+from serving_app.protocol.calls import Call
 from serving_app.protocol.columns import gather
 from serving_app.protocol.example_requests import CLASSIFY_METHOD, REGRESS_METHOD, ExampleQuery, Task, make_call
 from serving_app.protocol.example_results import label_scores, read_classification, read_regression
@@ -62,8 +63,8 @@ class Model:
         outputs: Sequence[str] = (),
         timeout: float | None = DEFAULT_TIMEOUT_S,
         **named: Any,
-    ) -> dict[str, Array]:
-        """The outputs of one call, by name. Blocks; from a coroutine, await `predict_async`.
+    ) -> Prediction:
+        """The outputs of one call, by name, and their `version`. Blocks; from a coroutine, await `predict_async`.
 
         Inputs are given by keyword, as a mapping, a list of rows, a DataFrame or an Arrow table; an only input also
         without its name. They are turned into the signature's types.
@@ -80,7 +81,7 @@ class Model:
         outputs: Sequence[str] = (),
         timeout: float | None = DEFAULT_TIMEOUT_S,
         **named: Any,
-    ) -> dict[str, Array]:
+    ) -> Prediction:
         """The same without blocking; many may be under way at once."""
         given = gather(inputs, named)
         make = _prediction(given, signature_name, outputs, timeout)
@@ -228,11 +229,11 @@ class Model:
         api = "Classify" if method == CLASSIFY_METHOD else "Regress"
         return lambda signatures: make_call(query, signatures, timeout=seconds)._replace(api=api)
 
-    def _ask(self, make: MakeCall, first: FirstValue) -> Outputs:
+    def _ask(self, make: MakeCall, first: FirstValue) -> Prediction:
         link = self._connection._linked()
         return link.ask(self._request(link, make, first))
 
-    async def _ask_async(self, make: MakeCall, first: FirstValue) -> Outputs:
+    async def _ask_async(self, make: MakeCall, first: FirstValue) -> Prediction:
         if not self._connection._is_linked:
             await asyncio.to_thread(self._connection._linked)
         link = self._connection._linked()
