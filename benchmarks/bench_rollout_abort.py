@@ -4,9 +4,9 @@
 
 Two versions of half_plus_two, each in a replica of its own, and a rollout that gives the second one half of the
 requests. Clients ask over REST all the while, each on a connection of its own, and tell by the header which version has
-answered; others call by handle, and tell it by the answer. In each run the rollout is aborted by `connect().rollouts`, the time of the last answer of the second version
-is noted, and the rollout is tried again. Prints the median, the p99 and the largest of the times, and those of the
-calls themselves. The target is a p99 below a second.
+answered; others call by handle, and tell it by the answer. In each run the rollout is aborted by `connect().rollouts`,
+the time of the last answer of the second version is noted, and the rollout is tried again. Prints the median, the p99
+and the largest of the times, and those of the calls themselves. The target is a p99 below a second.
 """
 
 from __future__ import annotations
