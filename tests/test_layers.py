@@ -32,7 +32,8 @@ LAYERS: dict[str, set[str]] = {
         *("ray", "grpc", "httptools", *FORMATS),
     },
     "data": {
-        *("core", "config", "protocol", "store", "host", "client", "serve"), *("ray", "pyarrow", "fsspec", *FORMATS),
+        *("core", "config", "protocol", "store", "host", "client", "serve"),
+        *("ray", "pyarrow", "fsspec", "orjson", *FORMATS),
     },
     "demo": {"numpy", "tensorflow", "sklearn"},
     "cli": {

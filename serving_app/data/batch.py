@@ -166,7 +166,7 @@ def begin(request: BatchRequest, workers: int) -> Begun:
     if known is None:
         _check_empty(output, errors)
     pinned = request.pin(None if known is None else known.version)
-    files = find_files(request.inputs, request.input_options)
+    files = find_files(request.inputs, request.input_options, skips_broken=request.errors is not None)
     _check_columns(pinned, files, request.errors is not None)
     if known is not None:
         check_same(known, request.words(), files, output.directory)

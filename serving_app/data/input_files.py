@@ -22,6 +22,7 @@ from fsspec import AbstractFileSystem
 
 from serving_app.config.locations import is_absolute
 from serving_app.core.errors import FailedPrecondition, InvalidArgument, NotFound
+from serving_app.data.broken_lines import BrokenLines
 from serving_app.store.files import stamp_of
 from serving_app.store.filesystem import is_local, open_path, translated_errors
 
@@ -53,9 +54,12 @@ def absolute(location: str) -> str:
     return location if is_absolute(location) else os.path.abspath(location)
 
 
-def find_files(locations: Iterable[str], options: Mapping[str, Any] | None = None) -> list[InputFile]:
+def find_files(
+    locations: Iterable[str], options: Mapping[str, Any] | None = None, *, skips_broken: bool = False
+) -> list[InputFile]:
     """The files at these paths or URIs, in a fixed order: a file, all files below a directory, or those of a pattern.
 
+    Broken lines of text files are errors unless they are skipped, as far as somebody has to look into a file at all.
     Raises NotFound where there are none, and InvalidArgument for a file of a kind that is not read.
     """
     found: dict[str, tuple[AbstractFileSystem, str]] = {}
@@ -67,7 +71,7 @@ def find_files(locations: Iterable[str], options: Mapping[str, Any] | None = Non
         for name in names:
             found[name if is_local(location) else str(filesystem.unstrip_protocol(name))] = (filesystem, name)
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="look") as pool:
-        return list(pool.map(lambda item: _look(item[0], *item[1]), sorted(found.items())))
+        return list(pool.map(lambda item: _look(item[0], *item[1], skips_broken=skips_broken), sorted(found.items())))
 
 
 def _names(filesystem: AbstractFileSystem, path: str, location: str) -> list[str]:
@@ -92,7 +96,7 @@ def _is_hidden(below: str) -> bool:
     return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 
-def _look(path: str, filesystem: AbstractFileSystem, name: str) -> InputFile:
+def _look(path: str, filesystem: AbstractFileSystem, name: str, *, skips_broken: bool) -> InputFile:
     with translated_errors(path, filesystem), ExitStack() as stack, _translated(path):
         info = filesystem.info(name)
         if _format(path) == "parquet":
@@ -100,35 +104,39 @@ def _look(path: str, filesystem: AbstractFileSystem, name: str) -> InputFile:
             schema, metadata = file.schema_arrow, file.metadata
             groups = tuple(metadata.row_group(at).num_rows for at in range(metadata.num_row_groups))
         else:
-            schema, groups = stack.enter_context(_open_stream(path, filesystem, name)).schema, None
+            broken = BrokenLines() if skips_broken else None
+            schema, groups = stack.enter_context(_open_stream(path, filesystem, name, broken)).schema, None
     return InputFile(path, int(info["size"] or 0), stamp_of(info), tuple(schema.names), groups)
 
 
-def read_schema(file: InputFile, options: Mapping[str, Any] | None = None) -> pa.Schema:
+def read_schema(
+    file: InputFile, options: Mapping[str, Any] | None = None, *, skips_broken: bool = False
+) -> pa.Schema:
     """The columns of a file with their types."""
     filesystem, name = open_path(file.path, options)
     with translated_errors(file.path, filesystem), _translated(file.path):
         if _format(file.path) == "parquet":
             with _open_parquet(file.path, filesystem, name) as parquet:
                 return parquet.schema_arrow
-        with _open_stream(file.path, filesystem, name) as stream:
+        with _open_stream(file.path, filesystem, name, BrokenLines() if skips_broken else None) as stream:
             return stream.schema
 
 
 def read_rows(
     file: InputFile, start: int, stop: int | None, columns: Sequence[str], batch_rows: int,
-    options: Mapping[str, Any] | None = None, texts: Collection[str] = (),
+    options: Mapping[str, Any] | None = None, texts: Collection[str] = (), broken: BrokenLines | None = None,
 ) -> Iterator[pa.Table]:
     """The rows from `start` to before `stop`, or to the end, in tables of `batch_rows` or fewer.
 
-    `texts` are columns of CSV that are not to be made into numbers.
+    `texts` are columns of CSV that are not to be made into numbers. Broken lines go to `broken` if somebody takes them,
+    before the rows that come after them; else they are errors.
     """
     filesystem, name = open_path(file.path, options)
     with translated_errors(file.path, filesystem), _translated(file.path):
         if _format(file.path) == "parquet":
             yield from _read_parquet(file, filesystem, name, start, stop, columns, batch_rows)
         else:
-            with _open_stream(file.path, filesystem, name, texts) as stream:
+            with _open_stream(file.path, filesystem, name, broken, texts) as stream:
                 for batch in stream:
                     table = pa.Table.from_batches([batch]).select(list(columns))
                     for at in range(0, table.num_rows, batch_rows):
@@ -182,17 +190,25 @@ def is_csv(file: InputFile) -> bool:
     return _format(file.path) == "csv"
 
 
-def _open_stream(path: str, filesystem: AbstractFileSystem, name: str, texts: Collection[str] = ()) -> Any:
-    source = pa.OSFile(name) if is_local(path) else pa.PythonFile(filesystem.open(name, "rb"))
+def _open_stream(
+    path: str, filesystem: AbstractFileSystem, name: str, broken: BrokenLines | None, texts: Collection[str] = ()
+) -> Any:
     if _format(path) == "csv":
         opened = pa.csv.open_csv(
-            source,
+            _open_source(path, filesystem, name),
             read_options=pa.csv.ReadOptions(use_threads=False),  # so that errors tell the row
+            parse_options=pa.csv.ParseOptions(invalid_row_handler=None if broken is None else broken.take_csv),
             convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
         )
+    elif broken is None:
+        opened = pa.json.open_json(_open_source(path, filesystem, name))
     else:
-        opened = pa.json.open_json(source)
+        opened = pa.json.open_json(pa.PythonFile(broken.without(filesystem.open(name, "rb")), "r"))
     return opened if hasattr(opened, "__enter__") else closing(opened)
+
+
+def _open_source(path: str, filesystem: AbstractFileSystem, name: str) -> Any:
+    return pa.OSFile(name) if is_local(path) else pa.PythonFile(filesystem.open(name, "rb"))
 
 
 @contextmanager

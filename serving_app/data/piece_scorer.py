@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 from serving_app.core.errors import InvalidArgument, ServingError
 from serving_app.core.signatures import Signature
 from serving_app.data.arrow_columns import column_type, number_type, parse_texts
+from serving_app.data.broken_lines import BrokenLines
 from serving_app.data.columns import ERROR_COLUMN, Layout
 from serving_app.data.input_files import is_csv, read_rows, read_schema
 from serving_app.data.parts import Counts, Parts, PartWriter
@@ -66,7 +67,8 @@ class PieceScorer:
         layout = work.pinned.fit(piece.file.names, self.signatures)
         assert layout is not None  # there are signatures
         texts = self._texts(piece, layout)
-        rows = read_rows(piece.file, piece.start, piece.stop, layout.read, work.batch_rows, work.options, texts)
+        broken = None if work.errors is None else BrokenLines()
+        rows = read_rows(piece.file, piece.start, piece.stop, layout.read, work.batch_rows, work.options, texts, broken)
         at = piece.start
         bad: list[pa.Table] = []
         with work.output.writing(piece.number) as file:
@@ -80,11 +82,15 @@ class PieceScorer:
                         writer = PartWriter(file, result.schema)
                     writer.add(result)
                     if scored.bad:
-                        bad.append(_set_aside(table.select(layout.read), scored, piece, at))
+                        bad.append(_set_aside(table.select(layout.read), scored, piece, at, broken))
                     at += table.num_rows
                     self.rows += table.num_rows
                 writer = writer or PartWriter(file, self._schema(piece, layout))
-                counts = Counts(at - piece.start, sum(table.num_rows for table in bad))
+                if broken:
+                    schema = self._columns(piece, layout.read, dict.fromkeys(texts, pa.string()))
+                    bad = [pa.concat_tables([*bad, _tell_broken(broken, schema, piece)]).sort_by(ROW_COLUMN)]
+                    self.rows += len(broken)
+                counts = Counts(at - piece.start + len(broken or ()), sum(table.num_rows for table in bad))
                 self._write_errors(piece, bad, counts)
                 writer.close(work.output.note(piece.number, counts))
             except BaseException:
@@ -125,15 +131,19 @@ class PieceScorer:
 
     def _schema(self, piece: Piece, layout: Layout) -> pa.Schema:
         """The columns of a part without rows."""
-        schema = read_schema(piece.file, self._work.options)
-        for column, dtype in self._texts(piece, layout).items():
-            schema = schema.set(schema.get_field_index(column), pa.field(column, number_type(dtype)))
+        texts = {column: number_type(dtype) for column, dtype in self._texts(piece, layout).items()}
+        schema = self._columns(piece, piece.file.names, texts)
         signature = find_signature(self.signatures, self._work.pinned.signature_name)
         outputs = [
             pa.field(column, column_type(alias, column, signature.outputs[alias]) or pa.null())
             for alias, column in layout.outputs.items()
         ]
         return pa.schema([*(schema.field(name) for name in layout.keep), *outputs])
+
+    def _columns(self, piece: Piece, names: Sequence[str], types: Mapping[str, pa.DataType]) -> pa.Schema:
+        """Some columns of a file, of the types that they have there unless `types` has another one."""
+        schema = read_schema(piece.file, self._work.options, skips_broken=self._work.errors is not None)
+        return pa.schema([pa.field(name, types.get(name, schema.field(name).type)) for name in names])
 
     def _write_errors(self, piece: Piece, bad: list[pa.Table], counts: Counts) -> None:
         if not bad or self._work.errors is None:
@@ -160,12 +170,28 @@ def _parse(table: pa.Table, texts: Mapping[str, int]) -> tuple[pa.Table, dict[in
     return table, wrong
 
 
-def _set_aside(table: pa.Table, scored: Scored, piece: Piece, at: int) -> pa.Table:
+def _set_aside(table: pa.Table, scored: Scored, piece: Piece, at: int, broken: BrokenLines | None) -> pa.Table:
     """The rows that were not scored, with the reasons and the places where they came from."""
-    taken = table.take(pa.array([row for row, _ in scored.bad]))
-    taken = taken.append_column(ERROR_COLUMN, pa.array([reason for _, reason in scored.bad], pa.string()))
-    taken = taken.append_column(FILE_COLUMN, pa.array([piece.file.path] * len(scored.bad), pa.string()))
-    return taken.append_column(ROW_COLUMN, pa.array([at + row for row, _ in scored.bad], pa.int64()))
+    rows = [row for row, _ in scored.bad]
+    places = [at + row if broken is None else broken.place(at + row) for row in rows]
+    return _with_faults(table.take(pa.array(rows)), [reason for _, reason in scored.bad], piece, places)
+
+
+def _tell_broken(broken: BrokenLines, schema: pa.Schema, piece: Piece) -> pa.Table:
+    """The lines that are no rows, with nulls for what would have been read of them."""
+    nothing = pa.table([pa.nulls(len(broken), each.type) for each in schema], schema=schema)
+    return _with_faults(nothing, broken.reasons, piece, broken.rows)
+
+
+def _with_faults(table: pa.Table, reasons: list[str], piece: Piece, places: list[int]) -> pa.Table:
+    columns = {
+        ERROR_COLUMN: pa.array(reasons, pa.string()),
+        FILE_COLUMN: pa.array([piece.file.path] * len(reasons), pa.string()),
+        ROW_COLUMN: pa.array(places, pa.int64()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
 
 
 @contextmanager

@@ -221,6 +221,48 @@ def test_a_text_that_is_no_number_is_of_its_row_alone(request_: BatchRequest, tm
     assert "column 'x': 'two' is no double number" in bad[0]["error"]
 
 
+BROKEN = {
+    "in.csv": "id,x\n0,1.0\n1\n2,two\n\n3,4.0,5.0\n4,5.0\n",
+    "in.jsonl": '{"id": 0, "x": 1.0}\n{"id": 1, \n{"id": 2, "x": null}\n\n[3, 4.0]\n{"id": 4, "x": 5.0}',
+}
+"""Rows 1 and 3 are none, and row 2 cannot be scored."""
+
+REASONS = {
+    "in.csv": ("1 columns and not 2: '1'", "column 'x': 'two'", "3 columns and not 2: '3,4.0,5.0'"),
+    "in.jsonl": ("no JSON (", "column 'x': it is null", "no object of JSON: '[3, 4.0]'"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_lines_that_are_no_rows_are_set_aside(request_: BatchRequest, tmp_path: Path, name: str) -> None:
+    """They are counted and told by their places as other bad rows are, which are told by the right ones all the same;
+    without a place for them they end the work."""
+    (tmp_path / name).write_text(BROKEN[name])
+    request = replace(request_, inputs=(str(tmp_path / name),), errors=str(tmp_path / "bad"))
+    summary, _ = finish(begin(request, 1))
+    assert result(request) == [(0, 2.5), (4, 4.5)]
+    assert (summary.rows_in, summary.rows_out, summary.rows_set_aside) == (5, 2, 3)
+    bad = pq.read_table(tmp_path / "bad" / "part-00000.parquet").to_pylist()
+    assert [(row["error_row"], row["id"]) for row in bad] == [(1, None), (2, 2), (3, None)]
+    for row, reason in zip(bad, REASONS[name], strict=True):
+        assert reason in row["error"]
+    with pytest.raises(InvalidArgument, match=f"{name} cannot be read: "):
+        finish(begin(replace(request, errors=None, output=str(tmp_path / "other")), 1))
+
+
+@pytest.mark.parametrize(("name", "text"), [("in.csv", "id,x\n1\n2\n"), ("in.jsonl", "1\n2\n")])
+def test_a_file_may_have_no_row_that_is_one(request_: BatchRequest, tmp_path: Path, name: str, text: str) -> None:
+    """Of CSV the columns are known all the same, and every line is set aside; of JSON Lines nothing is known."""
+    (tmp_path / name).write_text(text)
+    request = replace(request_, inputs=(str(tmp_path / name),), errors=str(tmp_path / "bad"))
+    if name == "in.csv":
+        summary, _ = finish(begin(request, 1))
+        assert (summary.rows_in, summary.rows_out, summary.rows_set_aside) == (2, 0, 2)
+    else:
+        with pytest.raises(InvalidArgument):
+            begin(request, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
