@@ -67,7 +67,7 @@ def _go_on(rollout: Rollout, now: float, sight: Sight) -> Rollout:
     if now < due:
         return rollout
     if isinstance(step, Analysis):
-        verdicts = tuple(_judge(rollout, gate, rollout.since, sight) for gate in step.gates)
+        verdicts = _judge_analysis(rollout, step, sight)
         if bad := _pick(verdicts, Outcome.FAIL):
             return _turn_away(rollout, now, f"the analysis failed: {bad[0]}", verdicts, sight)
         if doubtful := _pick(verdicts, Outcome.INCONCLUSIVE):
@@ -106,15 +106,18 @@ def _look(rollout: Rollout, now: float, sight: Sight) -> Rollout:
     """Measure what is watched, if it is time for that."""
     if now - rollout.measured < rollout.strategy.interval_s:
         return rollout
-    checks, verdicts = dict(rollout.checks), []
-    for gate in watched_gates(rollout):
-        verdicts.append(_watch(rollout, gate, now, sight))
+    verdicts = tuple(_watch(rollout, gate, now, sight) for gate in watched_gates(rollout))
     if isinstance(rollout.current, Analysis) and rollout.phase is Phase.RUNNING:
-        for gate in rollout.current.gates:
-            verdicts.append(_judge(rollout, gate, _not_counted(rollout, gate, rollout.since), sight))
+        verdicts += _judge_analysis(rollout, rollout.current, sight)
+    checks = dict(rollout.checks)
     for verdict in verdicts:
         checks[verdict.gate] = _take_in(checks.get(verdict.gate, Check()), verdict, now)
-    return _count_failures(replace(rollout, measured=now, checks=checks), now, tuple(verdicts), sight)
+    return _count_failures(replace(rollout, measured=now, checks=checks), now, verdicts, sight)
+
+
+def _judge_analysis(rollout: Rollout, step: Analysis, sight: Sight) -> tuple[Verdict, ...]:
+    """What all the requests since the analysis began say of its gates."""
+    return tuple(_judge(rollout, gate, _not_counted(rollout, gate, rollout.since), sight) for gate in step.gates)
 
 
 def _watch(rollout: Rollout, gate: Gate, now: float, sight: Sight) -> Verdict:

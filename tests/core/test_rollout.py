@@ -121,6 +121,16 @@ def test_what_has_been_counted_as_a_failure_is_not_counted_again() -> None:
     assert seen.run(20.0).phase is Phase.FAILED
 
 
+def test_a_failure_that_an_analysis_may_have_does_not_end_it() -> None:
+    """What was counted against a gate, and allowed, is not held against it again at the end."""
+    seen = world(SetWeight(50.0), Analysis(60.0, (ERRORS,)), failure_limit=1)
+    seen.candidate.error_rate = 1.0
+    seen.run(10.0)
+    seen.candidate.error_rate = 0.0
+    assert seen.run(50.0).phase is Phase.PROMOTED
+    assert seen.rollout.checks["errors"].failures == 1
+
+
 @pytest.mark.parametrize(("error_rate", "phase"), [(0.0, Phase.PROMOTED), (0.4, Phase.FAILED)])
 def test_a_small_share_is_enough_in_time(error_rate: float, phase: Phase) -> None:
     """Where the window never has requests enough, all since the weight has changed decide."""
