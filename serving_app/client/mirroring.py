@@ -5,7 +5,8 @@ A request is offered here when its own answer is there. So a copy can neither fa
 made of, and both outcomes are known when the candidate's is. What copies cost is bounded in each respect:
 
 - time of the event loop: all of the work is done in turns, and after each there is a pause of some multiple of what it
-  took, with an estimate of what it takes to carry what was sent. What is more than a little is compared in a thread.
+  took, with an estimate of what it takes to carry what was sent. What is more than a little is compared in a thread,
+  which pauses in the same way.
 - memory: what all copies hold, from their offer to the end of the comparison, and how many may wait. What an error
   keeps, such as the request that it is about, is not kept.
 - the candidate: how many copies it has in hand.
@@ -19,6 +20,7 @@ one event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -83,6 +85,7 @@ class Mirroring:
         self._timer: asyncio.TimerHandle | None = None
         self._is_turning = False
         self._due = self._rests_until = self._next_look = self._next_comparison = 0.0
+        self._compares_from = 0.0  # for ever later, while a thread compares
         self._pool: ThreadPoolExecutor | None = None
         self._is_closed = False
 
@@ -163,7 +166,9 @@ class Mirroring:
                 self._look_at_loop(began)
                 self._give_up(began)
                 self._next_look = began + _LOOK_S
-            if len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison):
+            if began >= self._compares_from and (
+                len(self._answered) >= _TOGETHER or (self._answered and began >= self._next_comparison)
+            ):
                 self._next_comparison = began + self._limits.gather_s
                 self._compare([self._answered.popleft() for _ in range(min(_TOGETHER, len(self._answered)))])
             while self._offered:  # one at least, however long the turn has taken already
@@ -177,12 +182,17 @@ class Mirroring:
             now = time.monotonic()
             rest_s = (now + carried_s - began) * self._limits.pause_factor
             self._rests_until = now + min(rest_s, self._limits.most_pause_s)
-            if self._offered or len(self._answered) >= _TOGETHER:
+            if self._offered:
                 self._wake(self._limits.pause_s)
             elif self._answered:
-                self._wake(self._limits.gather_s)
+                self._wake_to_compare()
             elif self._flying or self._is_busy:
                 self._wake(_LOOK_S)
+
+    def _wake_to_compare(self) -> None:
+        limits = self._limits
+        gather_s = limits.gather_s if len(self._answered) < _TOGETHER else limits.pause_s
+        self._wake(min(_LOOK_S, max(gather_s, self._compares_from - time.monotonic())))
 
     def _look_at_loop(self, now: float) -> None:
         """See how much the loop's thread has had to do since the last look, and for how long it got no processor."""
@@ -263,7 +273,7 @@ class Mirroring:
                 copy.nbytes += more
                 self._bytes += more
             self._answered.append(Answered(copy, outcome_of(reply), took_s))
-            self._wake(self._limits.gather_s if len(self._answered) < _TOGETHER else self._limits.pause_s)
+            self._wake_to_compare()
 
     # What comes of it.
 
@@ -272,15 +282,18 @@ class Mirroring:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="compare")
             counting = asyncio.get_running_loop().run_in_executor(self._pool, count_outcomes, self._registry, answered)
-            counting.add_done_callback(partial(self._end_counting, answered))
+            counting.add_done_callback(partial(self._end_counting, answered, time.monotonic()))
+            self._compares_from = math.inf
             return
         try:
             count_outcomes(self._registry, answered)
         finally:
             self._end(answered)
 
-    def _end_counting(self, answered: Sequence[Answered], counting: asyncio.Future[None]) -> None:
+    def _end_counting(self, answered: Sequence[Answered], began: float, counting: asyncio.Future[None]) -> None:
         self._end(answered)
+        now = time.monotonic()
+        self._compares_from = now + min((now - began) * self._limits.pause_factor, self._limits.most_pause_s)
         if not counting.cancelled():
             counting.result()
 

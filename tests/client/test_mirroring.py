@@ -251,19 +251,34 @@ def test_large_answers_are_compared_beside_the_loop() -> None:
 
 
 def test_much_is_compared_beside_the_loop() -> None:
-    """Also where it is much because it is many."""
+    """Also where it is much because it is many; the others wait meanwhile, and a while afterwards, as after a turn."""
 
     async def scenario() -> None:
+        scene = Scene(replace(UNHURRIED, pause_factor=0.0))
         some = {"y": np.zeros(2000, np.float32)}
-        scene = Scene(answer=lambda copy: some)
-        scene.offer(call(), some)
-        await scene.compared(1)
+
+        async def answer(requests: int) -> None:
+            known, before = len(scene.copies), scene.comparison.compared
+            for _ in range(requests):
+                scene.offer(call(), some)
+            await until(lambda: len(scene.copies) == known + requests)
+            for _, reply in scene.copies[known:]:
+                reply.set_result(some)
+            await until(lambda: scene.comparison.compared == before + requests and not scene.mirroring._bytes)
+
+        await answer(1)
         assert scene.mirroring._pool is None
-        for _ in range(200):
-            scene.offer(call(), some)
-        assert (await scene.compared(201)).compared == 201
+        for _ in range(3):
+            await answer(20)
         assert scene.mirroring._pool is not None
-        await until(lambda: scene.mirroring._bytes == 0)
+        scene.mirroring._compares_from = math.inf  # as while a thread is at it
+        scene.offer(call(), some)
+        await until(lambda: len(scene.copies) == 62)
+        scene.copies[-1][1].set_result(some)
+        await until(lambda: bool(scene.mirroring._answered))
+        await turns()
+        assert scene.comparison.compared == 61
+        scene.mirroring.close()
 
     run(scenario)
 
