@@ -205,9 +205,12 @@ def check_traffic(
         old = _with_requests(before[target]) if target in before else set()
         for number in sorted(_with_requests(traffic) - old):
             if number not in available:
+                mirror = traffic.mirror
+                is_copied_to = mirror is not None and mirror.version == number and not traffic.weights.get(number)
+                what, how = ("copies", "share") if is_copied_to else ("requests", "weight")
                 raise FailedPrecondition(
-                    f"version {number} of model {model} is not ready, so no requests can be sent to it; give it the "
-                    "weight 0, which has it served, and more when it is ready"
+                    f"version {number} of model {model} is not ready, so no {what} can be sent to it; give it the "
+                    f"{how} 0, which has it served, and more when it is ready"
                 )
 
 

@@ -168,8 +168,9 @@ def test_traffic_that_may_be_given(wanted, before):
 )
 def test_traffic_that_may_not(wanted, before):
     """Requests are not sent anew to what cannot answer."""
-    with pytest.raises(FailedPrecondition, match="version 9 of model m is not ready"):
+    with pytest.raises(FailedPrecondition, match="version 9 of model m is not ready") as caught:
         check_traffic("m", {"": wanted}, {"": before} if before else {}, {1, 2})
+    assert ("give it the share 0" in caught.value.message) == (wanted.mirror is not None)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0, 0, 0), (100, 20_000, 20_000), (20, 3600, 4400)])
