@@ -52,11 +52,14 @@ class Followers:
     def publish(self, table: RouteTable) -> None:
         """Make this the newest table and wake everyone who waits for one."""
         self.table = table
+        self._wake()
+
+    def _wake(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
     async def poll(self, name: str, have: int, acknowledged: int) -> RouteTable | None:
-        """The newest table if it is newer than `have`, else None after a while."""
+        """The newest table if it is newer than `have`, else None after a while, or when the follower leaves."""
         self.acknowledge(name, acknowledged)
         follower = self._followers[name]
         follower.polls += 1
@@ -65,6 +68,8 @@ class Followers:
         try:
             async with asyncio.timeout(self._poll_s):
                 while self.table is None or self.table.revision <= have:
+                    if self._followers.get(name) is not follower:
+                        return None
                     await self._news.wait()
             return self.table
         except TimeoutError:
@@ -107,6 +112,8 @@ class Followers:
         if self._followers.pop(name, None) is not None:
             self._emit(ReaderLeft(name))
             self._progress.set()
+            # A poll that nobody waits for would be told of as a failure to whoever left, if the controller ends.
+            self._wake()
 
     def expire(self) -> None:
         """Drop those whose lease has lapsed."""

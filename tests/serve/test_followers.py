@@ -193,6 +193,24 @@ def test_leaving_under_a_poll_is_final() -> None:
     asyncio.run(scenario())
 
 
+def test_leaving_ends_the_poll_of_whoever_leaves() -> None:
+    """It is answered at once, with nothing, and others go on waiting."""
+
+    async def scenario() -> None:
+        watched = Watched(poll_s=PATIENCE_S)
+        watched.followers.publish(RouteTable(1))
+        one, other = (asyncio.create_task(watched.followers.poll(name, 1, 1)) for name in "ab")
+        await turns()
+        watched.followers.leave("a")
+        assert await one is None
+        await turns()
+        assert not other.done()
+        assert "b" in watched.followers
+        other.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_polls_fit_well_into_a_lease() -> None:
     """A follower that polls without a break and gets no news is never taken for lost."""
     assert 2 * POLL_S <= LEASE_S
