@@ -126,7 +126,8 @@ class Mirroring:
             self._wake(limits.pause_s)
 
     def close(self) -> None:
-        """Copy no more, and give up what is under way."""
+        """Copy no more, and give up what is under way. What was answered is counted still, if that takes but a moment.
+        """
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -135,7 +136,10 @@ class Mirroring:
         for reply in flying:
             reply.cancel()
         self._offered.clear()
+        answered = list(self._answered)
         self._answered.clear()
+        if sum(each.copy.nbytes for each in answered) <= _LARGE_BYTES:
+            count_outcomes(self._registry, answered)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -394,6 +394,23 @@ def test_turns_are_followed_by_pauses() -> None:
     run(scenario)
 
 
+def test_what_is_answered_at_the_end_is_counted() -> None:
+    """Though it still waits for others to be compared with."""
+
+    async def scenario() -> None:
+        scene = Scene(replace(UNHURRIED, gather_s=1e9))
+        scene.mirroring._next_comparison = math.inf
+        scene.offer(call(), outputs())
+        await until(lambda: bool(scene.copies))
+        scene.copies[0][1].set_result(outputs())
+        await until(lambda: bool(scene.mirroring._answered))
+        assert scene.comparison.requests == 0
+        scene.mirroring.close()
+        assert scene.comparison.compared == 1
+
+    run(scenario)
+
+
 def test_the_end() -> None:
     """What is under way is given up, and nothing more is copied."""
 
