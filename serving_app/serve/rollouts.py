@@ -40,6 +40,8 @@ logger = logging.getLogger("serving_app.controller")
 
 _TICK_S = 0.5
 _LOOK_S = 0.1
+_REPORTED_S = 1.0
+"""How old counts are, at most, when they are known here: what is told right after a change happened before it."""
 _LOOKS = 60
 """How many looks at what was counted are kept of a window."""
 _APPEAR_S = 5.0
@@ -201,7 +203,8 @@ class Rollouts:
 
     def _look_at(self, rollout: Rollout, counted: Snapshot, now: float) -> None:
         series = self._series[rollout.id]
-        series.add(now, read_evidence(counted, rollout.model, rollout.to_version, rollout.from_version))
+        evidence = read_evidence(counted, rollout.model, rollout.to_version, rollout.from_version)
+        series.add(now - _REPORTED_S, evidence)
         # Gates look back over the window, or to where an analysis began, weights have changed, or they failed last.
         window_s = rollout.strategy.window_s
         counted_until = [check.failed for check in rollout.checks.values() if check.failed is not None]

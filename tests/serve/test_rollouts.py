@@ -170,6 +170,18 @@ def test_evidence_fails_a_rollout() -> None:
     assert app.told[-1].what.startswith("rollout 1, stable: failed: error_rate fail: 0.5 where the limit is 0.05")
 
 
+def test_what_is_reported_late_is_no_evidence_against_the_next_try() -> None:
+    """Counts are a second old when they are known: those that come right after a change are of the time before it."""
+    app = App()
+    app.start(strategy=WATCHED)
+    app.tick()
+    app.counts = {("m", "INTERNAL", "2", "s"): 100}
+    assert app.tick(0.9).phase is Phase.PAUSED
+    app.counts[("m", "OK", "2", "s")] = 100
+    rollout = app.tick(10.0)
+    assert (rollout.phase, rollout.checks["error_rate"].last.value) == (Phase.PAUSED, 0.0)  # type: ignore[union-attr]
+
+
 def test_it_goes_on_where_it_was_after_a_restart() -> None:
     """Also when the controller dies right after any of its changes; traffic and rollout are kept in one piece."""
     app = App()
