@@ -148,8 +148,9 @@ def test_the_remote_client_needs_nothing_of_a_server() -> None:
 
 
 def test_the_shell_and_the_command_line_come_without_tensorflow() -> None:
-    """Importing everything that serves loads neither TensorFlow nor what the demo trains with."""
-    assert not loaded_after(*all_of("serve"), *all_of("cli"), *all_of("demo")) & {"tensorflow", "keras", "sklearn"}
+    """Importing everything that serves loads neither TensorFlow, nor what the demo trains with, nor what draws."""
+    loaded = loaded_after(*(name for part in ("serve", "cli", "demo", "notebook") for name in all_of(part)))
+    assert not loaded & {"tensorflow", "keras", "sklearn", "matplotlib"}
 
 
 def test_the_public_names_are_there() -> None:

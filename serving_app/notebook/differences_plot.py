@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from serving_app.core.comparison import Comparison, OutputComparison, Side
 from serving_app.core.evidence import Share, find_quantile
 from serving_app.core.families import MIRROR_SCORES
 from serving_app.core.proportions import interval_of
-from serving_app.notebook.drawing import GREY, new_figure, say_nothing, styles_of, tidy
+from serving_app.notebook.drawing import GREY, label_log, new_figure, say_nothing, styles_of, tidy
 from serving_app.notebook.recording import Look, Recording, copies_of
 
 if TYPE_CHECKING:
@@ -138,18 +138,21 @@ def _bucket(place: int) -> str:
 def _draw_latency(axes: Axes, comparison: Comparison, sides: Mapping[Side, int], colors: Mapping[int, str]) -> None:
     tidy(axes, "latency of the calls (ms), by quantile")
     quantiles = (0.5, 0.9, 0.99)
-    drawn = False
+    heights: list[float] = []
     for offset, (side, version) in zip((-_WIDTH / 2, _WIDTH / 2), sides.items(), strict=True):
-        values: list[Any] = [find_quantile(comparison.latency(side), quantile) for quantile in quantiles]
-        if None in values:
+        values = [find_quantile(comparison.latency(side), quantile) for quantile in quantiles]
+        known = [value for value in values if value is not None]
+        if not known:
             continue
-        drawn = True
+        heights += known
         places = [place + offset for place in range(len(quantiles))]
-        bars = axes.bar(places, values, _WIDTH, color=colors[version], label=f"version {version}")
+        bars = axes.bar(places, known, _WIDTH, color=colors[version], label=f"version {version}")
         axes.bar_label(bars, fmt="%.2g", fontsize=8)
-    if not drawn:
+    if not heights:
         say_nothing(axes, "no copies succeeded")
         return
     axes.set_xticks(range(len(quantiles)), [f"{100 * quantile:g} %" for quantile in quantiles])
-    axes.margins(y=0.15)
+    axes.set_yscale("log")
+    axes.set_ylim(min(heights) / 3, max(heights) * 3)
+    label_log(axes)
     axes.legend(frameon=False, fontsize=8.5)
