@@ -19,6 +19,7 @@ from statistics import NormalDist
 from serving_app.core.comparison import OutputComparison, Side
 from serving_app.core.evidence import Evidence, Share, count_above, count_buckets, count_surely_above, find_quantile
 from serving_app.core.families import MIRROR_DIFFERENCE
+from serving_app.core.proportions import wilson
 from serving_app.core.strategy import Bound, Gate, Measure
 
 HARDLY = 0.005
@@ -209,13 +210,8 @@ def _deviations(doubt: float) -> float:
 
 
 def _utmost(share: Share, doubt: float) -> float:
-    """The largest probability that a share may come from (the end of Wilson's interval)."""
-    if not share.of:
-        return 1.0
-    z = _deviations(doubt)
-    middle = share.count + z * z / 2
-    spread = z * math.sqrt(share.value * (1 - share.value) * share.of + z * z / 4)
-    return min(1.0, (middle + spread) / (share.of + z * z))
+    """The largest probability that a share may come from."""
+    return wilson(share, _deviations(doubt)).high
 
 
 def _is_above(share: Share, limit: float, doubt: float) -> bool:

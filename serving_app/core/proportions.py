@@ -55,9 +55,13 @@ class Difference:
 
 def interval_of(share: Share, confidence: float = 0.95) -> Interval:
     """Where the probability lies that a share comes from; anywhere, while it is one of nothing."""
+    return wilson(share, _deviations(confidence))
+
+
+def wilson(share: Share, z: float) -> Interval:
+    """The probabilities from which a share is at most so many standard deviations away."""
     if not share.of:
         return Interval(0.0, 1.0)
-    z = _deviations(confidence)
     middle = (share.count + z * z / 2) / (share.of + z * z)
     spread = z * math.sqrt(share.value * (1 - share.value) * share.of + z * z / 4) / (share.of + z * z)
     # Rounding must not put the share itself outside.
