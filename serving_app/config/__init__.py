@@ -34,8 +34,7 @@ from serving_app.config.plan import (
 from serving_app.config.secrets import redact, restore_secrets
 from serving_app.config.serving import LoadConfig, ServingConfig
 from serving_app.config.stores import store_options
-from serving_app.config.traffic import read_mapping
-from serving_app.config.yaml_file import load_yaml, parse_yaml, to_yaml
+from serving_app.config.yaml_file import load_yaml, parse_yaml, read_mapping, to_yaml
 
 __all__ = [
     "AutoscalingConfig",

@@ -16,9 +16,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from serving_app.config.settings import Settings
@@ -141,21 +140,6 @@ class TrafficConfig(Settings):
         if not math.isclose(total, WHOLE, abs_tol=1e-6):
             raise ValueError(f"the weights are percentages and add up to {total:.12g}; make them add up to {WHOLE}")
         return value
-
-
-def read_mapping(text: str) -> dict[str, Any]:
-    """A part of a target's traffic, such as a rule, not checked yet, in a text that is a mapping in YAML.
-
-    ValueError if it is none.
-    """
-    try:
-        mapping = yaml.safe_load(text)
-    except yaml.YAMLError:
-        mapping = None
-    if not isinstance(mapping, dict):
-        example = "{attribute: x-team, equals: ads, version: 4}"
-        raise ValueError(f"{text!r} is no mapping, such as {example}")
-    return mapping
 
 
 def to_traffic(model: str, target: str, config: TrafficConfig, labels: Mapping[str, int]) -> Traffic:

@@ -33,7 +33,6 @@ class _StrictLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
-
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         text: str = super().construct_scalar(node)
         if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -82,6 +81,23 @@ def parse_yaml(text: str, source: str = "The configuration") -> ServingConfig:
     except RecursionError as error:
         raise ConfigError(f"{source} is nested too deeply to be a configuration") from error
     return parse({} if data is None else data, source)
+
+
+def read_mapping(text: str) -> dict[str, Any]:
+    """A part of a configuration that is a mapping, such as a rule of traffic, as it stands in a text; not checked yet.
+
+    ValueError if it is none.
+    """
+    try:
+        mapping = yaml.load(text, Loader=_StrictLoader)
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"{text!r} is no valid YAML: {_locate(error)}") from error
+    except (yaml.YAMLError, ValueError, RecursionError):
+        mapping = None
+    if not isinstance(mapping, dict):
+        example = "{attribute: x-team, equals: ads, version: 4}"
+        raise ValueError(f"{text!r} is no mapping, such as {example}")
+    return mapping
 
 
 def _locate(error: yaml.MarkedYAMLError) -> str:

@@ -251,6 +251,7 @@ def test_exit_codes_tell_what_is_healthy(
         ("traffic", "m", "set", "default", "one=100"),
         ("traffic", "m", "set", "default", "1=100", "--audience", "x-team=ads"),
         ("traffic", "m", "set", "default", "1=100", "--audience", "{"),
+        ("traffic", "m", "set", "default", "1=100", "--audience", "{attribute: a, equals: x, equals: y, version: 1}"),
         ("traffic", "m", "set", "default", "1=100", "--mirror", "2"),
         ("history", "--version", "2"),
         ("history", "--limit", "0"),
