@@ -1,6 +1,6 @@
 """What a mirror costs those who are answered: latencies with and without copies of all requests to another version.
 
-    python -m benchmarks.bench_mirror [--rounds 8] [--seconds 4] [--rates 50 200] [--busy]
+    python -m benchmarks.bench_mirror [--rounds 8] [--seconds 8] [--rates 100] [--busy]
 
 Two versions of half_plus_two, which answer alike, each in a replica of its own; clients ask the first over REST, by a
 client in a process of its own. A mirror promises to slow nobody as long as a core is free, so the load leaves one free:
@@ -62,8 +62,8 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rates", type=float, nargs="+", default=[50.0, 200.0], help="requests per second")
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rates", type=float, nargs="+", default=[100.0], help="requests per second")
     parser.add_argument("--busy", action="store_true")
     options = parser.parse_args()
     with local.cluster() as cluster, local.models() as models:
