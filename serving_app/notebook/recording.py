@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from serving_app.core.comparison import Comparison, read_comparison
 from serving_app.core.evidence import Counts, find_quantile, read_evidence
-from serving_app.core.families import MIRROR_LATENCY, MIRROR_REQUESTS
+from serving_app.core.families import CALLER_REQUESTS, MIRROR_LATENCY, MIRROR_REQUESTS, REQUEST_COUNT
 from serving_app.core.metrics import Snapshot
 from serving_app.core.states import PublicState, public_state
 from serving_app.core.traffic import DEFAULT_TARGET, WHOLE
@@ -150,7 +150,7 @@ def _growth(before: Look, after: Look) -> Mapping[int, Counts]:
 
 def read_look(at: float, view: ModelView, counted: Snapshot) -> Look:
     """A look at a model, by what its serving app knows and has counted."""
-    versions = {version.servable.version for version in view.versions}
+    versions = {version.servable.version for version in view.versions} | _asked(counted, view.name)
     pairs = {
         (int(labels[1]), int(labels[2]))
         for family in (MIRROR_REQUESTS, MIRROR_LATENCY)
@@ -163,6 +163,15 @@ def read_look(at: float, view: ModelView, counted: Snapshot) -> Look:
         copies={pair: read_comparison(counted, view.name, *pair) for pair in sorted(pairs)},
         weights=_weights(view),
     )
+
+
+def _asked(counted: Snapshot, model: str) -> set[int]:
+    """The versions that ever got a request: some of them may be gone."""
+    found = set()
+    for family in (REQUEST_COUNT, CALLER_REQUESTS):
+        at = family.labels.index("version")
+        found |= {labels[at] for labels in counted.get(family.name, {}) if labels[0] == model}
+    return {int(version) for version in found if version.isdecimal()}
 
 
 def _counts_of(counted: Snapshot, model: str, version: int) -> Counts:

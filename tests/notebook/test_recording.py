@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from serving_app.core.evidence import Counts, Share
-from serving_app.core.families import MIRROR_REQUESTS, REQUEST_COUNT, REQUEST_LATENCY
-from serving_app.core.metrics import Registry
+from serving_app.core.families import CALLER_REQUESTS, MIRROR_REQUESTS, REQUEST_COUNT, REQUEST_LATENCY
+from serving_app.core.metrics import Family, Registry
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.traffic import Traffic
@@ -29,7 +29,8 @@ def test_a_look_reads_what_gates_judge_by() -> None:
     """Requests, errors and latencies of each version of the model, and copies of each pair, are found among the counts
     of the whole app; so is what the weights of each target want."""
     registry = Registry()
-    for model, version, status in [("digits", "1", "OK"), ("digits", "1", "INTERNAL"), ("other", "1", "OK")]:
+    asked = [("digits", "1", "OK"), ("digits", "1", "INTERNAL"), ("other", "1", "OK"), ("digits", "", "NOT_FOUND")]
+    for model, version, status in asked:
         registry.count(REQUEST_COUNT, (model, status, version, "serving_default"))
     registry.observe(REQUEST_LATENCY, ("digits", "Predict", "REST", "1", "serving_default"), 3000)
     registry.count(MIRROR_REQUESTS, ("digits", "1", "3", "OK", "OK", "same"))
@@ -45,6 +46,19 @@ def test_a_look_reads_what_gates_judge_by() -> None:
     assert look.counts[2] == Counts()
     assert {pair: copies.compared for pair, copies in look.copies.items()} == {(1, 3): 1}
     assert look.weights == {"stable": {1: 100}, "canary": {1: 90, 2: 10}, "default": {2: 100}}
+
+
+def test_a_version_that_is_gone_keeps_its_counts() -> None:
+    """What a version got is known also when it was unloaded, or nobody knows it any more."""
+    registry = Registry()
+    registry.count(REQUEST_COUNT, ("digits", "OK", "7", "serving_default"), 3)
+    registry.count(CALLER_REQUESTS, ("digits", "OK", *_values_of(CALLER_REQUESTS, "8")), 2)
+    look = read_look(0.0, view((9, State.READY)), registry.counts())
+    assert {version: each.errors.of for version, each in look.counts.items()} == {7: 3, 8: 2, 9: 0}
+
+
+def _values_of(family: Family, version: str) -> list[str]:
+    return [version if label == "version" else label for label in family.labels[2:]]
 
 
 def test_traffic_of_requests_that_name_nothing() -> None:
