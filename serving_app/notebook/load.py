@@ -47,9 +47,9 @@ class Visitor:
         What goes wrong is an answer, too; nothing is raised, and the next request gets a new connection if need be.
         """
         body = json.dumps({"instances": [_plain(instance)]})
+        headers = {"content-type": "application/json", **attributes}
         try:
-            self._connection.request("POST", self._path, body, {"content-type": "application/json", **attributes})
-            answer = self._connection.getresponse()
+            answer = self._send(body, headers)
             read = json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
@@ -59,6 +59,19 @@ class Visitor:
         if answer.status != http.client.OK:
             return Answer(version, error=read["error"])
         return Answer(version, read["predictions"][0])
+
+    def _send(self, body: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """What the server answers; on another connection if it has closed the one that rested here."""
+        rested = self._connection.sock is not None
+        try:
+            self._connection.request("POST", self._path, body, dict(headers))
+            return self._connection.getresponse()
+        except ConnectionError:  # http.client.RemoteDisconnected is one, too
+            if not rested:
+                raise
+        self._connection.close()
+        self._connection.request("POST", self._path, body, dict(headers))
+        return self._connection.getresponse()
 
     def close(self) -> None:
         """Close the connection; another request would open it again."""

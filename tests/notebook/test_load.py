@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import numpy as np
 import pytest
 
@@ -40,6 +43,25 @@ def test_what_goes_wrong_is_an_answer(front: Front) -> None:
         assert visitor.ask(1.0).prediction == 3.5
     with Visitor("127.0.0.1:1", "half_plus_two") as nobody:
         assert nobody.ask(1.0).error.startswith("ConnectionRefusedError: ")
+
+
+def test_a_connection_that_was_closed_is_no_error() -> None:
+    """A server may close connections that rest; the next request goes out on another one."""
+    answer = b'HTTP/1.1 200 OK\r\nx-model-version: 3\r\ncontent-length: 20\r\n\r\n{"predictions": [7]}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(3):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with Visitor(f"127.0.0.1:{server.getsockname()[1]}", "digits") as visitor:
+            assert [visitor.ask(1.0) for _ in range(3)] == [Answer(3, 7)] * 3
+        serving.join()
 
 
 def test_a_load_goes_on_until_it_is_stopped(front: Front) -> None:

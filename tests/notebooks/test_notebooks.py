@@ -74,7 +74,7 @@ TOLD: dict[str, Told] = {
             "version 1 to 2, promoted at 100 %",
             "step 1: ",
             "version 2 to 4, failed at 0 % (",
-            "the image is too bright",
+            " requests failed, such as by\n",
             "version 2 to 3, failed at 0 % (",
             "answers by version 3: 0",
         ),
