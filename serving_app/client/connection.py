@@ -24,7 +24,8 @@ from typing import Any
 
 from serving_app.client.attributes import check_attributes
 from serving_app.client.control import ConfigForm, Control, join_cluster
-from serving_app.client.link import Link, check_process, forget, hold, let_go, wait
+from serving_app.client.link import Link, forget, hold, let_go
+from serving_app.client.link_loop import check_process, wait
 from serving_app.client.model import Model
 from serving_app.client.rollouts import Rollouts
 from serving_app.core.errors import InvalidArgument, Unavailable

@@ -3,8 +3,7 @@
 However many connections a process opens, it follows the routes of an app once, and has one set of lanes and handles.
 The link is there while somebody holds it, and for a moment after that: tasks connect, ask and forget the connection.
 
-All links live on one event loop in a thread of its own, whatever loops the process has besides. Serve's routers are
-bound to the loop on which a handle was first used, so it runs as long as the process.
+All links live on one event loop (`link_loop`), whatever loops the process has besides.
 """
 
 from __future__ import annotations
@@ -12,24 +11,19 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import os
 import random
-import sys
-import threading
 import time
 import uuid
-from collections.abc import Coroutine
-from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from serving_app.client import crossing
 from serving_app.client.control import RETRY_S, TIMEOUT_S, Unreachable, find_controller
+from serving_app.client.link_loop import call_soon, is_forked, run, wait
 from serving_app.client.lone_calls import LoneCalls, NotHere
 from serving_app.client.prediction import Prediction
 from serving_app.client.remote_errors import Lost, of_a_hop
 from serving_app.client.request import MakeCall, Request
-from serving_app.core.errors import Code, DeadlineExceeded, FailedPrecondition, ServingError, Unavailable, code_of
+from serving_app.core.errors import Code, DeadlineExceeded, ServingError, Unavailable, code_of
 from serving_app.core.metrics import Registry
 from serving_app.core.routing import Route, RouteTable, find_candidate, resolve
 from serving_app.core.servable import ModelSpec
@@ -282,38 +276,20 @@ _endings: set[asyncio.Future[None]] = set()
 
 def hold(app: str) -> Link:
     """The link of this process to an app, to be let go of again. Raises what finding the controller raises."""
+    _promise_good_bye()
     return wait(_hold(app, cluster_of_process()))
 
 
 def let_go(link: Link) -> None:
     """Somebody who held a link has no use for it. The last one ends it; what is under way is still answered."""
-    if not _is_forked:  # else it is the parent's to say good-bye
+    if not is_forked():  # else it is the parent's to say good-bye
         wait(link._let_go())
 
 
 def forget(link: Link) -> None:
     """The same, of a holder that nobody remembers; a moment later, and without waiting. May be called anywhere."""
-    if not _is_forked:  # neither the loop nor its locks are of this process then
-        _loop().call_soon_threadsafe(link._forget_holder)
-
-
-def run(work: Coroutine[Any, Any, T]) -> Future[T]:
-    """Have the loop of all links do this."""
-    return asyncio.run_coroutine_threadsafe(work, _loop())
-
-
-def wait(work: Coroutine[Any, Any, T]) -> T:
-    """What it comes to. Whoever is interrupted while waiting wants nothing any more."""
-    future = run(work)
-    try:
-        return future.result()
-    finally:
-        future.cancel()
-
-
-async def across(work: Coroutine[Any, Any, T]) -> T:
-    """The same for whoever waits on a loop of their own."""
-    return await crossing.across(work, _mailbox())
+    if not is_forked():  # neither the loop nor its locks are of this process then
+        call_soon(link._forget_holder)
 
 
 def cluster_of_process() -> str:
@@ -326,15 +302,6 @@ def cluster_of_process() -> str:
     return f"{context.gcs_address} {context.get_job_id()}"
 
 
-def check_process() -> None:
-    """FailedPrecondition in a process that was forked from a member of a Ray cluster: nothing of Ray works there."""
-    if _is_forked:
-        raise FailedPrecondition(
-            "this process was forked from one that is part of a Ray cluster, which no connection survives; start it by "
-            "multiprocessing's method 'spawn', or have Ray run it as a task"
-        )
-
-
 async def _hold(app: str, cluster: str) -> Link:
     link = _links.get((app, cluster))
     if link is None:
@@ -343,39 +310,15 @@ async def _hold(app: str, cluster: str) -> Link:
     return link
 
 
-_starting = threading.RLock()  # a collection of garbage may end a connection while it is held
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    with _starting:
-        return _start_loop()
-
-
 @lru_cache(maxsize=1)
-def _start_loop() -> asyncio.AbstractEventLoop:
-    loop = _new_loop()
-    threading.Thread(target=loop.run_forever, name="serving-app", daemon=True).start()
+def _promise_good_bye() -> None:
     atexit.register(_say_good_bye)
-    return loop
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ModuleNotFoundError:  # as on Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 def _say_good_bye() -> None:
     with contextlib.suppress(TimeoutError):  # nobody listens any more; what the process has leased lapses by itself
-        if not _is_forked:
+        if not is_forked():
             run(_stop_all()).result(_GOOD_BYE_S)
-
-
-@lru_cache(maxsize=1)
-def _mailbox() -> crossing.Mailbox:
-    return crossing.Mailbox(_loop())
 
 
 async def _stop_all() -> None:
@@ -388,15 +331,3 @@ def _apart(outputs: Outputs, route: Route) -> Prediction:
     whoever called may keep them for long."""
     apart = {name: each.copy() if each.nbytes < LARGE_BYTES else each for name, each in outputs.items()}
     return Prediction(apart, route.servable)
-
-
-_is_forked = False
-
-
-def _note_fork() -> None:
-    global _is_forked
-    ray = sys.modules.get("ray")
-    _is_forked = bool(_start_loop.cache_info().currsize) or (ray is not None and bool(ray.is_initialized()))
-
-
-os.register_at_fork(after_in_child=_note_fork)

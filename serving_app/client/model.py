@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serving_app.client.attributes import attributes_of
-from serving_app.client.link import Link, across, wait
+from serving_app.client.link import Link
+from serving_app.client.link_loop import across, wait
 from serving_app.client.prediction import Prediction
 from serving_app.client.request import MakeCall, Request
 from serving_app.core.errors import NotFound

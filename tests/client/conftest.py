@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serving_app.client import link
+from serving_app.client import link, link_loop
 from serving_app.client.control import Unreachable
 from tests.client.small_app import App, Handle
 from tests.stepping import PATIENCE_S, Actor
@@ -39,4 +39,4 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setattr("serving_app.ray_private.node_id", lambda: "node")
     monkeypatch.setattr("serving_app.client.hops._TRIES", 1)
     yield app
-    link.run(link._stop_all()).result(PATIENCE_S)
+    link_loop.run(link._stop_all()).result(PATIENCE_S)

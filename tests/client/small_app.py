@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serving_app.client import link
+from serving_app.client import link_loop
 from serving_app.client.courier import Parcel, Receipt
 from serving_app.core.errors import ServingError
 from serving_app.core.events import Event
@@ -87,7 +87,7 @@ class App:
         async def publish() -> None:
             self.followers.publish(table)
 
-        link.run(publish()).result(PATIENCE_S)
+        link_loop.run(publish()).result(PATIENCE_S)
 
     def open_door(self) -> None:
         """Let lanes lead to the replica of version 1, which then is asked on them."""
@@ -101,7 +101,7 @@ class App:
             door = await self.replica.open("node", None)
             self.followers.publish(replace(table(2), doors={"m@1": (door,)}))
 
-        link.run(open_door()).result(PATIENCE_S)
+        link_loop.run(open_door()).result(PATIENCE_S)
 
     def break_lanes(self) -> None:
         """As the end of its process does."""
@@ -110,7 +110,7 @@ class App:
 
     def close_door(self) -> None:
         """Take the replica away."""
-        link.run(self.replica.close(0.0)).result(PATIENCE_S)
+        link_loop.run(self.replica.close(0.0)).result(PATIENCE_S)
 
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)

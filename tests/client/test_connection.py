@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RaySystemError
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from serving_app.client import link
+from serving_app.client import link, link_loop
 from serving_app.client.connection import Connection, connect
 from serving_app.client.control import Control, Unreachable, join_cluster
 from serving_app.client.model import Model
@@ -248,7 +248,7 @@ def test_a_request_that_the_routes_leave_behind_is_counted(app: App) -> None:
         with pytest.raises(InvalidArgument):
             shared.ask(made[0])
         with pytest.raises(InvalidArgument):
-            link.wait(shared.call(made[1]))
+            link_loop.wait(shared.call(made[1]))
     assert app.counted() == {
         ("m", "INVALID_ARGUMENT", "", "", "latest"): 1,
         ("m", "INVALID_ARGUMENT", "", "serving_default", "latest"): 1,
@@ -340,7 +340,7 @@ def test_a_connection_that_is_forgotten_is_closed(app: App, monkeypatch: pytest.
     assert connect().model("m").predict(x=[1.0])["y"].tolist() == [2.5]
     gc.collect()
     assert (app.count(ReaderJoined), app.count(ReaderLeft)) == (1, 0)
-    link.run(link._stop_all()).result(PATIENCE_S)
+    link_loop.run(link._stop_all()).result(PATIENCE_S)
     monkeypatch.setattr("serving_app.client.link._LINGER_S", 0.0)
     connect().model("m").predict(x=[1.0])
     gc.collect()
@@ -398,14 +398,14 @@ def test_a_process_that_left_its_cluster_looks_for_no_other(app: App, monkeypatc
         for now in ("", "elsewhere"):
             monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda now=now: now)
             asks = (
-                lambda: link.run(shared._find_controller()).result(PATIENCE_S),
+                lambda: link_loop.run(shared._find_controller()).result(PATIENCE_S),
                 lambda: model.predict(x=[1.0]),
                 lambda: asyncio.run(model.predict_async(x=[1.0])),
             )
             for ask in asks:
                 with pytest.raises(Unreachable, match="this process has left the Ray cluster"):
                     ask()
-        link.run(link._stop_all()).result(PATIENCE_S)
+        link_loop.run(link._stop_all()).result(PATIENCE_S)
         assert app.count(ReaderLeft) == 0  # Ray would start a cluster to tell nobody
         monkeypatch.setattr("serving_app.client.link.cluster_of_process", lambda: "here")
 
@@ -413,8 +413,8 @@ def test_a_process_that_left_its_cluster_looks_for_no_other(app: App, monkeypatc
 def test_a_forked_process_is_told(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray does not survive a fork, and who tries would wait for ever: the error says what to do instead."""
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
-    monkeypatch.setattr("serving_app.client.link._is_forked", False)
-    link._note_fork()
+    monkeypatch.setattr("serving_app.client.link_loop._is_forked", False)
+    link_loop._note_fork()
     for use in (connect, Connection("default").status, Connection("default").model("m").predict):
         with pytest.raises(FailedPrecondition, match="was forked from one that is part of a Ray cluster"):
             use()
