@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from serving_app.core.errors import InvalidArgument
 from serving_app.core.rollout import Rollout, Transition
 from serving_app.core.traffic import DEFAULT_TARGET
 from serving_app.notebook.drawing import GREY, label_log, new_figure, say_nothing, styles_of, tidy
@@ -33,6 +34,8 @@ def plot_rollout(recording: Recording, rollout: Rollout | None = None, *, target
     With a rollout only its time is shown, and what it did is marked and told below. `target` is the label, or
     `default`, whose weights are shown; by default the rollout's. Call it again to see more: what is recorded grows.
     """
+    if rollout is not None and rollout.model != recording.model:
+        raise InvalidArgument(f"{rollout} is none of {recording.model}, which was recorded")
     begin, end = _span(rollout)
     stretches = recording.stretches(begin, end)
     zero = stretches[0].begin if rollout is None and stretches else begin + _AROUND_S if begin else 0.0

@@ -89,6 +89,12 @@ def test_a_rollout_without_a_recording_says_so(when: Rollout) -> None:
     assert "no requests in this time" in texts(plot_rollout(Recording("digits"), when))
 
 
+def test_a_rollout_of_another_model_is_refused() -> None:
+    """A picture never shows one model's requests beside another's rollout."""
+    with pytest.raises(InvalidArgument, match=r"rollout 7 of digits, stable: .* is none of other, which was recorded"):
+        plot_rollout(Recording("other"), DONE)
+
+
 def test_one_stretch_is_drawn_as_points() -> None:
     """Two looks make one point for each version, with a scale that can be read."""
     figure = plot_rollout(recording({1: Counts()}, {1: counts(9, 0, 3.0), 2: counts(1, 1)}))
