@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any, TextIO
 
 from serving_app.client.control import Control, join_cluster
@@ -22,10 +21,6 @@ UNHEALTHY = 3
 """What was asked about is not healthy. (2 is argparse's, for a command line that makes no sense.)"""
 UNREACHABLE = 4
 """There is no cluster, no serving app of this name on it, or its controller does not answer."""
-
-_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_TOKEN_FILE = Path("~/.ray/auth_token")
-"""Where Ray looks for the token of a cluster."""
 
 _NEWS_S = 5.0
 """How long one wait for news takes at most; ages on a page that is watched are never older."""
@@ -50,20 +45,8 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def open_control(options: argparse.Namespace) -> Control:
     """The controller of the app that the command line names. Raises Unreachable when there is no cluster."""
-    use_token(options.address)
     join_cluster(options.address, logging.ERROR)  # Ray's warnings, such as that it found a token, are no answer
     return Control(options.name)
-
-
-def use_token(address: str | None) -> None:
-    """Let Ray show its token to the cluster at this address, if it has one and nobody said whether to.
-
-    Ray does so by itself only where it finds the cluster by itself; else it asks for 20 seconds without, noisily. A
-    cluster without tokens takes no notice. To be called before Ray is imported.
-    """
-    has_token = any(os.environ.get(name) for name in _TOKEN_VARIABLES) or _TOKEN_FILE.expanduser().is_file()
-    if address and has_token:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-from serving_app.cli.asking import use_token
 from serving_app.cli.warden import children, end_with_this_process
+from serving_app.client.ray_token import use_token
 from serving_app.core.errors import FailedPrecondition, Unavailable
 
 Say = Callable[[str], None]

@@ -50,8 +50,6 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    if options.model is not None:
-        asking.use_token(options.address)
     metadata = dict(_read_pair(text) for text in options.metadata)
     storage_options = read_store_options("--storage-options", options.storage_options)
     with asking.silence():

@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, Protocol, TypeVar
 
+from serving_app.client.ray_token import use_token
 from serving_app.client.remote_errors import cause_of
 from serving_app.core.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from serving_app.core.history import Happening
@@ -52,6 +53,7 @@ def join_cluster(address: str | None = None, logging_level: int = logging.WARNIN
     process that is part of another cluster than the one at `address`, or of none itself, as clients of Ray Client are,
     and where there is no Ray.
     """
+    use_token(address)
     try:
         import ray
     except ModuleNotFoundError as error:

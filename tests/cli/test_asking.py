@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 import time
@@ -484,33 +483,6 @@ def test_a_configuration_is_converted(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (converted.name, converted.batching.max_batch_size) == ("m", 8)
     assert main(["config", "convert", models, "-o", str(tmp_path / "no" / "out.yaml")]) == 1
     assert "out.yaml cannot be written: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("address", "said_before", "has_token", "then"),
-    [
-        ("127.0.0.1:1", None, True, "token"),
-        ("127.0.0.1:1", "disabled", True, "disabled"),
-        ("127.0.0.1:1", None, False, None),
-        (None, None, True, None),
-    ],
-)
-def test_the_token_is_shown_where_ray_would_not_think_of_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str | None, said_before: str | None, has_token: bool,
-    then: str | None,
-) -> None:
-    """With an address and a token, and nothing said about it, Ray is told to use the token; else it is left alone."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    if said_before is not None:
-        monkeypatch.setenv("RAY_AUTH_MODE", said_before)
-    if has_token:
-        (tmp_path / ".ray").mkdir()
-        (tmp_path / ".ray" / "auth_token").write_text("secret")
-    asking.use_token(address)
-    assert os.environ.get("RAY_AUTH_MODE") == then
 
 
 def test_only_the_command_itself_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
