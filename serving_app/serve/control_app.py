@@ -73,11 +73,10 @@ class ControlApp:
         except Refused as refused:
             return Answer(refused.status, error_body(refused.message), refused.headers + _JSON)
         except ServingError as error:
-            status, body = error_answer(error)
-            return Answer(status, redact_text(body.decode()).encode(), _JSON)
+            return _answer_error(error)
         except Exception as error:
             logger.exception("%s %s failed", request.method, request.target)
-            return Answer(*error_answer(Internal(f"{type(error).__name__}: {error}")), _JSON)
+            return _answer_error(Internal(f"{type(error).__name__}: {error}"))
 
     async def _answer(self, request: HttpRequest) -> Answer:
         path, _, query = request.target.partition("?")
@@ -116,6 +115,11 @@ def patient_control(app: str) -> Control:
         return await asyncio.get_running_loop().run_in_executor(finding, partial(work, *arguments, **options))
 
     return Control(app, find=partial(find_controller, on_thread=on_thread))
+
+
+def _answer_error(error: ServingError) -> Answer:
+    status, body = error_answer(error)  # by now it is of a length that takes no time to look through
+    return Answer(status, redact_text(body.decode()).encode(), _JSON)
 
 
 def _write(show: Callable[[Any], Any], found: Any) -> bytes:

@@ -14,6 +14,8 @@ from serving_app.serve.http_messages import Headers, HttpRequest
 
 PREFIX = "/control"
 MOST_BODY_BYTES = 1 << 20
+_MOST_PARAMETERS = 16
+"""In a query, of which more would only cost time to read."""
 
 
 class Refused(Exception):
@@ -85,6 +87,8 @@ def read_request(operation: Operation, parts: dict[str, str], query: str, reques
     parameters |= _read_query(operation, query)
     if not request.body and operation.body is Nothing:
         return Asked(parameters, Nothing(), {})
+    if not operation.is_order:  # it is not even read: who asks has shown no token
+        raise InvalidArgument(f"{operation.method} takes no body here; leave it away")
     if len(request.body) > MOST_BODY_BYTES:
         raise Refused(413, f"the body has {len(request.body)} bytes; at most {MOST_BODY_BYTES} are taken here")
     if request.content_encoding not in (b"", b"identity"):
@@ -97,7 +101,9 @@ def read_request(operation: Operation, parts: dict[str, str], query: str, reques
 
 def _read_query(operation: Operation, query: str) -> dict[str, Any]:
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, errors="strict") if query else []
+        pairs = parse_qsl(
+            query, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MOST_PARAMETERS
+        ) if query else []  # fmt: skip
     except ValueError as error:
         raise InvalidArgument(f"the query {query!r} cannot be read: {error}") from error
     found: dict[str, Any] = {}

@@ -29,6 +29,7 @@ START = '{"model": "m", "to": 2, "strategy": "careful"}'
         (LabelBody, f'{{"version": {"1" * 5000}}}', "The body is no JSON"),
         (LabelBody, '{"version": 1, "Version": 2}', "Version: there is no such setting; did you mean version?"),
         (LabelBody, '{"version": 1, "version": 2}', "'version' stands twice in one object"),
+        (LabelBody, '{"version": 1, "a": {"b": 1, "c": 2, "b": 1, "c": 2}}', "'b' stands twice in one object"),
         (LabelBody, '{"version": NaN}', "NaN is no number there"),
         (LabelBody, "[" * 100_000, "The body is nested too deep"),
         (Nothing, '{"force": true}', "force: there is no such setting"),

@@ -38,7 +38,7 @@ from serving_app.serve.listeners import RestListener, claim
 from serving_app.serve.rest_app import RestApp
 from tests.cli.views import BUSY, GONE, LOST, NOW, Controller, app, model, version
 from tests.serve.fronts import HOST, LoopThread
-from tests.stepping import Actor, until
+from tests.stepping import PATIENCE_S, Actor, until
 
 TOKEN = "a-token-for-the-tests"
 BEARER = (b"Authorization", f"Bearer {TOKEN}".encode())
@@ -79,7 +79,7 @@ def finding(controller: Any) -> Callable[[str], Awaitable[Any]]:
     return find
 
 
-def make_app(controller: Any = None, *, timeout_s: float = 30.0, find: Any = None, **settings: Any) -> RestApp:
+def make_app(controller: Any = None, *, timeout_s: float = PATIENCE_S, find: Any = None, **settings: Any) -> RestApp:
     """A REST app with control endpoints, in front of this controller."""
     control = Control("trial", timeout_s=timeout_s, find=find or finding(controller or make_controller()))
     return RestApp(
@@ -265,6 +265,9 @@ START = {"model": "m", "to": 2, "strategy": "s"}
         (request("GET", "/rollouts?model"), 400, "cannot be read"),
         (request("GET", "/rollouts?model=%FF"), 400, "cannot be read"),
         (request("GET", "/models?x=1"), 400, "those that there are: none"),
+        (request("GET", f"/rollouts?{'&'.join(['model=m'] * 17)}"), 400, "cannot be read"),
+        (request("GET", "/rollouts", {}), 400, "GET takes no body here; leave it away"),
+        (request("HEAD", "/status", b"[" * (MOST_BODY_BYTES + 1)), 400, "GET takes no body here"),
         (request("GET", "/rollouts?model=m"), 200, ""),
         (request("HEAD", "/status"), 200, ""),
         (request("GET", "/models/nope"), 404, "knows no model 'nope'; the models are a/b, gone, lost, m"),
@@ -398,13 +401,15 @@ def test_a_controller_that_is_away() -> None:
 
 
 def test_faults_of_ours_are_internal() -> None:
-    """They are told as such, and no request is left without an answer."""
+    """They are told as such, without passwords, and no request is left without an answer."""
 
     class Broken(Controller):
         async def view(self) -> Any:
-            return None
+            raise OSError("nothing at sftp://me:word@host/state")
 
-    assert ask(request("GET", "/status"), make_app(Broken(VIEW))).status == 500
+    answer = ask(request("GET", "/status"), make_app(Broken(VIEW)))
+    assert answer.status == 500
+    assert json.loads(answer.body) == {"error": "OSError: nothing at sftp://***@host/state"}
 
 
 def test_those_who_look_hold_up_nobody() -> None:
