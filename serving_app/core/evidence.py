@@ -37,8 +37,10 @@ class Share:
         return Share(self.count + other.count, self.of + other.of)
 
     def since(self, before: Share) -> Share:
-        """What came since then. Counts that were forgotten meanwhile count as nothing."""
-        return Share(max(0.0, self.count - before.count), max(0.0, self.of - before.of))
+        """What came since then. Counts that were forgotten meanwhile count as nothing, as does what they make no share.
+        """
+        grown = Share(max(0.0, self.count - before.count), max(0.0, self.of - before.of))
+        return grown if grown.count <= grown.of else Share()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ class Difference:
 
 def interval_of(share: Share, confidence: float = 0.95) -> Interval:
     """Where the probability lies that a share comes from; anywhere, while it is one of nothing."""
+    if not 0 <= share.count <= share.of:
+        raise InvalidArgument(
+            f"{share.count:g} of {share.of:g} is no share; count what each sample did once at most, as whether it did"
+        )
     return wilson(share, _deviations(confidence))
 
 
@@ -114,6 +118,8 @@ def split_p_value(counts: Mapping[K, float], weights: Mapping[K, float]) -> floa
     """
     if unknown := counts.keys() - weights.keys():
         raise InvalidArgument(f"there is no weight for {', '.join(sorted(map(str, unknown)))}; name one, or 0")
+    if min([*counts.values(), *weights.values()], default=0) < 0 or not any(weights.values()):
+        raise InvalidArgument("counts and weights are 0 or more, and some weight is more")
     of = sum(counts.values())
     whole = sum(weights.values())
     if any(counts.get(key, 0) for key, weight in weights.items() if not weight):

@@ -194,6 +194,15 @@ def test_evidence_is_what_came_in_between() -> None:
     assert series.since(30.0).present.errors == Share(0, 0)
 
 
+def test_counts_that_were_forgotten_fail_nobody() -> None:
+    """Where the requests of some callers are not known any more, what is left of the difference is no share of errors.
+    """
+    before, after = Share(0, 1050), Share(40, 1060)  # a thousand came, and nearly as many were forgotten
+    assert after.since(before) == Share()
+    assert Share(0, 20).since(before) == Share()
+    assert Share(40, 1090).since(before) == Share(40, 40)
+
+
 def test_a_series_keeps_what_is_needed() -> None:
     """However long it goes on, what came since the marks and in the recent past is told, by a bounded number of looks.
     """

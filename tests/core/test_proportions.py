@@ -139,7 +139,12 @@ def test_splits_that_are_not_what_they_should_be(
         (lambda: needed_samples(0.1, 0.2, power=1), "power is 1"),
         (lambda: needed_samples(0.1, 0.2, confidence=95), "confidence is 95"),
         (lambda: interval_of(Share(1, 2), 0), "confidence is 0"),
+        (lambda: interval_of(Share(3, 2)), "3 of 2 is no share"),
+        (lambda: compare(Share(1, 2), Share(-1, 2)), "-1 of 2 is no share"),
         (lambda: split_p_value({3: 1}, {1: 50, 2: 50}), "no weight for 3"),
+        (lambda: split_p_value({1: 5, 2: 5}, {1: 0, 2: 0}), "some weight is more"),
+        (lambda: split_p_value({1: 5, 2: 5}, {1: -1, 2: 2}), "are 0 or more"),
+        (lambda: split_p_value({1: 5, 2: -5}, {1: 1, 2: 1}), "are 0 or more"),
     ],
 )
 def test_questions_that_make_no_sense(call, why: str) -> None:  # type: ignore[no-untyped-def]
