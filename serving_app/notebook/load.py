@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from serving_app.core.errors import InvalidArgument
 
@@ -38,7 +39,8 @@ class Visitor:
     """
 
     def __init__(self, address: str, model: str, *, label: str | None = None) -> None:
-        self._path = f"/v1/models/{model}{f'/labels/{label}' if label else ''}:predict"
+        named = f"/labels/{quote(label, safe='')}" if label else ""
+        self._path = f"/v1/models/{quote(model, safe='')}{named}:predict"
         self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
 
     def ask(self, instance: Any, attributes: Mapping[str, str] = _NO_ATTRIBUTES) -> Answer:
@@ -50,15 +52,11 @@ class Visitor:
         headers = {"content-type": "application/json", **attributes}
         try:
             answer = self._send(body, headers)
-            read = json.loads(answer.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return Answer(error=f"{type(error).__name__}: {error}")
-        named = answer.headers["x-model-version"]
-        version = int(named) if named else None
-        if answer.status != http.client.OK:
-            return Answer(version, error=read["error"])
-        return Answer(version, read["predictions"][0])
+        return _read(answer, text)
 
     def _send(self, body: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """What the server answers; on another connection if it has closed the one that rested here."""
@@ -82,6 +80,19 @@ class Visitor:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _read(answer: http.client.HTTPResponse, text: bytes) -> Answer:
+    """What an answer says; whoever stands between, or at another address, may say anything."""
+    try:
+        named = answer.headers["x-model-version"]
+        version = int(named) if named else None
+        told = json.loads(text)
+        if answer.status != http.client.OK:
+            return Answer(version, error=str(told["error"]))
+        return Answer(version, told["predictions"][0])
+    except (ValueError, LookupError, TypeError):
+        return Answer(error=f"no answer of a model: {answer.status} {answer.reason}: {text[:200]!r}")
 
 
 def _plain(instance: Any) -> Any:
@@ -149,7 +160,7 @@ class Load:
                 answer = visitor.ask(chance.choice(self._instances))
                 with self._counting:
                     if answer.error or answer.version is None:
-                        self.errors[answer.error] += 1
+                        self.errors[answer.error or "the answer does not tell its version"] += 1
                     else:
                         self.answers[answer.version] += 1
                 due = max(due + self._gap_s, time.monotonic())  # what is late is not caught up with

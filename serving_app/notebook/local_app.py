@@ -30,6 +30,9 @@ from serving_app.core.views import AppView, ModelView
 _PORTS = range(20_000, 32_768)
 """Below those that the system gives to connections, any of which may come in the moment before the app listens."""
 
+_taken: set[int] = set()
+"""Ports that apps of this process have got: they may not listen there yet."""
+
 _LOOK_S = 0.1
 
 _running: dict[str, LocalApp] = {}
@@ -159,11 +162,14 @@ def _as_text(model: Any) -> Any:
 def _free_port() -> int:
     while True:
         port = random.choice(_PORTS)
+        if port in _taken:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _taken.add(port)
         return port
 
 

@@ -33,8 +33,13 @@ class Recorder:
         return f"Recorder({self.recording!r}{', stopped' if self._ended.is_set() else ''})"
 
     def look(self) -> None:
-        """Look now, besides."""
-        counted, view = self.connection.metrics(), self.connection.status()
+        """Look now, besides. Raises nothing that the app has to say: that is the `problem` then."""
+        try:
+            counted, view = self.connection.metrics(), self.connection.status()
+        except ServingError as error:
+            self.problem = str(error)
+            return
+        self.problem = None
         if (model := view.models.get(self.recording.model)) is not None:
             self.recording.add(read_look(time.time(), model, counted))
 
@@ -43,7 +48,7 @@ class Recorder:
         if not self._ended.is_set():
             self._ended.set()
             self._thread.join()
-            self._try()
+            self.look()
         return self.recording
 
     def __enter__(self) -> Recorder:
@@ -54,12 +59,4 @@ class Recorder:
 
     def _run(self) -> None:
         while not self._ended.wait(self._every_s):
-            self._try()
-
-    def _try(self) -> None:
-        try:
             self.look()
-        except ServingError as error:
-            self.problem = str(error)
-        else:
-            self.problem = None

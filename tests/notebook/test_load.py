@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -48,20 +51,61 @@ def test_what_goes_wrong_is_an_answer(front: Front) -> None:
 def test_a_connection_that_was_closed_is_no_error() -> None:
     """A server may close connections that rest; the next request goes out on another one."""
     answer = b'HTTP/1.1 200 OK\r\nx-model-version: 3\r\ncontent-length: 20\r\n\r\n{"predictions": [7]}'
+    with answering(answer, 3) as address, Visitor(address, "digits") as visitor:
+        assert [visitor.ask(1.0) for _ in range(3)] == [Answer(3, 7)] * 3
+
+
+@contextmanager
+def answering(answer: bytes, times: int) -> Iterator[str]:
+    """The address of a server that gives this answer, so often, each time on another connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            for _ in range(3):
+            for _ in range(times):
                 connection, _ = server.accept()
-                with connection:
-                    connection.recv(1 << 16)
+                with connection, connection.makefile("rb") as asked:
+                    lines = takewhile(bytes.strip, asked)
+                    length = next(int(line.split()[1]) for line in list(lines) if b"content-length" in line.lower())
+                    asked.read(length)
                     connection.sendall(answer)
+            server.close()  # else whoever asks once more would wait
 
         serving = threading.Thread(target=serve)
         serving.start()
-        with Visitor(f"127.0.0.1:{server.getsockname()[1]}", "digits") as visitor:
-            assert [visitor.ask(1.0) for _ in range(3)] == [Answer(3, 7)] * 3
+        yield f"127.0.0.1:{server.getsockname()[1]}"
         serving.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"502 Bad Gateway\r\ncontent-length: 6\r\n\r\n<html>",
+        b"502 Bad Gateway\r\ncontent-length: 2\r\n\r\n{}",
+        b"200 OK\r\ncontent-length: 4\r\n\r\nnull",
+        b'200 OK\r\ncontent-length: 19\r\n\r\n{"predictions": []}',
+        b'200 OK\r\nx-model-version: new\r\ncontent-length: 20\r\n\r\n{"predictions": [7]}',
+    ],
+)
+def test_answers_of_others_are_errors(answer: bytes) -> None:
+    """A proxy, or whoever else listens there, may say anything; it is told, and a load goes on."""
+    with answering(b"HTTP/1.1 " + answer, 1) as address, Visitor(address, "digits") as visitor:
+        told = visitor.ask(1.0)
+    status = answer.splitlines()[0].decode()
+    assert told.error.startswith(f"no answer of a model: {status}: b")
+
+
+def test_a_load_wants_to_know_who_answered() -> None:
+    """An answer that names no version, as TensorFlow Serving's, is counted with that reason."""
+    answer = b'HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{"predictions": [7]}'
+    with answering(answer, 1) as address, Load(address, "digits", [1.0], per_second=1000, threads=1) as load:
+        wait_for("an error", lambda: load.errors.total())
+    assert load.errors["the answer does not tell its version"] == 1
+
+
+def test_names_are_quoted() -> None:
+    """Models and labels may have any name."""
+    visitor = Visitor("127.0.0.1:1", "a/b", label="nightly ä")
+    assert visitor._path == "/v1/models/a%2Fb/labels/nightly%20%C3%A4:predict"
 
 
 def test_a_load_goes_on_until_it_is_stopped(front: Front) -> None:

@@ -14,7 +14,7 @@ from serving_app.core.errors import Code, FailedPrecondition
 from serving_app.core.servable import ServableId
 from serving_app.core.states import State
 from serving_app.core.views import AppView, Failure, ModelView, VersionView
-from serving_app.notebook import start_app
+from serving_app.notebook import local_app, start_app
 from serving_app.notebook.local_app import _is_whole, _read, _refuse_silent
 
 
@@ -46,6 +46,15 @@ def test_ports_are_free_ones_unless_they_are_named() -> None:
     named = _read({"m": "/m"}, {"gateway": {"rest_port": 8501}, "poll_interval_s": 0.5})
     assert (named.gateway.rest_port, named.poll_interval_s) == (8501, 0.5)
     assert named.gateway.grpc_port not in (0, 8500, 8501)
+
+
+def test_a_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chance may have the same port twice; then another one is taken, though nobody listens at the first one yet."""
+    port = _read({"m": "/m"}, {}).gateway.rest_port
+    chosen = iter([port, port, *local_app._PORTS])
+    monkeypatch.setattr("random.choice", lambda _: next(chosen))
+    gateway = _read({"m": "/m"}, {}).gateway
+    assert len({port, gateway.rest_port, gateway.grpc_port}) == 3
 
 
 def test_what_makes_no_sense_is_refused_before_anything_starts() -> None:

@@ -72,6 +72,13 @@ def test_trouble_is_told_and_passes(recorder: Recorder, asked: Asked) -> None:
     assert recorder.problem is None
 
 
+def test_a_look_besides_is_no_reason_to_stop(recorder: Recorder, asked: Asked) -> None:
+    """What keeps a look from coming about is told as that of any other look; whoever asked for it goes on."""
+    asked.trouble = Unavailable("it starts again")
+    recorder.look()
+    assert "it starts again" in str(recorder.problem)
+
+
 def test_an_unknown_model_is_refused(asked: Any) -> None:
     """Who misspells a model is told, instead of getting an empty recording."""
     with pytest.raises(NotFound, match="no model 'digit' is served"):
