@@ -98,10 +98,11 @@ class Residents:
         return resident.begin(call, traveller)
 
     async def answer(self, servable: ServableId, calls: Sequence[Call]) -> Answer:
-        """The replies to calls that came from another process."""
+        """The replies to calls that came from another process. They are refused one by one where the version is not:
+        a hop that fails as a whole may have been run, and would not be asked again."""
         resident = self._residents.get(servable)
         if resident is None:
-            raise _absent(servable)
+            return Answer([_absent(servable) for _ in calls], 0.0)
         return await resident.answer(calls)
 
     # A life.
