@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 _VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_FILE = Path("~/.ray/auth_token")
+_FILE = "~/.ray/auth_token"
 """Where Ray looks for the token of a cluster."""
 
 
@@ -17,6 +16,6 @@ def use_token(address: str | None) -> None:
     Ray does so by itself only where it finds the cluster by itself; else it asks for 20 seconds without, noisily. A
     cluster without tokens takes no notice. Ray minds it only if it is not imported yet.
     """
-    has_token = any(os.environ.get(name) for name in _VARIABLES) or _FILE.expanduser().is_file()
+    has_token = any(os.environ.get(name) for name in _VARIABLES) or os.path.isfile(os.path.expanduser(_FILE))
     if address and has_token and "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")

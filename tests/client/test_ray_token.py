@@ -39,6 +39,21 @@ def test_the_token_is_shown_where_ray_would_not_think_of_it(
     assert os.environ.get("RAY_AUTH_MODE") == then
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run as users that the system does not know: these have no token in a file, and no trouble."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    use_token("127.0.0.1:1")
+    assert "RAY_AUTH_MODE" not in os.environ
+
+
 def test_a_process_that_has_begun_with_ray_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What Ray has read already would not follow."""
     monkeypatch.setenv("RAY_AUTH_MODE", "")
