@@ -139,7 +139,7 @@ class Link:
         if isinstance(reply, ServingError):
             self._meter.fail(spec, route, call.signature_name, reply.code)
             if isinstance(reply, Unavailable):
-                raise NotHere  # refused: the loop asks again, after a pause
+                raise NotHere  # refused: the loop asks again, at once and then after pauses
             raise reply
         self._meter.succeed(spec, route, call, time.perf_counter() - began)
         return _apart(reply, route)

@@ -22,6 +22,9 @@ from serving_app.protocol.calls import Answer, Call
 MOST_BYTES = 1 << 20
 """Larger calls gain nothing to speak of."""
 
+MOST_S = 1e6
+"""Calls that may take longer are left to the loop: the system counts milliseconds, and begins anew after 50 days."""
+
 _CONNECT_S = 1.0
 _SHUNNED_S = 10.0
 """How long a door is left to the loop behind which nobody answered."""
@@ -43,17 +46,21 @@ class LoneCalls:
         self._wires: dict[Door, Wire] = {}
         self._shunned: dict[Door, float] = {}
         self._doors: Collection[Door] = ()
-        self._is_closed = False
+        self._is_untidy = self._is_closed = False
 
     def ask(self, lanes: LaneSet, servable: ServableId | None, call: Call) -> Answer:
         """The answer of a replica that has nothing else of ours to do. Raises NotHere, TimeoutError after the call's
         timeout, or why the hop failed as a whole."""
-        if call.nbytes > MOST_BYTES or self._is_closed or not self._busy.acquire(blocking=False):
+        timeout = call.timeout
+        if call.nbytes > MOST_BYTES or (timeout is not None and timeout > MOST_S):
+            raise NotHere
+        if self._is_closed or not self._busy.acquire(blocking=False):
             raise NotHere
         try:
-            wire = self._find(lanes)
+            began = time.monotonic()
+            wire = self._find(lanes, _CONNECT_S if timeout is None else min(timeout, _CONNECT_S))
             try:
-                return wire.ask(call, servable, call.timeout)
+                return wire.ask(call, servable, None if timeout is None else began + timeout - time.monotonic())
             except TimeoutError:
                 self._shun(wire.door)
                 raise
@@ -63,7 +70,7 @@ class LoneCalls:
                 raise NotHere(may_have_run=True) from None
         finally:
             self._busy.release()
-            if self._is_closed:
+            if self._is_untidy or self._is_closed:
                 self._tidy_up()
 
     def follow(self, doors: Collection[Door]) -> None:
@@ -77,15 +84,17 @@ class LoneCalls:
         self._tidy_up()
 
     def _tidy_up(self) -> None:
-        """Close what nobody needs any more, unless a thread is at it: that is tidied up later."""
+        """Close what nobody needs any more; while a thread makes a call here that is left to it."""
+        self._is_untidy = True  # first: whoever is busy looks when it is no more
         if self._busy.acquire(blocking=False):
             try:
+                self._is_untidy = False
                 for door in [each for each in self._wires if self._is_closed or each not in self._doors]:
                     self._wires.pop(door).close()
             finally:
                 self._busy.release()
 
-    def _find(self, lanes: LaneSet) -> Wire:
+    def _find(self, lanes: LaneSet, connect_s: float) -> Wire:
         door = lanes.find_idle()
         if door is None:
             raise NotHere
@@ -98,7 +107,7 @@ class LoneCalls:
         if time.monotonic() < self._shunned.get(door, 0.0):
             raise NotHere
         try:
-            wire = self._wires[door] = Wire(door, lanes.node, _CONNECT_S)
+            wire = self._wires[door] = Wire(door, lanes.node, connect_s)
         except OSError:
             self._shun(door)
             raise NotHere from None

@@ -27,13 +27,15 @@ class Wire:
         self._hop = 0
         self._inbox = Inbox()
         self._frames: list[Frame] = []
-        self._socket = _connect(door, node, timeout)
+        self._is_leaving = False
+        until = time.monotonic() + timeout
+        self._socket = _connect(door, node, until)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self.is_open = True
         try:
             self._socket.sendall(hello(door.secret))
-            frame = self._receive(time.monotonic() + timeout)
+            frame = self._receive(until)
             if frame.kind is not Kind.WELCOME:
                 raise Malformed(f"a replica does not send {frame.kind.name} first")
             read_welcome(frame.body)
@@ -56,18 +58,21 @@ class Wire:
         with an answer, an interrupt too, closes the connection, by which the replica hears that nobody waits.
         """
         try:
-            pieces = write_hop(self._hop + 1, [call], servable)
+            hop = self._hop % 0xFFFFFFFF + 1
+            pieces = write_hop(hop, [call], servable)
         except InvalidArgument as error:
             raise NotCarried(error.message) from error
-        self._hop += 1
+        self._hop = hop
         until = None if timeout is None else time.monotonic() + timeout
         is_over = False
         try:
-            self._socket.settimeout(timeout)
             for piece in pieces:
+                self._socket.settimeout(None if until is None else _left(until))
                 self._socket.sendall(piece)
             while True:
                 frame = self._receive(until)
+                if frame.kind is Kind.GOODBYE:
+                    self._is_leaving = True
                 if frame.hop == self._hop and frame.kind is Kind.ANSWER:
                     answer = read_answer(frame.body)
                     is_over = True
@@ -79,12 +84,12 @@ class Wire:
                 if frame.hop == self._hop and frame.kind is Kind.BUSY:
                     is_over = True
                     raise LaneBusy(f"{self.door.replica} has as much to do as it may")
-        except TimeoutError:
-            raise
         except (OSError, Malformed) as error:
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise  # else it is the system's, which has given up a machine that has vanished
             raise LaneLost(f"the connection to {self.door.replica} was lost: {error}") from error
         finally:
-            if not is_over:
+            if not is_over or self._is_leaving or self._frames:  # who says something unasked goes, and waits for us
                 self.close()
 
     def close(self) -> None:
@@ -96,7 +101,7 @@ class Wire:
         """The next frame. Raises LaneLost if none comes any more, TimeoutError if none has come by then."""
         while not self._frames:
             if until is not None:
-                self._socket.settimeout(max(1e-6, until - time.monotonic()))
+                self._socket.settimeout(_left(until))
             count = self._socket.recv_into(self._inbox.get_buffer())
             if not count:
                 raise LaneLost(f"the connection to {self.door.replica} was lost: it was closed")
@@ -104,18 +109,22 @@ class Wire:
         return self._frames.pop()
 
 
-def _connect(door: Door, node: str | None, timeout: float) -> socket.socket:
+def _left(until: float) -> float:
+    return max(1e-6, until - time.monotonic())
+
+
+def _connect(door: Door, node: str | None, until: float) -> socket.socket:
     if door.path is not None and door.node == node:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(timeout)
+            connection.settimeout(_left(until))
             connection.connect(door.path)
             return connection
         except OSError:
             connection.close()
     if door.host is None:
         raise ConnectionRefusedError(f"{door.replica} has no door for other nodes")
-    connection = socket.create_connection((door.host, door.port), timeout)
+    connection = socket.create_connection((door.host, door.port), _left(until))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(connection)
     return connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -14,7 +15,7 @@ import pytest
 
 from serving_app.client import lone_calls
 from serving_app.client.lane_set import LaneSet
-from serving_app.client.lone_calls import MOST_BYTES, LoneCalls, NotHere
+from serving_app.client.lone_calls import MOST_BYTES, MOST_S, LoneCalls, NotHere
 from serving_app.client.wire import Wire
 from serving_app.core.door import Door
 from serving_app.core.errors import Internal, InvalidArgument, ServingError
@@ -173,8 +174,9 @@ def test_a_second_call_is_left_to_the_loop(replica: Replica, lone: LoneCalls) ->
     [
         CALL._replace(inputs={"x": np.zeros(MOST_BYTES + 1, np.uint8)}),
         CALL._replace(inputs={"x": np.array(["2020"], "M8[D]")}),
+        CALL._replace(timeout=2 * MOST_S),
     ],
-    ids=["large", "of a type that no lane carries"],
+    ids=["large", "of a type that no lane carries", "with more time than sockets count"],
 )
 def test_calls_that_are_not_for_here(replica: Replica, lone: LoneCalls, call: Call) -> None:
     """They are left to the loop without being sent."""
@@ -235,8 +237,71 @@ def test_a_replica_that_goes_is_asked_no_more(replica: Replica, lone: LoneCalls)
     assert len(replica.came) == 1
 
 
-def test_a_call_whose_time_is_over_is_given_up(replica: Replica, lone: LoneCalls) -> None:
+def test_a_replica_that_goes_under_a_call(replica: Replica, lone: LoneCalls) -> None:
+    """It answers the call, and need not wait for who has asked it."""
+    replica.tell(replica.open.clear)
+    call = in_thread(lambda: ask(lone, replica))
+    assert replica.asked.wait(PATIENCE_S)
+    replica.tell(lambda: [lane.say_goodbye() for lane in replica.server.lanes])
+    replica.tell(replica.open.set)
+    assert call.result(PATIENCE_S) == [2.0, 4.0]
+    [wire] = lone._wires.values()
+    assert not wire.is_open
+    replica.wait_for_lanes(0)
+
+
+def test_a_machine_that_vanishes_is_lost_and_not_late(
+    replica: Replica, lone: LoneCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system calls that a timeout, too, which is none of the call's: the loop asks elsewhere."""
+    assert ask(lone, replica) == [2.0, 4.0]
+    [wire] = lone._wires.values()
+
+    def vanished(until: float | None) -> Any:
+        raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(wire, "_receive", vanished)
+    with pytest.raises(NotHere) as caught:
+        ask(lone, replica, CALL._replace(timeout=None))
+    assert caught.value.may_have_run
+    assert not wire.is_open
+
+
+def test_hops_are_numbered_for_ever(replica: Replica, lone: LoneCalls) -> None:
+    """Beyond what a frame can count it begins anew, at one: zero is not for calls."""
+    assert ask(lone, replica) == [2.0, 4.0]
+    [wire] = lone._wires.values()
+    wire._hop = 0xFFFFFFFF
+    assert ask(lone, replica) == [2.0, 4.0]
+    assert (wire.is_open, wire._hop) == (True, 1)
+
+
+def test_a_connection_takes_no_longer_to_open_than_the_call_may(
+    replica: Replica, lone: LoneCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has little time does not spend more of it at a door behind which nobody answers."""
+    given: list[float] = []
+
+    def nobody(_door: Door, _node: str | None, timeout: float) -> Wire:
+        given.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(lone_calls, "Wire", nobody)
+    monkeypatch.setattr(lone_calls, "_SHUNNED_S", 0.0)
+    for timeout in (0.5, None, 10 * PATIENCE_S):
+        with pytest.raises(NotHere) as caught:
+            ask(lone, replica, CALL._replace(timeout=timeout))
+        assert not caught.value.may_have_run
+    assert given == [0.5, PATIENCE_S, PATIENCE_S]
+
+
+def test_a_call_whose_time_is_over_is_given_up(
+    replica: Replica, lone: LoneCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The replica hears of it, and its door is left to the loop for a while."""
+    monkeypatch.setattr(lone_calls, "_SHUNNED_S", PATIENCE_S)
+    assert ask(lone, replica) == [2.0, 4.0]
+    replica.asked.clear()
     replica.tell(replica.open.clear)
     with pytest.raises(TimeoutError):
         ask(lone, replica, CALL._replace(timeout=0.01))
@@ -306,7 +371,6 @@ def test_connections_end_with_their_doors(replica: Replica, lone: LoneCalls) -> 
     lone.follow([])
     replica.tell(replica.open.set)
     assert call.result(PATIENCE_S) == [2.0, 4.0]
-    lone.follow([])
     assert not lone._wires
     replica.wait_for_lanes(1)
 
