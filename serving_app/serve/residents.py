@@ -102,7 +102,7 @@ class Residents:
         a hop that fails as a whole may have been run, and would not be asked again."""
         resident = self._residents.get(servable)
         if resident is None:
-            return Answer([_absent(servable) for _ in calls], 0.0)
+            return Answer([_absent(servable) for _ in calls], 0.0, tuple(call.requests for call in calls))
         return await resident.answer(calls)
 
     # A life.

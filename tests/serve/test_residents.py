@@ -23,6 +23,7 @@ from serving_app.core.routing import ModelRoutes, Route, RouteTable
 from serving_app.core.servable import ServableId
 from serving_app.host import Assignment
 from serving_app.protocol.calls import Call
+from serving_app.protocol.joined_calls import join_requests, send_apart
 from serving_app.runtime.loader import LoadOptions
 from serving_app.serve import residents
 from serving_app.serve.assignments import batching_of
@@ -185,10 +186,10 @@ def test_a_version_is_loaded_asked_and_unloaded(play: Callable[[Scenario], None]
         await until(lambda: world.events[-1] == ServableGone(ONE, 2))
         assert model.closed == 1
         assert registry.gauges()[REPLICAS.name] == {}
-        answer = await gateway.answer(ONE, [Call("serving_default", {})] * 2)
-        for reply in answer.replies:
-            assert isinstance(reply, Unavailable), "a hop that fails as a whole would not be asked again"
-        assert len(answer.replies) == 2
+        requests = [Call("serving_default", {"x": np.array([each], np.float32)}) for each in (1, 2)]
+        for joined in (send_apart(requests, [None, None]), join_requests(requests, [None, None], 2)):
+            refused = joined.separate(await gateway.answer(ONE, joined.calls))  # as a whole it would be Lost
+            assert [type(reply) for reply in refused] == [Unavailable, Unavailable]
 
     play(scenario)
 
