@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -41,7 +42,8 @@ class Visitor:
     def __init__(self, address: str, model: str, *, label: str | None = None) -> None:
         named = f"/labels/{quote(label, safe='')}" if label else ""
         self._path = f"/v1/models/{quote(model, safe='')}{named}:predict"
-        self._connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
+        self._connect = partial(http.client.HTTPConnection, address, timeout=TIMEOUT_S)
+        self._connection = self._connect()
 
     def ask(self, instance: Any, attributes: Mapping[str, str] = _NO_ATTRIBUTES) -> Answer:
         """The answer for one row of inputs. `attributes` go as headers: the model's traffic may be shared by them.
@@ -53,8 +55,9 @@ class Visitor:
         try:
             answer = self._send(body, headers)
             text = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
+            self._connection = self._connect()  # the old one may hold half a request that could not be written
             return Answer(error=f"{type(error).__name__}: {error}")
         return _read(answer, text)
 

@@ -41,6 +41,7 @@ def test_what_goes_wrong_is_an_answer(front: Front) -> None:
         refused = visitor.ask("one")
         assert refused.version is None or refused.version == 2
         assert refused.error
+        assert visitor.ask(1.0, {"x-user": "no\r\nheader"}).error.startswith("ValueError: Invalid header value")
         assert visitor.ask(1.0).prediction == 3.5
         visitor.close()
         assert visitor.ask(1.0).prediction == 3.5
