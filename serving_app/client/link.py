@@ -114,7 +114,7 @@ class Link:
     def _ask_here(self, request: Request) -> Prediction:
         """The outputs, if nobody else of this process asks for that version now. Raises NotHere."""
         began, spec = time.perf_counter(), request.spec
-        with self._follower.lease() as table:
+        with self._follower.lease_for_thread() as table:
             try:
                 request = request.by(table)
             except Exception as error:

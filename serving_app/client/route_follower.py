@@ -4,7 +4,7 @@ A request takes a lease on the table it was routed by. The follower acknowledges
 was routed by an older table is left, so the controller can remove a version knowing that nobody is on the way to it.
 The controller may be away for a while: the last table stays in force.
 
-Everything here runs on one event loop, but that any thread may take a lease.
+Everything here runs on one event loop, but for the leases of threads.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class RouteFollower:
         self._prepare = prepare
         self._controller: Any = None
         self._in_use: dict[int, int] = {}
+        self._in_threads: dict[int, int] = {}  # the revision of each lease that a thread has, by the lease's identity
         self._counting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told = 0
@@ -82,32 +83,44 @@ class RouteFollower:
         """The table to route one request by, for as long as that request takes: to be used once, as a context."""
         return Lease(self)
 
+    def lease_for_thread(self) -> ThreadLease:
+        """The same for any thread, also one that may be interrupted."""
+        return ThreadLease(self)
+
     def borrow(self) -> RouteTable:
         """The table to route one request by. It counts as in use until it is given back."""
-        with self._counting:  # between the two lines nobody may find this table out of use
-            table = self.table
-            self._in_use[table.revision] = self._in_use.get(table.revision, 0) + 1
+        table = self.table
+        self._in_use[table.revision] = self._in_use.get(table.revision, 0) + 1
         return table
 
     def give_back(self, table: RouteTable) -> None:
         """The request that borrowed this table is over."""
         revision = table.revision
-        with self._counting:
-            left = self._in_use[revision] - 1
-            if left:
-                self._in_use[revision] = left
-                return
+        left = self._in_use[revision] - 1
+        if left:
+            self._in_use[revision] = left
+        else:
             del self._in_use[revision]
-        if revision < self.table.revision:
-            if self._loop is None or asyncio._get_running_loop() is self._loop:
+            if revision < self.table.revision:
                 self._tell()
-            else:
-                self._loop.call_soon_threadsafe(self._tell)
+
+    def borrow_for_thread(self, lease: ThreadLease) -> RouteTable:
+        """What `lease` is for. It counts as in use until that gives it back."""
+        with self._counting:  # between the two lines nobody may find this table out of use
+            table = self.table
+            self._in_threads[id(lease)] = table.revision
+        return table
+
+    def give_back_from_thread(self, lease: ThreadLease) -> None:
+        """The request of this lease is over, if it had begun. To say so again does nothing."""
+        revision = self._in_threads.pop(id(lease), None)
+        if revision is not None and revision < self.table.revision and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._tell)
 
     @property
     def _acknowledged(self) -> int:
         with self._counting:
-            return min(self._in_use, default=self.table.revision)
+            return min([*self._in_use, *list(self._in_threads.values())], default=self.table.revision)
 
     def _tell(self) -> None:
         """Say at once that an older table went out of use; the poll that is under way cannot."""
@@ -168,3 +181,22 @@ class Lease:
 
     def __exit__(self, *_error: object) -> None:
         self._follower.give_back(self._table)
+
+
+class ThreadLease:
+    """A table that a thread borrows for the length of a block. Ctrl-C may come between any two steps of the block's
+    beginning and end; then the table is given back when the lease is forgotten."""
+
+    __slots__ = ("_follower",)
+
+    def __init__(self, follower: RouteFollower) -> None:
+        self._follower = follower
+
+    def __enter__(self) -> RouteTable:
+        return self._follower.borrow_for_thread(self)
+
+    def __exit__(self, *_error: object) -> None:
+        self._follower.give_back_from_thread(self)
+
+    def __del__(self) -> None:
+        self._follower.give_back_from_thread(self)

@@ -55,7 +55,7 @@ def test_a_thread_that_waits_calls_by_itself(app: App, near: Connection) -> None
         assert answer.base is None  # it keeps nothing alive that came with it
     assert wires(near) == 1
     assert app.asked_on_lanes == 2
-    assert near._linked()._follower._in_use == {}
+    assert near._linked()._follower._in_threads == {}
 
 
 def test_an_answer_names_the_version(app: App, near: Connection) -> None:

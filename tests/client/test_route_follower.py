@@ -150,6 +150,30 @@ def test_whoever_needs_a_revision_waits_until_it_is_in_force() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_a_thread_may_lease_a_table(is_interrupted: bool) -> None:
+    """It is in use until the thread gives it back, or forgets it as when Ctrl-C comes at the end of `__enter__`."""
+
+    async def scenario() -> None:
+        controller, following = await started()
+        leases = [following.follower.lease_for_thread()]
+        assert (await asyncio.to_thread(leases[0].__enter__)).revision == 1
+        controller.publish(2)
+        await following.has(2)
+        await turns()
+        assert controller.acknowledged == [1]
+        if is_interrupted:
+            leases.clear()
+        else:
+            await asyncio.to_thread(leases[0].__exit__)
+            await asyncio.to_thread(leases[0].__exit__)  # once more does nothing
+        await until(lambda: controller.acknowledged == [1, 2])
+        with following.follower.lease_for_thread() as table:
+            assert table.revision == 2
+
+    asyncio.run(scenario())
+
+
 def test_no_request_follows_a_table_that_is_not_prepared() -> None:
     """While the way to a new table's versions is prepared requests follow the older one, and that one is in use."""
 
