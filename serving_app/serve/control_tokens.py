@@ -8,10 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from serving_app.config import ServingConfig
-from serving_app.config.secrets import redact_text
-from serving_app.config.stores import store_options
-from serving_app.core.errors import FailedPrecondition, InvalidArgument, ServingError
-from serving_app.serve.config_file import read_text
+from serving_app.core.errors import InvalidArgument
+from serving_app.serve.secret_file import read_secret
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,}=*")  # RFC 6750, and long enough not to be guessed
 
@@ -29,17 +27,8 @@ class Tokens:
 
 
 def read_tokens(config: ServingConfig) -> Tokens | None:
-    """The tokens in gateway.control_token_file; None if none is set. Blocks.
-
-    Raises FailedPrecondition, which names the file and what is wrong with it, and shows nothing of its text.
-    """
-    file = config.gateway.control_token_file
-    if file is None:
-        return None
-    try:
-        return Tokens(_parse(read_text(file, store_options(config, file)), file))
-    except ServingError as error:
-        raise FailedPrecondition(redact_text(f"gateway.control_token_file: {error}")) from None
+    """The tokens in gateway.control_token_file; None if none is set. Blocks, and raises what `read_secret` raises."""
+    return read_secret(config, "control_token_file", lambda text, file: Tokens(_parse(text, file)))
 
 
 def _parse(text: str, file: str) -> list[str]:
